@@ -1,0 +1,43 @@
+"""What every test shares: no network, no deadlines, and skips that say why."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before any test imports transformers, which reads it once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A busy machine makes any deadline a coin toss; speed belongs in benchmarks/.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not _cuda_is_available():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets that ``NAS_DATA`` names; skips the test where it is unset."""
+    from nas.settings import data_folder
+
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("NAS_DATA is not set")
+    return folder
+
+
+def _cuda_is_available() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()

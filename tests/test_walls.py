@@ -1,0 +1,168 @@
+"""The walls of the house: who may import whom, and what no package may do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("latency", "nas", "supernet")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+TREES = {
+    name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in MODULES.items()
+}
+
+# What `latency` may take from `supernet`: the modules that a small device can load.
+LIGHT = ("supernet.architecture", "supernet.batch", "supernet.errors", "supernet.space")
+# The model that is timed must be the one that is served.
+LATENCY_EXCEPTIONS = {"latency.runtimes.torch_eager": ("supernet.student",)}
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Every dotted name that a module imports, wherever in it the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                joined = f"{node.module}.{alias.name}"
+                yield joined if joined in MODULES else str(node.module)
+
+
+def is_within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def imports_of(package: str) -> list[tuple[str, str]]:
+    """(importing module, imported name) for every import in a package."""
+    return [
+        (module, name)
+        for module, tree in TREES.items()
+        if is_within(module, (package,))
+        for name in imported_names(tree)
+    ]
+
+
+def test_there_is_something_to_hold():
+    assert {name.partition(".")[0] for name in MODULES} == set(PACKAGES)
+
+
+def test_supernet_knows_neither_latency_nor_nas():
+    wrong = [pair for pair in imports_of("supernet") if is_within(pair[1], ("latency", "nas"))]
+    assert wrong == []
+
+
+def test_latency_takes_only_the_light_modules_of_supernet():
+    wrong = [
+        (module, name)
+        for module, name in imports_of("latency")
+        if is_within(name, ("nas", "supernet"))
+        and not is_within(name, LIGHT + LATENCY_EXCEPTIONS.get(module, ()))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_package_imports_tests_benchmarks_or_configs(package):
+    outside = ("tests", "benchmarks", "configs")
+    assert [pair for pair in imports_of(package) if is_within(pair[1], outside)] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_import_is_of_a_declared_dependency(package):
+    declared = {
+        normalized(re.split(r"[\[<>=!~; ]", requirement)[0])
+        for requirements in (
+            PYPROJECT["project"]["dependencies"],
+            *PYPROJECT["project"]["optional-dependencies"].values(),
+        )
+        for requirement in requirements
+    }
+    distributions = packages_distributions()
+    wrong = {
+        (module, name)
+        for module, name in imports_of(package)
+        if (top := name.partition(".")[0]) not in sys.stdlib_module_names | set(PACKAGES)
+        and not declared & {normalized(found) for found in distributions.get(top, [top])}
+    }
+    assert wrong == set()
+
+
+def normalized(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import supernet.architecture",
+        "import supernet.space, supernet.batch",
+        "import latency",
+        "import nas.settings",
+    ],
+)
+def test_light_modules_load_without_torch_and_transformers(statement):
+    listing = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statement}; {listing}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {"torch", "transformers", "sklearn", "pandas", "matplotlib", "onnxruntime"}
+    assert heavy & set(json.loads(done.stdout)) == set()
+
+
+def test_only_settings_reads_environment_variables():
+    readers = {
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
+        or (isinstance(node, ast.alias) and node.name in {"environ", "environb", "getenv"})
+    }
+    assert readers <= {"nas.settings"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_from_outside_is_run_as_code(package):
+    picklers = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+    assert [pair for pair in imports_of(package) if is_within(pair[1], picklers)] == []
+
+    wrong = []
+    for module, tree in TREES.items():
+        for node in (found for found in ast.walk(tree) if isinstance(found, ast.Call)):
+            if isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
+                wrong.append((module, node.lineno, node.func.id))
+            wrong += [
+                (module, node.lineno, f"{keyword.arg}={ast.unparse(keyword.value)}")
+                for keyword in node.keywords
+                if (keyword.arg, ast.unparse(keyword.value))
+                in {("trust_remote_code", "True"), ("weights_only", "False"), ("shell", "True")}
+            ]
+    assert wrong == []
+
+
+def test_every_package_is_listed_for_the_wheel():
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == folders | {"nas.configs"}
