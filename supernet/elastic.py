@@ -1,0 +1,103 @@
+"""Run one layer of a BERT on a leading slice of its weights.
+
+Each function takes the full-size module and the sizes to run at. Slices are views of the shared
+weights; only a head narrower than the module's own needs a copy, of the projections alone,
+because a head's leading rows do not lie side by side. The numbers and sizes of heads are sliced
+apart, so that a narrower sub-network keeps whole heads in their places.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supernet.architecture import Layer
+
+
+def embed(module: nn.Module, input_ids: Tensor, token_type_ids: Tensor, hidden: int) -> Tensor:
+    """Sum of word, position and segment embeddings, normalized.
+
+    Returns:
+        (batch, tokens, hidden)
+    """
+    tokens = input_ids.shape[1]
+    # Looked up at full width, then cut: the gradient of a sliced table would be a second table.
+    embedded = module.word_embeddings(input_ids)[..., :hidden]
+    embedded = embedded + module.position_embeddings.weight[:tokens, :hidden]
+    embedded = embedded + F.embedding(token_type_ids, module.token_type_embeddings.weight)[..., :hidden]
+    return normalize(module.LayerNorm, embedded)
+
+
+def linear(module: nn.Linear, inputs: Tensor, out_features: int) -> Tensor:
+    """The leading ``out_features`` of a linear, on as many inputs as there are."""
+    return F.linear(
+        inputs, module.weight[:out_features, : inputs.shape[-1]], module.bias[:out_features]
+    )
+
+
+def normalize(module: nn.LayerNorm, inputs: Tensor) -> Tensor:
+    size = inputs.shape[-1]
+    return F.layer_norm(inputs, (size,), module.weight[:size], module.bias[:size], module.eps)
+
+
+def head_rows(rows: Tensor, num_heads: int, layer: Layer) -> Tensor:
+    """The leading heads' leading rows of a (num_heads * head_size, ...) tensor.
+
+    Returns:
+        (layer.qkv_size, ...)
+    """
+    return rows.unflatten(0, (num_heads, -1))[: layer.num_heads, : layer.head_size].flatten(0, 1)
+
+
+def project(module: nn.Linear, inputs: Tensor, num_heads: int, layer: Layer) -> Tensor:
+    """Queries, keys or values of the leading heads.
+
+    Returns:
+        (batch, layer.num_heads, tokens, layer.head_size)
+    """
+    weight = head_rows(module.weight[:, : inputs.shape[-1]], num_heads, layer)
+    projected = F.linear(inputs, weight, head_rows(module.bias, num_heads, layer))
+    return projected.unflatten(-1, (layer.num_heads, layer.head_size)).transpose(1, 2)
+
+
+def attend(
+    module: nn.Module, inputs: Tensor, mask: Tensor | None, num_heads: int, layer: Layer
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Self-attention with its output projection, residual and normalization.
+
+    Args:
+        module: a ``BertAttention`` of ``num_heads`` heads.
+        inputs: (batch, tokens, hidden)
+        mask: (batch, 1, 1, tokens), True where attended; None attends everywhere.
+
+    Returns:
+        (batch, tokens, hidden), and the queries, keys and values,
+        each (batch, heads, tokens, head_size).
+    """
+    own = module.self
+    query, key, value = (
+        project(part, inputs, num_heads, layer) for part in (own.query, own.key, own.value)
+    )
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    attended = attended.transpose(1, 2).flatten(-2)  # (batch, tokens, qkv_size)
+    output, hidden = module.output, inputs.shape[-1]
+    weight = head_rows(output.dense.weight[:hidden].T, num_heads, layer).T
+    projected = F.linear(attended, weight, output.dense.bias[:hidden])
+    return normalize(output.LayerNorm, projected + inputs), (query, key, value)
+
+
+def feed_forward(module: nn.Module, inputs: Tensor, intermediate_size: int) -> Tensor:
+    """The two linears of a ``BertLayer`` with residual and normalization.
+
+    Returns:
+        (batch, tokens, hidden)
+    """
+    inner = linear(module.intermediate.dense, inputs, intermediate_size)
+    inner = module.intermediate.intermediate_act_fn(inner)
+    projected = linear(module.output.dense, inner, inputs.shape[-1])
+    return normalize(module.output.LayerNorm, projected + inputs)
+
+
+def pool(module: nn.Module, inputs: Tensor) -> Tensor:
+    """BERT's pooler: tanh of a linear of the first token. (batch, hidden)"""
+    return linear(module.dense, inputs[:, 0], inputs.shape[-1]).tanh()

@@ -1,0 +1,152 @@
+"""Supernet: a BERT whose forward takes an Architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import BertForSequenceClassification, PreTrainedModel
+
+from supernet import elastic
+from supernet.architecture import Architecture
+from supernet.errors import NasError
+from supernet.student import CARRIED_SETTINGS, architecture_of, new_student, shape_of
+
+
+@dataclass(frozen=True)
+class SubNetworkOutput:
+    """What a sub-network computed.
+
+    Args:
+        logits: (batch, num_labels)
+        hidden_states: embeddings and every layer's output, each (batch, tokens, hidden_size)
+        last_attention: the last layer's queries, keys and values,
+            each (batch, num_heads, tokens, head_size)
+    """
+
+    logits: Tensor
+    hidden_states: tuple[Tensor, ...]
+    last_attention: tuple[Tensor, Tensor, Tensor]
+
+
+class Supernet(nn.Module):
+    """Weights shared by all sub-networks, held as a stock ``BertForSequenceClassification``.
+
+    A sub-network is the leading part of every weight: the first layers, and of each the leading
+    heads, the leading dimensions of a head, neurons and hidden units. It is an argument of the
+    call, never a state, so sub-networks of different shapes can run side by side.
+
+    Example:
+        >>> from transformers import BertConfig
+        >>> config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        ...     intermediate_size=64, vocab_size=100)
+        >>> supernet = Supernet(BertForSequenceClassification(config)).eval()
+        >>> small = Architecture.uniform(
+        ...     num_layers=1, hidden_size=16, num_heads=2, intermediate_size=32)
+        >>> supernet(torch.tensor([[2, 7, 3]]), architecture=small).logits.shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(self, weights: BertForSequenceClassification) -> None:
+        super().__init__()
+        self.weights = weights
+        self.largest = architecture_of(weights.config)
+        self.shape = shape_of(weights.config)
+
+    @classmethod
+    def from_teacher(cls, teacher: BertForSequenceClassification) -> Supernet:
+        """A supernet that starts as a copy of ``teacher``."""
+        weights = BertForSequenceClassification(teacher.config)
+        weights.load_state_dict(teacher.state_dict())
+        return cls(weights.to(teacher.device))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Supernet:
+        """Load what :meth:`save_pretrained` wrote."""
+        return cls(BertForSequenceClassification.from_pretrained(folder))
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the weights as a stock BERT checkpoint."""
+        self.weights.save_pretrained(folder)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        architecture: Architecture | None = None,
+    ) -> SubNetworkOutput:
+        """Run a sub-network, by default the largest.
+
+        Args:
+            input_ids, attention_mask, token_type_ids: (batch, tokens)
+
+        Raises:
+            NasError: the architecture does not fit in the supernet.
+        """
+        architecture = architecture or self.largest
+        self._check(architecture)
+        bert = self.weights.bert
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+        hidden = elastic.embed(bert.embeddings, input_ids, token_type_ids, architecture.hidden_size)
+        states = [hidden]
+        for module, layer, full in zip(
+            bert.encoder.layer, architecture.layers, self.largest.layers, strict=False
+        ):
+            hidden, attention = elastic.attend(
+                module.attention, hidden, mask, full.num_heads, layer
+            )
+            hidden = elastic.feed_forward(module, hidden, layer.intermediate_size)
+            states.append(hidden)
+        classifier = self.weights.classifier
+        logits = elastic.linear(
+            classifier, elastic.pool(bert.pooler, hidden), classifier.out_features
+        )
+        return SubNetworkOutput(logits, tuple(states), attention)
+
+    def extract(self, architecture: Architecture) -> PreTrainedModel:
+        """An independent model with a copy of a sub-network's weights.
+
+        Its outputs equal the in-place sub-network's.
+
+        Raises:
+            NasError: the architecture does not fit in the supernet.
+        """
+        self._check(architecture)
+        config = self.weights.config
+        student = new_student(
+            architecture, self.shape, {key: getattr(config, key) for key in CARRIED_SETTINGS}
+        )
+        shared = self.weights.state_dict()
+        student.load_state_dict(
+            {
+                name: self._sliced(name, shared[name], tuple(value.shape), architecture)
+                for name, value in student.state_dict().items()
+            }
+        )
+        return student.to(self.weights.device).eval()
+
+    def _sliced(
+        self, name: str, full: Tensor, shape: tuple[int, ...], architecture: Architecture
+    ) -> Tensor:
+        """The part of the weight ``name`` that a student of ``architecture`` holds."""
+        parts = name.split(".")
+        if "attention" in parts and "LayerNorm" not in parts:
+            index = int(parts[parts.index("layer") + 1])
+            heads, layer = self.largest.layers[index].num_heads, architecture.layers[index]
+            if "self" in parts:
+                full = elastic.head_rows(full, heads, layer)
+            elif full.ndim == 2:
+                full = elastic.head_rows(full.T, heads, layer).T
+        return full[tuple(slice(size) for size in shape)].clone()
+
+    def _check(self, architecture: Architecture) -> None:
+        if not architecture.fits_in(self.largest):
+            raise NasError(
+                f"architecture {architecture} does not fit in the supernet's {self.largest}"
+            )

@@ -1,0 +1,104 @@
+"""The stand-alone model of an architecture: what ``Supernet.extract`` returns and export writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from supernet.architecture import Architecture, EncoderShape, Layer
+from supernet.errors import NasError
+from supernet.modeling_tailorbert import (
+    TailorBertConfig,
+    TailorBertForSequenceClassification,
+    TailorBertModel,
+)
+
+AutoConfig.register(TailorBertConfig.model_type, TailorBertConfig)
+AutoModel.register(TailorBertConfig, TailorBertModel)
+AutoModelForSequenceClassification.register(TailorBertConfig, TailorBertForSequenceClassification)
+
+CARRIED_SETTINGS = (
+    "hidden_act",
+    "layer_norm_eps",
+    "initializer_range",
+    "pad_token_id",
+    "id2label",
+    "label2id",
+    "problem_type",
+)
+"""What a student takes over from its teacher's configuration."""
+
+
+def new_student(
+    architecture: Architecture,
+    shape: EncoderShape = EncoderShape(),
+    settings: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
+    """A randomly initialised classifier of the given architecture.
+
+    Args:
+        shape: vocabulary, positions, segments and labels.
+        settings: further configuration keys, such as those of :data:`CARRIED_SETTINGS`.
+
+    Returns:
+        ``BertForSequenceClassification`` where the architecture is native, else
+        ``TailorBertForSequenceClassification``; both without dropout, in training mode.
+    """
+    general: dict[str, Any] = {
+        "vocab_size": shape.vocab_size,
+        "max_position_embeddings": shape.max_positions,
+        "type_vocab_size": shape.type_vocab_size,
+        "num_labels": shape.num_labels,
+        "hidden_size": architecture.hidden_size,
+        "hidden_dropout_prob": 0.0,
+    } | dict(settings or {})
+    if "id2label" in general:
+        del general["num_labels"]
+    if not architecture.is_native:
+        layers = architecture.to_dict()["layers"]
+        return TailorBertForSequenceClassification(TailorBertConfig(layers=layers, **general))
+    layer = architecture.layers[0]
+    return BertForSequenceClassification(
+        BertConfig(
+            num_hidden_layers=architecture.num_layers,
+            num_attention_heads=layer.num_heads,
+            intermediate_size=layer.intermediate_size,
+            attention_probs_dropout_prob=0.0,
+            **general,
+        )
+    )
+
+
+def architecture_of(config: PretrainedConfig) -> Architecture:
+    """The architecture that a BERT or TailorBERT configuration describes.
+
+    Raises:
+        NasError: another model type.
+    """
+    if isinstance(config, TailorBertConfig):
+        return Architecture(config.hidden_size, tuple(Layer(**s) for s in config.layers or []))
+    if config.model_type == "bert":
+        return Architecture.uniform(
+            num_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+        )
+    raise NasError(f"model type {config.model_type!r} is not accepted; accepted are bert, tailorbert")
+
+
+def shape_of(config: PretrainedConfig) -> EncoderShape:
+    """The part of a BERT or TailorBERT configuration that is not searched."""
+    return EncoderShape(
+        config.vocab_size, config.max_position_embeddings, config.type_vocab_size, config.num_labels
+    )
