@@ -1,0 +1,38 @@
+# The command line in an image, without root.
+#
+#   docker build --tag tailorbert .
+#   docker run --rm --user "$(id -u)" --volume "$PWD:/data" tailorbert search --latency 4x --output out
+#
+# For a CUDA device give a base that carries its libraries, for example
+#   --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04
+# and run with --gpus all. The default index may answer `torch` with a CUDA build; to keep it out of
+# the CPU image, name an index of CPU builds: --build-arg PIP_EXTRA_INDEX_URL=...
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS python
+# Debian and Ubuntu keep only the newest point release, so a pinned one would soon be gone.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM python AS build
+ARG PIP_EXTRA_INDEX_URL
+WORKDIR /source
+RUN python3 -m venv /opt/tailorbert
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY configs configs
+COPY latency latency
+COPY nas nas
+COPY supernet supernet
+RUN /opt/tailorbert/bin/pip install --no-cache-dir --constraint constraints.txt \
+    '.[train,hub,defaults]'
+
+FROM python AS run
+RUN useradd --create-home --uid 10001 nas && install --directory --owner nas /data
+COPY --from=build /opt/tailorbert /opt/tailorbert
+ENV PATH=/opt/tailorbert/bin:$PATH
+USER nas
+WORKDIR /data
+ENTRYPOINT ["nas"]
+CMD ["--help"]

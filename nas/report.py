@@ -1,0 +1,290 @@
+"""What a run hands over beside the model: ``report.json`` to read by program, ``.html`` by eye."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from supernet.architecture import Architecture
+from supernet.errors import NasError
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """An architecture of the front: predicted latency and validation score with inherited weights.
+
+    ``evaluated`` tells a measured score from one that a regressor predicted.
+    """
+
+    architecture: Architecture
+    latency_ms: float
+    score: float
+    evaluated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An architecture that was timed on the device, in the order tried, and whether it was met."""
+
+    architecture: Architecture
+    predicted_ms: float
+    measured_p50_ms: float
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A whole model that was timed to check the predictor."""
+
+    predicted_ms: float
+    measured_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that a reader of the result may ask.
+
+    Args:
+        budget_ms: latency asked for, at ``budget_percentile`` (50 or 95) on ``target``.
+        target: what a latency depends on besides the architecture, as ``Target.to_dict()``.
+        architecture: of the model handed over.
+        predicted_p50_ms, measured_p50_ms, measured_p95_ms, teacher_p50_ms: on ``target``.
+        metric: name of ``score`` and ``teacher_score``, both on the data's ``split``.
+        stages: seconds that each stage took, in order; 0 where its artifact was there already.
+        versions: of the packages and of Python.
+        data: the data set in words.
+        device: the device's fingerprint.
+        settings: the recipe as it was run; nested mappings are shown with dotted names.
+        front: the non-dominated architectures that the search found.
+        candidates: what was timed on the device, the last being the model handed over.
+        calibration: whole models timed to check the predictor.
+        predictor_errors: the predictor's error figures beside the repeatability floor.
+
+    Raises:
+        NasError: a figure that no run can give, e.g. a latency that is not above zero.
+    """
+
+    budget_ms: float
+    budget_percentile: int
+    target: Mapping[str, Any]
+    architecture: Architecture
+    predicted_p50_ms: float
+    measured_p50_ms: float
+    measured_p95_ms: float
+    teacher_p50_ms: float
+    metric: str
+    score: float
+    teacher_score: float
+    split: str
+    parameters: int
+    teacher_parameters: int
+    stages: Mapping[str, float]
+    seed: int
+    versions: Mapping[str, str]
+    data: str
+    device: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    front: tuple[FrontPoint, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    calibration: tuple[Calibration, ...] = ()
+    predictor_errors: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.budget_percentile not in (50, 95):
+            raise NasError(f"budget_percentile must be 50 or 95, not {self.budget_percentile!r}")
+        for name in (
+            "budget_ms",
+            "predicted_p50_ms",
+            "measured_p50_ms",
+            "measured_p95_ms",
+            "teacher_p50_ms",
+            "parameters",
+            "teacher_parameters",
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise NasError(f"{name} must be a number above 0, not {value!r}")
+        for name in ("score", "teacher_score"):
+            if not math.isfinite(getattr(self, name)):
+                raise NasError(f"{name} must be a finite number, not {getattr(self, name)!r}")
+
+    @property
+    def measured_ms(self) -> float:
+        """The measured latency at the budget's percentile."""
+        return self.measured_p50_ms if self.budget_percentile == 50 else self.measured_p95_ms
+
+    @property
+    def met(self) -> bool:
+        """Whether the measured latency is within the budget."""
+        return self.measured_ms <= self.budget_ms
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster than the teacher, by the medians."""
+        return self.teacher_p50_ms / self.measured_p50_ms
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``report.json``; ``met`` and ``speedup`` included."""
+        content: dict[str, Any] = _jsonable(self)
+        return content | {"met": self.met, "speedup": self.speedup}
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write ``report.json`` and ``report.html`` into ``folder``, each whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to.
+        ValueError: a figure is not finite, so JSON cannot hold it.
+    """
+    pages = {
+        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n",
+        "report.html": render(report),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages.items():
+        _write_whole(folder / name, text)
+
+
+def render(report: Report) -> str:
+    """The report as one HTML page that needs nothing else: no script, no network."""
+    import jinja2
+    from markupsafe import Markup
+
+    from nas import plots
+
+    front = plots.front_plot(
+        [point.latency_ms for point in report.front],
+        [point.score for point in report.front],
+        metric=report.metric,
+        evaluated=[point.evaluated for point in report.front],
+        chosen=next(
+            (i for i, p in enumerate(report.front) if p.architecture == report.architecture), None
+        ),
+        budget_ms=report.budget_ms,
+        model=(report.measured_p50_ms, report.score),
+        teacher=(report.teacher_p50_ms, report.teacher_score),
+    )
+    predictions = plots.prediction_plot(
+        [
+            (
+                "calibration model",
+                [point.predicted_ms for point in report.calibration],
+                [point.measured_ms for point in report.calibration],
+            ),
+            (
+                "candidate",
+                [candidate.predicted_ms for candidate in report.candidates],
+                [candidate.measured_p50_ms for candidate in report.candidates],
+            ),
+        ]
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, figure=figure_of, rows=rows)
+    return environment.get_template("report.html").render(
+        report=report,
+        verdict=verdict(report),
+        quality=quality(report),
+        settings={"seed": report.seed, **report.settings},
+        score=lambda value: score_in_words(report.metric, value),
+        # A plot's SVG is our own markup, with every word in it escaped by matplotlib.
+        front_svg=Markup(plots.inline_svg(front, "Score against latency")),  # noqa: S704
+        predictions_svg=Markup(  # noqa: S704
+            plots.inline_svg(predictions, "Measured against predicted latency")
+        ),
+    )
+
+
+def verdict(report: Report) -> str:
+    """The budget's half of the result in one sentence, for the page and for the command line."""
+    return (
+        f"Budget {'met' if report.met else 'missed'}: "
+        f"{figure_of(report.measured_ms)} ms measured against "
+        f"{figure_of(report.budget_ms)} ms asked (p{report.budget_percentile})."
+    )
+
+
+def quality(report: Report) -> str:
+    """The score's half: how good, against the teacher, and how much faster."""
+    score = f"{score_in_words(report.metric, report.score)} {report.metric.replace('_', ' ')}"
+    if report.teacher_score > 0:
+        share = f"{report.score / report.teacher_score:.1%} of the teacher's"
+    else:
+        share = f"the teacher's is {score_in_words(report.metric, report.teacher_score)}"
+    return f"{score}, {share}, at {report.speedup:.1f}x its speed."
+
+
+def score_in_words(metric: str, value: float) -> str:
+    """``94.1%`` for a share, ``0.612`` for a correlation."""
+    from nas.plots import PERCENT_METRICS
+
+    return f"{value:.1%}" if metric in PERCENT_METRICS else f"{value:.3f}"
+
+
+def figure_of(value: Any) -> str:
+    """A value for a table: three significant digits for floats, thousands set apart."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(figure_of, value))
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``38 s``, ``8 min 5 s`` or ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def rows(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, value) pairs of nested mappings, names dotted."""
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from rows(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Architecture):
+        return value.to_dict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _jsonable(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return value
+
+
+def _write_whole(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)  # mkstemp's own mode would hide the report from other users
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

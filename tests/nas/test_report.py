@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from nas import plots
+from nas.report import (
+    Calibration,
+    Candidate,
+    FrontPoint,
+    Report,
+    duration,
+    figure_of,
+    quality,
+    render,
+    rows,
+    score_in_words,
+    verdict,
+    write,
+)
+from supernet.architecture import Architecture
+from supernet.errors import NasError
+
+
+def architecture(num_layers: int, hidden_size: int) -> Architecture:
+    return Architecture.uniform(
+        num_layers=num_layers,
+        hidden_size=hidden_size,
+        num_heads=hidden_size // 32,
+        intermediate_size=hidden_size * 2,
+    )
+
+
+FRONT = tuple(
+    FrontPoint(architecture(layers, hidden), latency, score, evaluated)
+    for layers, hidden, latency, score, evaluated in [
+        (1, 64, 0.52, 0.722, True),
+        (1, 96, 0.7, 0.804, True),
+        (2, 128, 1.4, 0.818, False),
+        (3, 160, 1.9, 0.871, True),
+        (3, 192, 2.25, 0.886, True),
+        (4, 192, 3.4, 0.898, False),
+        (4, 256, 6.3, 0.922, True),
+        (3, 384, 10.7, 0.94, True),
+        (6, 384, 18.3, 0.954, True),
+    ]
+)
+
+
+@pytest.fixture
+def report() -> Report:
+    return Report(
+        budget_ms=2.3,
+        budget_percentile=50,
+        target={
+            "device": "cpu",
+            "runtime": "onnxruntime",
+            "num_threads": 2,
+            "dtype": "float32",
+            "workload": {"batch_size": 1, "sequence_length": 64},
+        },
+        architecture=architecture(3, 160),
+        predicted_p50_ms=1.9,
+        measured_p50_ms=2.1,
+        measured_p95_ms=2.6,
+        teacher_p50_ms=8.6,
+        metric="accuracy",
+        score=0.941,
+        teacher_score=0.962,
+        split="test",
+        parameters=6_213_446,
+        teacher_parameters=22_861_062,
+        stages={
+            "teacher": 0.0,
+            "supernet": 510.2,
+            "profile": 61.0,
+            "search": 8.4,
+            "develop": 95.5,
+            "export": 4.2,
+        },
+        seed=0,
+        versions={"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
+        data="trec <question types>, 5,452 texts & 6 classes",
+        device={"cpu": "Some processor at 2.5 GHz", "cores": 2, "memory_gib": 23.4},
+        settings={"recipe": "quick", "supernet": {"epochs": 4, "learning_rate": 3e-4}},
+        front=FRONT,
+        candidates=(
+            Candidate(architecture(3, 192), 2.25, 2.41, False),
+            Candidate(architecture(3, 160), 1.9, 2.1, True),
+        ),
+        calibration=tuple(
+            Calibration(predicted, measured)
+            for predicted, measured in [(0.6, 0.62), (1.5, 1.4), (3.0, 3.3), (7.0, 6.8), (17, 18.5)]
+        ),
+        predictor_errors={"mape": 0.041, "within_10_percent": 0.95, "repeatability_mape": 0.036},
+    )
+
+
+def test_json_holds_every_field_and_what_follows_from_them(report, tmp_path):
+    write(report, tmp_path / "out")
+
+    content = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert set(content) == {field.name for field in fields(Report)} | {"met", "speedup"}
+    assert Architecture.from_dict(content["architecture"]) == report.architecture
+    assert content["speedup"] == pytest.approx(8.6 / 2.1)
+    assert content["met"] is True
+    assert content["front"][2] == {
+        "architecture": FRONT[2].architecture.to_dict(),
+        "latency_ms": 1.4,
+        "score": 0.818,
+        "evaluated": False,
+    }
+    assert content["candidates"][0]["met"] is False
+    assert content["settings"]["supernet"]["epochs"] == 4
+
+
+def test_result_is_said_in_the_words_of_the_user(report):
+    assert verdict(report) == "Budget met: 2.1 ms measured against 2.3 ms asked (p50)."
+    assert quality(report) == "94.1% accuracy, 97.8% of the teacher's, at 4.1x its speed."
+
+
+def test_budget_is_held_against_its_own_percentile(report):
+    at_p95 = replace(report, budget_percentile=95)
+
+    assert not at_p95.met
+    assert verdict(at_p95) == "Budget missed: 2.6 ms measured against 2.3 ms asked (p95)."
+
+
+def test_score_without_a_meaningful_share_names_the_teachers(report):
+    correlated = replace(report, metric="matthews", score=0.12, teacher_score=-0.02)
+
+    assert quality(correlated).startswith("0.120 matthews, the teacher's is -0.020,")
+    assert "-0.020" in render(correlated)
+
+
+class Page(HTMLParser):
+    """Collects a page's text, ids of its tags, and every address in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [
+            value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "action"}
+        ]
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+
+def test_page_needs_nothing_else(report):
+    text = render(report)
+    page = Page(text)
+
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert page.tags.count("svg") == 2
+    assert not re.search(r"url\((?!#)|@import", text)
+
+
+def test_page_shows_what_was_tried_and_with_what(report):
+    words = Page(render(report)).words
+
+    for expected in (
+        "3x192 6h q192 f384",  # tried first, and over the budget
+        "2.41 ms",
+        "6.21 M",
+        "3.7x",
+        "supernet / learning rate",
+        "0.0003",
+        "8 min 30 s",
+        "workload / sequence length",
+        "Some processor at 2.5 GHz",
+        "2.13.0",
+        "budget, 2.3 ms",
+        "latency (ms)",
+        "accuracy (%)",
+    ):
+        assert expected in words
+
+
+def test_page_escapes_what_users_name(report):
+    hostile = replace(report, data="<script>alert(1)</script>", settings={"<b>": "<i>&"})
+
+    text = render(hostile)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "<b>" not in text
+
+
+def test_page_of_a_search_without_front_and_calibration(report):
+    bare = replace(report, front=(), candidates=(), calibration=(), predictor_errors={}, stages={})
+
+    assert verdict(bare) in Page(render(bare)).words
+
+
+def test_equal_reports_give_equal_pages(report):
+    assert render(report) == render(report)
+
+
+def test_a_failed_write_leaves_the_old_report(report, tmp_path):
+    write(report, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(replace(report, predictor_errors={"mape": float("nan")}), tmp_path)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("budget_ms", 0.0),
+        ("measured_p50_ms", float("nan")),
+        ("teacher_p50_ms", float("inf")),
+        ("parameters", 0),
+        ("score", float("nan")),
+        ("budget_percentile", 99),
+    ],
+)
+def test_impossible_figures_are_refused_by_name(report, name, value):
+    with pytest.raises(NasError, match=f"{name} must be .*, not {value}"):
+        replace(report, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.44, "0.4 s"),
+        (38.2, "38 s"),
+        (485.0, "8 min 5 s"),
+        (7800, "2 h 10 min"),
+        (59.9, "1 min 0 s"),
+    ],
+)
+def test_durations_read_as_people_say_them(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (True, "yes"),
+        (None, "none"),
+        (1234567, "1,234,567"),
+        (0.00031, "0.00031"),
+        (2.149, "2.15"),
+        (12345.6, "12,346"),
+        ([1, 2.5], "1, 2.5"),
+        ("cpu", "cpu"),
+    ],
+)
+def test_figures_in_tables(value, words):
+    assert figure_of(value) == words
+
+
+def test_scores_are_percentages_only_where_they_are_shares():
+    assert score_in_words("accuracy", 0.941) == "94.1%"
+    assert score_in_words("matthews", 0.6123) == "0.612"
+
+
+def test_nested_settings_become_dotted_names():
+    assert list(rows({"a": 1, "b": {"c": {"d": 2}}})) == [("a", 1), ("b.c.d", 2)]
+
+
+def test_front_plot_draws_the_best_score_within_each_latency():
+    # The second architecture is dominated, and the order is not that of latency.
+    figure = plots.front_plot([4.0, 2.0, 1.0], [0.9, 0.7, 0.8], metric="accuracy")
+
+    (line,) = figure.axes[0].lines
+    assert np.array_equal(line.get_xdata(), [1.0, 2.0, 4.0])
+    assert np.array_equal(line.get_ydata(), [0.8, 0.8, 0.9])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 18.0), (1.2, 1.9), (0.031, 0.044), (2.0, 2.0)])
+def test_latency_axis_has_labels_on_every_range(low, high):
+    figure = plots.front_plot([low, high], [0.5, 0.6], metric="accuracy")
+    axes = figure.axes[0]
+
+    left, right = axes.get_xlim()
+    assert sum(left <= tick <= right for tick in axes.get_xticks()) >= 2
+
+
+def test_front_plot_saves_as_an_image(tmp_path):
+    figure = plots.front_plot([1.0, 2.0], [0.5, 0.6], metric="matthews", chosen=1, budget_ms=2.5)
+    figure.savefig(tmp_path / "front.png")
+
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inline_svg_leaves_colours_to_the_page():
+    svg = plots.inline_svg(
+        plots.front_plot([1.0, 2.0], [0.5, 0.6], metric="f1"), 'quoted "so" & <so>'
+    )
+
+    assert 'aria-label="quoted &quot;so&quot; &amp; &lt;so>"' in svg
+    assert not re.search(r"#[0-9a-f]{6}\b", svg)
+    assert set(re.findall(r"var\(--([a-z]+)\)", svg)) <= set(plots.PALETTE)
