@@ -1,0 +1,1 @@
+"""Further distillation: what a student learns from its teacher after it is extracted."""

@@ -1,0 +1,87 @@
+"""Distillation losses: small functions of what student and teacher computed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL divergence of softened predictions, or squared error of a regression's.
+
+    ``T^2 KL(softmax(z_T / T) || softmax(z_S / T))`` (Hinton et al. 2015); mean over the batch.
+
+    Args:
+        student, teacher: logits (batch, num_labels); one label is a regression.
+    """
+    if student.shape[-1] == 1:
+        return F.mse_loss(student, teacher)
+    divergence = F.kl_div(
+        F.log_softmax(student / temperature, dim=-1),
+        F.log_softmax(teacher / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * temperature**2
+
+
+def hard_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with the labels, or squared error where there is one output."""
+    if logits.shape[-1] == 1:
+        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Squared error of hidden states, mean over real tokens and units (TinyBERT, eq. 8).
+
+    Args:
+        student, teacher: (batch, tokens, hidden), of one width
+        mask: (batch, tokens), 1 at real tokens
+    """
+    real = mask.bool()
+    return F.mse_loss(student[real], teacher[real])
+
+
+def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, max_heads: int = 12) -> Tensor:
+    """KL divergence of self-attention relations (MiniLM v2, Wang et al. 2021, eqs. 3 to 5).
+
+    Widths and head counts may differ: both are split again into as many relation heads as divide
+    both widths, up to ``max_heads``.
+
+    Args:
+        student, teacher: queries, keys or values, (batch, heads, tokens, head_size)
+        mask: (batch, tokens), 1 at real tokens
+
+    Returns:
+        The mean over relation heads and real positions.
+    """
+    heads = relation_heads(_width(student), _width(teacher), max_heads)
+    real = mask.bool()
+    log_student = _log_relations(student, real, heads)
+    log_teacher = _log_relations(teacher, real, heads)
+    # Padded columns hold -inf in both: their probability is 0, and so is their share.
+    terms = log_teacher.exp() * (log_teacher - log_student).masked_fill(~real[:, None, None], 0.0)
+    divergence = terms.sum(dim=-1)  # (batch, relation heads, tokens)
+    return divergence.transpose(1, 2)[real].mean()
+
+
+def relation_heads(student_width: int, teacher_width: int, max_heads: int) -> int:
+    """The largest number up to ``max_heads`` that divides both widths."""
+    common = math.gcd(student_width, teacher_width)
+    return max(heads for heads in range(1, max_heads + 1) if common % heads == 0)
+
+
+def _width(states: Tensor) -> int:
+    return states.shape[1] * states.shape[3]
+
+
+def _log_relations(states: Tensor, real: Tensor, heads: int) -> Tensor:
+    """(batch, heads, tokens, tokens) log-probabilities, -inf at padded columns."""
+    joined = states.transpose(1, 2).flatten(-2)  # (batch, tokens, width)
+    split = joined.unflatten(-1, (heads, -1)).transpose(1, 2)
+    scores = split @ split.transpose(-1, -2) / math.sqrt(split.shape[-1])
+    return torch.log_softmax(scores.masked_fill(~real[:, None, None], -math.inf), dim=-1)

@@ -1,0 +1,144 @@
+"""Sandwich-rule training of a supernet (Yu and Huang 2019; BigNAS, Yu et al. 2020).
+
+Each step runs the largest, the smallest and k random sub-networks on one batch and sums their
+gradients. All learn from the external teacher, from the largest's own predictions (in-place
+distillation), or from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from supernet.architecture import Architecture
+from supernet.distill.losses import hard_loss, relation_loss, soft_loss
+from supernet.model import SubNetworkOutput, Supernet
+from supernet.space import SearchSpace
+from supernet.training import Progress, ResumableTrainer, TrainingSettings
+
+SoftTargets = Literal["teacher", "largest", "both"]
+
+
+@dataclass(frozen=True)
+class SandwichSettings:
+    """What the sub-networks learn from.
+
+    Args:
+        training: duration and optimizer.
+        num_random: random sub-networks a step, beside the largest and the smallest.
+        soft_targets: whose predictions the smaller sub-networks imitate; the largest imitates the
+            teacher's in any case.
+        temperature: softens predictions.
+        soft_weight: of the imitation of predictions.
+        hard_weight: of the labels.
+        relation_weight: of the teacher's last layer's attention relations (MiniLM v2). On
+            unlabelled text this is the only loss: the other weights are 0.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    training: TrainingSettings = TrainingSettings(epochs=4, learning_rate=3e-4)
+    num_random: int = 2
+    soft_targets: SoftTargets = "teacher"
+    temperature: float = 2.0
+    soft_weight: float = 1.0
+    hard_weight: float = 0.3
+    relation_weight: float = 0.0
+
+
+def sandwich(space: SearchSpace, num_random: int, rng: np.random.Generator) -> list[Architecture]:
+    """The sub-networks of one step: largest, smallest, and random ones between."""
+    return [space.largest, space.smallest, *(space.sample(rng) for _ in range(num_random))]
+
+
+def sub_network_loss(
+    output: SubNetworkOutput,
+    soft_targets: tuple[Tensor, ...],
+    teacher: SubNetworkOutput,
+    mask: Tensor,
+    labels: Tensor | None,
+    settings: SandwichSettings,
+) -> Tensor:
+    """The weighted losses of one sub-network on one batch.
+
+    Args:
+        soft_targets: logits to imitate, (batch, num_labels); the mean over them counts.
+        mask: (batch, tokens)
+        labels: (batch,), or None on unlabelled text.
+    """
+    loss = output.logits.new_zeros(())
+    if settings.soft_weight:
+        soft = [soft_loss(output.logits, target, settings.temperature) for target in soft_targets]
+        loss = loss + settings.soft_weight * torch.stack(soft).mean()
+    if settings.hard_weight and labels is not None:
+        loss = loss + settings.hard_weight * hard_loss(output.logits, labels)
+    if settings.relation_weight:
+        pairs = zip(output.last_attention, teacher.last_attention, strict=True)
+        relations = [relation_loss(mine, theirs, mask) for mine, theirs in pairs]
+        loss = loss + settings.relation_weight * torch.stack(relations).mean()
+    return loss
+
+
+class SandwichTrainer(ResumableTrainer):
+    """Trains a supernet by the sandwich rule.
+
+    Args:
+        supernet: learns, in place.
+        teacher: a frozen supernet whose largest sub-network is the teacher.
+        space: the sub-networks; its largest fits in the supernet.
+        data, collate, folder, seed, progress: as in :class:`ResumableTrainer`.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        teacher: Supernet,
+        space: SearchSpace,
+        data: Dataset[Any],
+        collate: Callable[[list[Any]], dict[str, Tensor]],
+        settings: SandwichSettings,
+        folder: Path,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(
+            supernet, data, collate, settings.training, folder, seed=seed, progress=progress
+        )
+        self.teacher = teacher.eval().requires_grad_(False).to(self.args.device)
+        self.space = space
+        self.sandwich_settings = settings
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels", None)
+        settings = self.sandwich_settings
+        mask = inputs["attention_mask"]
+        with torch.no_grad():
+            teacher = self.teacher(**inputs)
+        architectures = sandwich(self.space, settings.num_random, self.step_rng())
+        total = teacher.logits.new_zeros(())
+        targets = (teacher.logits,)
+        for architecture in architectures:
+            output = model(**inputs, architecture=architecture)
+            loss = sub_network_loss(output, targets, teacher, mask, labels, settings)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+            if architecture is architectures[0]:
+                own = output.logits.detach()
+                targets = {
+                    "teacher": (teacher.logits,),
+                    "largest": (own,),
+                    "both": (teacher.logits, own),
+                }[settings.soft_targets]
+        return total / len(architectures)

@@ -1,0 +1,192 @@
+"""The training loop that all trainings share: ``transformers.Trainer``, made exactly resumable.
+
+A run killed at any moment and started again ends with the same weights as an undisturbed one: the
+order of examples is a function of the seed alone, and only complete checkpoints are resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset, Sampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the steps in all."""
+
+GROUPED_BATCHES = 50
+"""Batches of similar length are cut from this many batches' worth of shuffled examples."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast a training learns.
+
+    Args:
+        epochs: passes over the data.
+        batch_size: examples a step.
+        learning_rate: AdamW's, after a linear warm-up and before a linear decay to 0.
+        warmup: share of the steps that warm up.
+        weight_decay: AdamW's, decoupled.
+        max_grad_norm: gradients are scaled down to this norm.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+
+
+class EpochsSampler(Sampler[int]):
+    """The examples of all epochs, each epoch shuffled, in batches of similar length.
+
+    Padding costs little when a batch's texts are of one length. The last, incomplete batch of an
+    epoch is left out; the shuffle leaves out others each time.
+
+    Args:
+        lengths: of each example, in tokens.
+    """
+
+    def __init__(self, lengths: Sequence[int], settings: TrainingSettings, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size = min(settings.batch_size, len(self.lengths))
+        self.epochs = settings.epochs
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.epochs * (len(self.lengths) // self.batch_size) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        for epoch in range(self.epochs):
+            yield from self._epoch(np.random.default_rng((self.seed, epoch))).tolist()
+
+    def _epoch(self, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+        batches = len(self.lengths) // self.batch_size
+        order = rng.permutation(len(self.lengths))[: batches * self.batch_size]
+        group = GROUPED_BATCHES * self.batch_size
+        for start in range(0, len(order), group):
+            part = order[start : start + group]
+            order[start : start + group] = part[np.argsort(self.lengths[part], kind="stable")]
+        return rng.permutation(order.reshape(batches, self.batch_size)).ravel()
+
+
+class ResumableTrainer(Trainer):
+    """A Trainer that resumes exactly and reports its progress to a callable.
+
+    Args:
+        model: what learns.
+        data: items of token lists; a ``lengths`` attribute gives their lengths.
+        collate: items to a batch of tensors.
+        folder: where checkpoints stand, in ``checkpoints/``.
+        seed: of the order of examples and of all chance in a step.
+        checkpoint_every: seconds between checkpoints.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset[Any],
+        collate: Callable[[list[Any]], dict[str, torch.Tensor]],
+        settings: TrainingSettings,
+        folder: Path,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoint_every: float = 60.0,
+    ) -> None:
+        self.settings = settings
+        self.checkpoints = folder / "checkpoints"
+        assert isinstance(data, Sized)
+        self.sampler = EpochsSampler(data.lengths, settings, seed)  # type: ignore[attr-defined]
+        steps = max(1, len(self.sampler) // self.sampler.batch_size)
+        arguments = TrainingArguments(
+            output_dir=str(self.checkpoints),
+            num_train_epochs=1,  # one pass over the sampler, which holds all epochs
+            per_device_train_batch_size=self.sampler.batch_size,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=round(settings.warmup * steps),
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
+            save_strategy="no",  # by the clock, see below
+            save_total_limit=2,
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            seed=seed,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        callbacks: list[TrainerCallback] = [_CheckpointByClock(checkpoint_every)]
+        if progress is not None:
+            callbacks.append(_ReportProgress(progress))
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=data,
+            data_collator=collate,
+            callbacks=callbacks,
+        )
+
+    def run(self) -> None:
+        """Train to the end, from the last complete checkpoint where there is one."""
+        last = last_checkpoint(self.checkpoints)
+        self.train(resume_from_checkpoint=None if last is None else str(last))
+
+    def step_rng(self) -> np.random.Generator:
+        """Chance for the step at hand: by seed, step and rank, hence the same after a resume."""
+        return np.random.default_rng(
+            (self.args.seed, self.state.global_step, self.args.process_index)
+        )
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
+        return self.sampler
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint: the Trainer writes its state last, after the weights."""
+
+    def step(checkpoint: Path) -> int:
+        return int(checkpoint.name.rpartition("-")[2])
+
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step, reverse=True):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return checkpoint
+    return None
+
+
+class _CheckpointByClock(TrainerCallback):
+    def __init__(self, every: float) -> None:
+        self.every = every
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if time.monotonic() - self.last >= self.every:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.last = time.monotonic()
+
+
+class _ReportProgress(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress(state.global_step, state.max_steps)

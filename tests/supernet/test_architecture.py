@@ -1,0 +1,106 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig, BertForSequenceClassification
+
+from supernet.architecture import Architecture, EncoderShape, Layer
+from supernet.errors import NasError
+
+layers = st.builds(
+    lambda heads, size, intermediate: Layer(heads, heads * size, intermediate),
+    st.integers(1, 16),
+    st.integers(1, 128),
+    st.integers(1, 5000),
+)
+architectures = st.builds(
+    Architecture, st.integers(1, 2000), st.lists(layers, min_size=1, max_size=6).map(tuple)
+)
+
+
+@given(architectures)
+def test_json_round_trip(architecture: Architecture) -> None:
+    again = Architecture.from_json(architecture.to_json())
+    assert again == architecture
+    assert hash(again) == hash(architecture)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "mapping"),
+        ('{"hidden_size": 8}', "layers"),
+        ('{"hidden_size": 8, "layers": 3}', "layers must be a list"),
+        ('{"hidden_size": 8, "layers": []}', "at least one layer"),
+        ('{"hidden_size": 8, "layers": [{"num_heads": 2}]}', "qkv_size"),
+    ],
+)
+def test_malformed_json_is_refused(text: str, names: str) -> None:
+    with pytest.raises(NasError, match=names):
+        Architecture.from_json(text)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8", None])
+def test_sizes_must_be_positive_whole_numbers(value: object) -> None:
+    data = {
+        "hidden_size": value,
+        "layers": [{"num_heads": 1, "qkv_size": 8, "intermediate_size": 8}],
+    }
+    with pytest.raises(NasError, match="hidden_size"):
+        Architecture.from_dict(json.loads(json.dumps(data)))
+
+
+def test_heads_must_divide_qkv_size() -> None:
+    with pytest.raises(NasError, match="qkv_size 10 is not a multiple of num_heads 4"):
+        Layer(4, 10, 16)
+
+
+@pytest.mark.parametrize("sizes", [(2, 32, 4, 48), (6, 384, 12, 1536), (1, 64, 1, 128)])
+def test_parameters_equal_stock_bert(sizes: tuple[int, int, int, int]) -> None:
+    depth, hidden, heads, intermediate = sizes
+    stock = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=1000,
+            max_position_embeddings=64,
+            num_hidden_layers=depth,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            intermediate_size=intermediate,
+            num_labels=5,
+        )
+    )
+    architecture = Architecture.uniform(
+        num_layers=depth,
+        hidden_size=hidden,
+        num_heads=heads,
+        intermediate_size=intermediate,
+    )
+    assert architecture.parameters(EncoderShape(1000, 64, 2, 5)) == stock.num_parameters()
+
+
+def test_published_sizes() -> None:
+    """TinyBERT's paper counts 14.5M parameters and 1.2B FLOPs for 4x312 (its table 1).
+
+    Its FLOPs are multiply-adds at length 128.
+    """
+    tiny = Architecture.uniform(
+        num_layers=4, hidden_size=312, num_heads=12, intermediate_size=1200
+    )
+    assert tiny.parameters() / 1e6 == pytest.approx(14.4, abs=0.1)
+    assert tiny.flops(128) / 2e9 == pytest.approx(0.6, abs=0.05)
+
+
+def test_native_means_equal_layers_as_wide_as_the_hidden_size() -> None:
+    native = Architecture.uniform(num_layers=2, hidden_size=8, num_heads=2, intermediate_size=16)
+    assert native.is_native
+    assert not Architecture(8, (Layer(2, 8, 16), Layer(2, 8, 32))).is_native
+    assert not Architecture(8, (Layer(2, 16, 16),)).is_native
+
+
+def test_fits_in_compares_heads_and_their_size_apart() -> None:
+    full = Architecture(32, (Layer(4, 32, 64),) * 2)
+    assert Architecture(32, (Layer(2, 16, 64),)).fits_in(full)
+    assert not Architecture(32, (Layer(1, 16, 64),)).fits_in(full)  # a head of 16 > 8
+    assert not Architecture(32, (Layer(4, 32, 64),) * 3).fits_in(full)
