@@ -1,0 +1,142 @@
+"""Scores of evaluated architectures: an append-only file that outlives any kill.
+
+Each line is one JSON record, written by a single append and synced: either a score, or the mark
+that a search began. A search may therefore be repeated as it was: what it knew at its beginning is
+what stands above its mark, however much was scored since.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from supernet.architecture import Architecture
+from supernet.errors import NasError
+
+
+class ScoreCache:
+    """The scores of one supernet on one data set.
+
+    Args:
+        path: a file shared by any number of supernets and data sets; created when missing.
+        supernet: key of the supernet whose inherited weights were scored.
+        data: digest of the data that they were scored on.
+        warn: receives one line for each unreadable record; the log by default.
+
+    Raises:
+        NasError: ``path`` cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        supernet: str,
+        data: str,
+        warn: Callable[[str], None] = logging.getLogger(__name__).warning,
+    ) -> None:
+        self.path = Path(path)
+        self._context = {"supernet": supernet, "data": data}
+        self._scores: dict[Architecture, float] = {}
+        self._known_at: dict[str, int] = {}
+        """For each search, how many scores were known when it began."""
+        for number, record in self._read(warn):
+            try:
+                self._learn(record)
+            except (NasError, KeyError, TypeError, ValueError) as error:
+                warn(f"{self.path} line {number} is not a record ({error}): left out")
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        return architecture in self._scores
+
+    def __getitem__(self, architecture: Architecture) -> float:
+        return self._scores[architecture]
+
+    def begin(self, search: str) -> dict[Architecture, float]:
+        """The scores known when ``search`` began, oldest first; the first call marks the place."""
+        if search not in self._known_at:
+            self._append([{"search": search}])
+        return dict(list(self._scores.items())[: self._known_at[search]])
+
+    def add(self, architectures: Sequence[Architecture], scores: Sequence[float]) -> None:
+        """Append scores; on return they are on the disk.
+
+        Raises:
+            NasError: a score that is not a finite number.
+        """
+        for architecture, score in zip(architectures, scores, strict=True):
+            if not math.isfinite(score):
+                raise NasError(f"the score of {architecture} must be finite, not {score}")
+        self._append(
+            [
+                {"architecture": architecture.to_dict(), "score": float(score)}
+                for architecture, score in zip(architectures, scores, strict=True)
+                if architecture not in self._scores
+            ]
+        )
+
+    def _read(self, warn: Callable[[str], None]) -> list[tuple[int, dict[str, Any]]]:
+        """The records of this context; a last line that a kill cut short is cut off the file."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise NasError(f"score cache {self.path} cannot be read: {error.strerror}") from error
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self.path, whole)
+        records = []
+        for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
+            try:
+                record = json.loads(line)
+                if self._context.items() <= record.items():
+                    records.append((number, record))
+            except (ValueError, AttributeError):
+                warn(f"{self.path} line {number} is not a record: left out")
+        return records
+
+    def _learn(self, record: Mapping[str, Any]) -> None:
+        if "search" in record:
+            self._known_at.setdefault(str(record["search"]), len(self._scores))
+        else:
+            score = float(record["score"])
+            if not math.isfinite(score):
+                raise ValueError(f"score {score}")
+            self._scores.setdefault(Architecture.from_dict(record["architecture"]), score)
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            for record in records:
+                line = json.dumps(self._context | record) + "\n"
+                _write_whole(descriptor, line.encode())
+                self._learn(record)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """One append; where the disk takes only part of it, the line is taken back.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    end = os.fstat(descriptor).st_size
+    written = 0
+    try:
+        while written < len(line):
+            written += os.write(descriptor, line[written:])
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise

@@ -1,0 +1,164 @@
+"""Predicts the validation score of a sub-network from those already scored, with its doubt.
+
+A Gaussian process on the logarithms of an architecture's sizes: few, noisy scores of a smooth
+function are what it is for. Its posterior also smooths the scores themselves: on a small
+validation set two equal sub-networks differ by chance, and the neighbours of each know better.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernet.batch import ArchitectureBatch
+
+FloatArray = NDArray[np.float64]
+
+_BLOCK = 16384
+
+
+def features(batch: ArchitectureBatch) -> FloatArray:
+    """What a score depends on, (N, 9): logarithms of sizes, and where in depth they lie.
+
+    Columns: hidden size, depth, mean heads, mean qkv, mean intermediate, encoder parameters,
+    operations a token; then the slope over depth of qkv and of intermediate, 0 in equal layers.
+    """
+    depth = batch.num_layers
+    qkv, intermediate = batch.qkv_size.sum(1), batch.intermediate_size.sum(1)
+    weights = batch.hidden_size * (4 * qkv + 2 * intermediate)
+    sizes = [
+        batch.hidden_size,
+        depth,
+        batch.num_heads.sum(1) / depth,
+        qkv / depth,
+        intermediate / depth,
+        weights,
+        weights + 128 * qkv,  # attention over 64 positions
+    ]
+    slopes = [_slope(batch.qkv_size, depth), _slope(batch.intermediate_size, depth)]
+    return np.stack([np.log2(size) for size in sizes] + slopes, axis=1)
+
+
+def _slope(widths: NDArray[np.int64], depth: NDArray[np.int64]) -> FloatArray:
+    """Correlation-like tilt of layer widths over depth, in [-1, 1]; (N, L) -> (N,)."""
+    layer = np.arange(widths.shape[1])
+    centred = np.where(layer < depth[:, None], 2 * layer + 1 - depth[:, None], 0)
+    tilt: FloatArray = (centred * widths).sum(1) / (depth * widths.sum(1))
+    return tilt
+
+
+class ScorePredictor:
+    """Gaussian process regression of scores.
+
+    Args:
+        seed: scikit-learn's; the fit has no chance in it, but scikit-learn wants it stated.
+
+    Attributes:
+        noise_: standard deviation of the scores' noise, in units of the score.
+
+    Example:
+        >>> from supernet.architecture import Architecture
+        >>> sizes = [64, 128, 192, 256, 320]
+        >>> batch = ArchitectureBatch.of([
+        ...     Architecture.uniform(num_layers=2, hidden_size=h, num_heads=2, intermediate_size=h)
+        ...     for h in sizes])
+        >>> predictor = ScorePredictor().fit(batch, np.log(sizes))
+        >>> mean, deviation = predictor.predict(batch)
+        >>> bool(np.abs(mean - np.log(sizes)).max() < 0.05)
+        True
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+
+    def fit(self, batch: ArchitectureBatch, scores: FloatArray) -> Self:
+        """Fit to N architectures and their scores, (N,), N at least 1."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        raw = features(batch)
+        self._centre = raw.mean(0)
+        self._scale = np.where(raw.std(0) > 0, raw.std(0), 1.0)
+        self._mean, deviation = float(np.mean(scores)), float(np.std(scores))
+        self._unit = deviation if deviation > 0 else 1.0
+        kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(
+            np.full(raw.shape[1], 3.0), (0.3, 100.0), nu=2.5
+        ) + WhiteKernel(0.05, (1e-5, 1.0))
+        process: Any = GaussianProcessRegressor(kernel, random_state=self._seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound
+            process.fit(self._scaled(raw), (scores - self._mean) / self._unit)
+        self._process = process
+        self._noise_variance = float(process.kernel_.k2.noise_level)
+        self.noise_ = self._unit * self._noise_variance**0.5
+        return self
+
+    def predict(self, batch: ArchitectureBatch) -> tuple[FloatArray, FloatArray]:
+        """Expected score and its standard deviation without the noise of scoring, each (N,)."""
+        means, variances = [], []
+        for start in range(0, len(batch), _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, len(batch)))
+            points = self._scaled(features(batch.take(rows)))
+            mean, projection = self._project(points)
+            prior = self._process.kernel_.k1.diag(points)
+            means.append(mean)
+            variances.append(prior - (projection**2).sum(0))
+        mean = self._mean + self._unit * np.concatenate(means)
+        return mean, self._unit * np.sqrt(np.maximum(np.concatenate(variances), 0))
+
+    def expect(self, batch: ArchitectureBatch) -> FloatArray:
+        """Expected score alone, (N,): a tenth of the work of :meth:`predict`."""
+        process = self._process
+        means = [
+            process.kernel_.k1(self._scaled(features(batch.take(rows))), process.X_train_)
+            @ process.alpha_
+            for rows in np.array_split(np.arange(len(batch)), max(1, -(-len(batch) // _BLOCK)))
+        ]
+        return self._mean + self._unit * np.concatenate(means)
+
+    def choose(self, batch: ArchitectureBatch, count: int, exploration: float) -> NDArray[np.intp]:
+        """Rows to score next: high expectation or high doubt, and not all alike.
+
+        The upper confidence bound, mean + exploration * deviation, picks one; its score is then
+        taken to be known, which lowers the doubt about its neighbours, before the next is picked
+        (GP-BUCB; Desautels, Krause and Burdick, JMLR 2014).
+
+        Args:
+            batch: (N,) candidates.
+            count: how many; at most N.
+            exploration: weight of the doubt.
+
+        Returns:
+            (count,), in the order of choice.
+        """
+        points = self._scaled(features(batch))
+        mean, projection = self._project(points)
+        covariance = self._process.kernel_.k1(points) - projection.T @ projection  # (N, N)
+        chosen: list[int] = []
+        for _ in range(min(count, len(batch))):
+            bound = mean + exploration * np.sqrt(np.maximum(np.diag(covariance), 0))
+            bound[chosen] = -np.inf
+            best = int(np.argmax(bound))
+            column = covariance[:, best]
+            covariance = covariance - np.outer(column, column) / (
+                column[best] + self._noise_variance
+            )
+            chosen.append(best)
+        return np.array(chosen, dtype=np.intp)
+
+    def _scaled(self, raw: FloatArray) -> FloatArray:
+        scaled: FloatArray = (raw - self._centre) / self._scale
+        return scaled
+
+    def _project(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Posterior mean, (N,), and the observations' part in the variance, (M, N)."""
+        from scipy.linalg import solve_triangular
+
+        process = self._process
+        cross = process.kernel_.k1(points, process.X_train_)  # (N, M)
+        projection = solve_triangular(process.L_, cross.T, lower=True)
+        return cross @ process.alpha_, projection

@@ -1,0 +1,220 @@
+"""From limits to an architecture: whom to score, and who is best."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.search.constraints import Limits, parameters
+from nas.search.evolution import RegularizedEvolution
+from nas.search.front import Front, Point, non_dominated
+from nas.search.guided import GuidedEvolution, fit_predictor
+from nas.search.pool import Pool, PredictLatency, Region, build_pool
+from nas.search.random_search import RandomSearch
+from nas.search.result import Evaluation, SearchResult, best_of
+from nas.search.score_cache import ScoreCache
+from nas.search.score_predictor import ScorePredictor
+from nas.search.searcher import Searcher
+from nas.search.settings import SearchSettings
+from supernet.architecture import Architecture, EncoderShape
+from supernet.batch import ArchitectureBatch
+from supernet.space import SearchSpace
+
+Evaluate = Callable[[Sequence[Architecture]], ArrayLike]
+"""From N architectures to their validation scores, (N,), with inherited weights."""
+
+_OUTLOOK = 16384
+"""How many unscored architectures the predicted front is drawn from."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchProgress:
+    """How far a search is.
+
+    Args:
+        scored, planned: architectures; a search may end before it has used up its plan.
+        best_score: within the limits so far; None before there is one.
+    """
+
+    scored: int
+    planned: int
+    best_score: float | None
+
+
+def run_search(
+    space: SearchSpace,
+    predict_latency: PredictLatency,
+    evaluate: Evaluate,
+    limits: Limits,
+    settings: SearchSettings = SearchSettings(),
+    *,
+    cache: ScoreCache,
+    shape: EncoderShape = EncoderShape(),
+    progress: Callable[[SearchProgress], None] = lambda _: None,
+) -> SearchResult:
+    """Find the architecture of highest score within limits.
+
+    A first search scores ``settings.evaluations`` architectures, some spread over all latencies
+    and most near the limits; a later one finds their scores in the cache. Then each adds those
+    of the ``settings.refinement`` architectures expected to be best that are not scored yet.
+
+    Every choice follows from the settings and from what the cache held when this search first
+    began. So a search that was killed goes on as if it had not been, and one that is repeated
+    scores nothing and answers the same.
+
+    Args:
+        space: what to choose from.
+        predict_latency: milliseconds on the target that the limits speak of.
+        evaluate: called with batches; the score of one must not depend on the others.
+        limits: budget and caps.
+        settings: see there.
+        cache: scores of the supernet and the data that ``evaluate`` uses.
+        shape: of the models whose parameters are limited.
+        progress: called after each batch.
+
+    Raises:
+        NasError: no architecture keeps to the limits; the message says what would be feasible.
+    """
+    rng = np.random.default_rng(settings.seed)
+    region = Region(predict_latency, limits, shape)
+    pool = build_pool(space, region, max_enumerated=settings.max_enumerated, rng=rng)
+    most = float(pool.usage[pool.usage <= 1].max())
+    region = replace(region, least_usage=settings.near * most)
+    searcher = _searcher(space, region, pool, settings)
+
+    scores = cache.begin(_search_key(space, region, settings))
+    searcher.tell(list(scores), list(scores.values()))
+    missing = max(0, settings.evaluations - len(scores))
+    refinement = settings.refinement if isinstance(searcher, GuidedEvolution) else 0
+    planned = len(scores) + missing
+    known, newly_scored = len(scores), 0
+
+    def score(batch: Sequence[Architecture]) -> None:
+        nonlocal newly_scored
+        unknown = [a for a in batch if a not in cache]
+        if unknown:
+            cache.add(unknown, np.asarray(evaluate(unknown), dtype=float).tolist())
+            newly_scored += len(unknown)
+        found = {a: cache[a] for a in batch}
+        searcher.tell(list(found), list(found.values()))
+        scores.update(found)
+        progress(
+            SearchProgress(
+                len(scores) - known, planned + refinement - known, _best_score(scores, region)
+            )
+        )
+
+    if isinstance(searcher, GuidedEvolution):
+        spread = pool.spread(round(settings.spread * missing), rng)
+        for batch in _batches([a for a in spread if a not in scores], settings.batch):
+            score(batch)
+    while (left := planned - len(scores)) > 0:
+        batch = searcher.ask(min(settings.batch, left))
+        if not batch:
+            break
+        score(batch)
+    if isinstance(searcher, GuidedEvolution):
+        batch = searcher.ask_expected_best(refinement)
+        if batch:
+            score(batch)
+
+    return _result(pool, region, scores, known, newly_scored, settings.seed)
+
+
+def _searcher(space: SearchSpace, region: Region, pool: Pool, settings: SearchSettings) -> Searcher:
+    rows = pool.near(region.least_usage)
+    if settings.algorithm == "random":
+        return RandomSearch(pool, rows, settings.seed)
+    if settings.algorithm == "evolution":
+        return RegularizedEvolution(space, region, pool, rows, settings)
+    return GuidedEvolution(space, region, pool, rows, settings)
+
+
+def _search_key(space: SearchSpace, region: Region, settings: SearchSettings) -> str:
+    """What makes two searches the same one. Two predictions stand for the latency predictor."""
+    extremes = ArchitectureBatch.of([space.smallest, space.largest])
+    content = {
+        "space": space.to_dict(),
+        "limits": region.limits.to_dict(),
+        "labels": region.shape.num_labels,
+        "vocabulary": region.shape.vocab_size,
+        "positions": region.shape.max_positions,
+        "settings": settings.to_dict(),
+        "latency_ms": np.asarray(region.predict_latency(extremes)).tolist(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _best_score(scores: Mapping[Architecture, float], region: Region) -> float | None:
+    usage = region.usage(list(scores))
+    return max((s for s, u in zip(scores.values(), usage, strict=True) if u <= 1), default=None)
+
+
+def _batches(architectures: list[Architecture], size: int) -> list[list[Architecture]]:
+    return [architectures[i : i + size] for i in range(0, len(architectures), size)]
+
+
+# ---- what was found ------------------------------------------------------------------------------
+
+
+def _result(
+    pool: Pool,
+    region: Region,
+    scores: Mapping[Architecture, float],
+    known: int,
+    newly_scored: int,
+    seed: int,
+) -> SearchResult:
+    predictor = fit_predictor(scores, region, seed)
+    batch = ArchitectureBatch.of(list(scores))
+    latency_ms, usage = region.measure(batch)
+    evaluations = tuple(
+        Evaluation(architecture, float(ms), score, float(smoothed), bool(share <= 1))
+        for (architecture, score), ms, share, smoothed in zip(
+            scores.items(), latency_ms, usage, predictor.expect(batch), strict=True
+        )
+    )
+    best = best_of(evaluation for evaluation in evaluations if evaluation.within_limits)
+    assert best is not None, "a search asks for at least one architecture within the limits"
+    measured = [
+        Point(e.architecture, e.latency_ms, e.score)
+        for e, capped in zip(evaluations, _within_caps(batch, region), strict=True)
+        if capped
+    ]
+    return SearchResult(
+        limits=region.limits,
+        best=best,
+        front=Front.of(measured),
+        predicted_front=_predicted_front(pool, region, predictor, batch, seed),
+        evaluations=evaluations,
+        scored=len(scores) - known,
+        newly_scored=newly_scored,
+        score_noise=predictor.noise_,
+    )
+
+
+def _predicted_front(
+    pool: Pool, region: Region, predictor: ScorePredictor, scored: ArchitectureBatch, seed: int
+) -> Front:
+    rows = np.arange(len(pool))
+    if len(rows) > _OUTLOOK:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _OUTLOOK, replace=False))
+    batch = ArchitectureBatch.of([*scored, *pool.batch(rows)])
+    batch = batch.take(_within_caps(batch, region))
+    latency_ms, expected = region.measure(batch)[0], predictor.expect(batch)
+    return Front(
+        tuple(
+            Point(batch.architecture(row), float(latency_ms[row]), float(expected[row]))
+            for row in non_dominated(latency_ms, expected)
+        )
+    )
+
+
+def _within_caps(batch: ArchitectureBatch, region: Region) -> NDArray[np.bool_]:
+    """Which architectures keep to the caps, whatever their latency, (N,)."""
+    return parameters(batch, region.shape) <= region.limits.max_parameters

@@ -1,0 +1,74 @@
+"""How a search spends its evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from supernet.errors import NasError
+
+Algorithm = Literal["guided", "evolution", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """Settings of :func:`nas.search.search.run_search`.
+
+    Args:
+        evaluations: architectures scored in a first search. Scores of earlier searches count.
+        refinement: architectures of highest expected score that every guided search has scored
+            at its end: what a second budget costs at most.
+        batch: scored between two looks at the results.
+        spread: share of a first search's evaluations that go over the whole range of latencies,
+            for the front and for later budgets; the others go near the asked budget.
+        near: "near the budget" begins at this share of it.
+        exploration: standard deviations that the score predictor's doubt adds to a candidate.
+        population, tournament: of the ageing evolution (Real et al. 2019).
+        mutation: probability that a dimension moves.
+        crossover: probability that a child has two parents.
+        max_enumerated: spaces up to this size are predicted whole, larger ones are sampled.
+        algorithm: ``guided`` lets the score predictor choose among what evolution proposes;
+            ``evolution`` and ``random`` are the baselines.
+        seed: of every choice.
+
+    Raises:
+        NasError: a value out of range.
+    """
+
+    evaluations: int = 96
+    refinement: int = 8
+    batch: int = 8
+    spread: float = 0.25
+    near: float = 0.6
+    exploration: float = 1.0
+    population: int = 32
+    tournament: int = 8
+    mutation: float = 0.25
+    crossover: float = 0.25
+    max_enumerated: int = 2_000_000
+    algorithm: Algorithm = "guided"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "refinement", "batch", "population", "tournament"):
+            _check(name, getattr(self, name), int, 1, None)
+        _check("tournament", self.tournament, int, 1, self.population)
+        for name in ("spread", "near", "mutation", "crossover"):
+            _check(name, getattr(self, name), int | float, 0, 1)
+        _check("exploration", self.exploration, int | float, 0, None)
+        _check("max_enumerated", self.max_enumerated, int, 0, None)
+        _check("seed", self.seed, int, 0, None)
+        if self.algorithm not in get_args(Algorithm):
+            accepted = ", ".join(get_args(Algorithm))
+            raise NasError(f"algorithm must be one of {accepted}, not {self.algorithm!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _check(name: str, value: Any, kind: Any, low: float, high: float | None) -> None:
+    fits = isinstance(value, kind) and not isinstance(value, bool)
+    if not (fits and low <= value and (high is None or value <= high)):
+        upper = "" if high is None else f" and at most {high}"
+        whole = "a whole number" if kind is int else "a number"
+        raise NasError(f"search setting {name} must be {whole}, at least {low}{upper}: {value!r}")
