@@ -1,0 +1,140 @@
+"""BERT-like checkpoints as stock BERT: same function, BERT's weight names.
+
+RoBERTa differs from BERT in where its positions start; DistilBERT and ELECTRA in names and in
+their classification heads. Only encoders whose computation BERT's equals are accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+from supernet.errors import NasError
+
+Weights = dict[str, Tensor]
+
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+ACCEPTED = ("bert", *ROBERTA_LIKE, "distilbert", "electra")
+"""Model types whose encoders BERT can hold."""
+
+HEAD_CONVERTS = ("bert", *ROBERTA_LIKE)
+"""Model types whose classification head is BERT's pooler and classifier under other names."""
+
+
+def as_bert(model: PreTrainedModel) -> BertForSequenceClassification:
+    """A stock BERT that computes what ``model`` does.
+
+    The head comes along for the types of :data:`HEAD_CONVERTS`; it is new for the others.
+
+    Args:
+        model: a sequence classifier of one of the :data:`ACCEPTED` types.
+
+    Raises:
+        NasError: another type, or a variant of one that BERT cannot hold.
+    """
+    config = model.config
+    check_convertible(config)
+    if config.model_type == "bert":
+        assert isinstance(model, BertForSequenceClassification)
+        return model
+    rename = _RENAMES[config.model_type]
+    weights = {
+        new: value for name, value in model.state_dict().items() if (new := rename(name))
+    }
+    converted = BertForSequenceClassification(_bert_config(config))
+    own = converted.state_dict()
+    positions = "bert.embeddings.position_embeddings.weight"
+    if config.model_type in ROBERTA_LIKE:  # positions 0 to padding_idx are never a token's
+        weights[positions] = weights[positions][config.pad_token_id + 1 :]
+    if config.model_type == "distilbert":  # no segments: all add nothing
+        weights["bert.embeddings.token_type_embeddings.weight"] = torch.zeros(2, config.dim)
+    own.update({name: weights[name] for name in own if name in weights})
+    converted.load_state_dict(own)
+    return converted.eval()
+
+
+def check_convertible(config: PretrainedConfig) -> None:
+    """Refuse what BERT cannot hold.
+
+    Raises:
+        NasError: the type or the variant.
+    """
+    if config.model_type not in ACCEPTED:
+        raise NasError(
+            f"teacher of model type {config.model_type!r} is not BERT-like; "
+            f"accepted are {', '.join(ACCEPTED)}"
+        )
+    if getattr(config, "is_decoder", False):
+        raise NasError("teacher is a decoder (is_decoder: true); an encoder is needed")
+    if config.model_type == "electra" and config.embedding_size != config.hidden_size:
+        raise NasError(
+            f"teacher's embedding_size {config.embedding_size} must equal its "
+            f"hidden_size {config.hidden_size}"
+        )
+
+
+def _bert_config(config: PretrainedConfig) -> BertConfig:
+    distil = config.model_type == "distilbert"
+    offset = config.pad_token_id + 1 if config.model_type in ROBERTA_LIKE else 0
+    return BertConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.dim if distil else config.hidden_size,
+        num_hidden_layers=config.n_layers if distil else config.num_hidden_layers,
+        num_attention_heads=config.n_heads if distil else config.num_attention_heads,
+        intermediate_size=config.hidden_dim if distil else config.intermediate_size,
+        hidden_act=config.activation if distil else config.hidden_act,
+        max_position_embeddings=config.max_position_embeddings - offset,
+        type_vocab_size=2 if distil else config.type_vocab_size,
+        layer_norm_eps=1e-12 if distil else config.layer_norm_eps,
+        pad_token_id=config.pad_token_id,
+        id2label=config.id2label,
+        label2id=config.label2id,
+        problem_type=config.problem_type,
+    )
+
+
+def _rename_roberta(name: str) -> str | None:
+    for old, new in (
+        ("classifier.dense.", "bert.pooler.dense."),
+        ("classifier.out_proj.", "classifier."),
+    ):
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return re.sub(r"^roberta\.", "bert.", name)
+
+
+def _rename_electra(name: str) -> str | None:
+    return re.sub(r"^electra\.", "bert.", name) if name.startswith("electra.") else None
+
+
+_DISTILBERT_NAMES: Mapping[str, str] = {
+    "attention.q_lin": "attention.self.query",
+    "attention.k_lin": "attention.self.key",
+    "attention.v_lin": "attention.self.value",
+    "attention.out_lin": "attention.output.dense",
+    "sa_layer_norm": "attention.output.LayerNorm",
+    "ffn.lin1": "intermediate.dense",
+    "ffn.lin2": "output.dense",
+    "output_layer_norm": "output.LayerNorm",
+}
+
+
+def _rename_distilbert(name: str) -> str | None:
+    if name.startswith("distilbert.embeddings."):
+        return name.replace("distilbert.", "bert.", 1)
+    match = re.fullmatch(r"distilbert\.transformer\.layer\.(\d+)\.(.+)\.(weight|bias)", name)
+    if match is None:
+        return None
+    index, module, kind = match.groups()
+    return f"bert.encoder.layer.{index}.{_DISTILBERT_NAMES[module]}.{kind}"
+
+
+_RENAMES: Mapping[str, Callable[[str], str | None]] = {
+    **dict.fromkeys(ROBERTA_LIKE, _rename_roberta),
+    "electra": _rename_electra,
+    "distilbert": _rename_distilbert,
+}
