@@ -179,6 +179,7 @@ def test_page_shows_what_was_tried_and_with_what(report):
         "supernet / learning rate",
         "0.0003",
         "8 min 30 s",
+        "reused",
         "workload / sequence length",
         "Some processor at 2.5 GHz",
         "2.13.0",
