@@ -12,6 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,5 +139,6 @@ def _write_whole(descriptor: int, line: bytes) -> None:
         while written < len(line):
             written += os.write(descriptor, line[written:])
     except OSError:
-        os.ftruncate(descriptor, end)
+        with suppress(OSError):  # what matters to the caller is why the write failed
+            os.ftruncate(descriptor, end)
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,43 +87,80 @@ def run_search(
     region = replace(region, least_usage=settings.near * most)
     searcher = _searcher(space, region, pool, settings)
 
-    scores = cache.begin(_search_key(space, region, settings))
-    searcher.tell(list(scores), list(scores.values()))
-    missing = max(0, settings.evaluations - len(scores))
-    refinement = settings.refinement if isinstance(searcher, GuidedEvolution) else 0
-    planned = len(scores) + missing
-    known, newly_scored = len(scores), 0
-
-    def score(batch: Sequence[Architecture]) -> None:
-        nonlocal newly_scored
-        unknown = [a for a in batch if a not in cache]
-        if unknown:
-            cache.add(unknown, np.asarray(evaluate(unknown), dtype=float).tolist())
-            newly_scored += len(unknown)
-        found = {a: cache[a] for a in batch}
-        searcher.tell(list(found), list(found.values()))
-        scores.update(found)
-        progress(
-            SearchProgress(
-                len(scores) - known, planned + refinement - known, _best_score(scores, region)
-            )
-        )
+    begun_with = cache.begin(_search_key(space, region, settings))
+    known = {a: score for a, score in begun_with.items() if a in space}
+    missing = max(0, settings.evaluations - len(known))
+    scorer = _Scorer(
+        region, searcher, cache, evaluate, progress, known, missing + settings.refinement
+    )
 
     if isinstance(searcher, GuidedEvolution):
         spread = pool.spread(round(settings.spread * missing), rng)
-        for batch in _batches([a for a in spread if a not in scores], settings.batch):
-            score(batch)
-    while (left := planned - len(scores)) > 0:
-        batch = searcher.ask(min(settings.batch, left))
-        if not batch:
-            break
-        score(batch)
-    if isinstance(searcher, GuidedEvolution):
-        batch = searcher.ask_expected_best(refinement)
-        if batch:
-            score(batch)
+        scorer.score([a for a in spread if a not in known], settings.batch)
+        scorer.ask(missing, settings.batch)
+        scorer.score(searcher.ask_expected_best(settings.refinement), settings.refinement)
+    else:
+        scorer.ask(missing + settings.refinement, settings.batch)
+    return _result(pool, scorer, settings.seed)
 
-    return _result(pool, region, scores, known, newly_scored, settings.seed)
+
+class _Scorer:
+    """Scores what a searcher asks for, through the cache.
+
+    Args:
+        known: scores that the search began with.
+        planned: how many it may add.
+
+    Attributes:
+        scores: known and added, in their order.
+        added: how many scores the search asked for.
+        newly_scored: how many of those the cache did not hold.
+    """
+
+    def __init__(
+        self,
+        region: Region,
+        searcher: Searcher,
+        cache: ScoreCache,
+        evaluate: Evaluate,
+        progress: Callable[[SearchProgress], None],
+        known: dict[Architecture, float],
+        planned: int,
+    ) -> None:
+        self.region, self._searcher, self._cache = region, searcher, cache
+        self._evaluate, self._progress, self._planned = evaluate, progress, planned
+        self.scores, self._known, self.newly_scored = dict(known), len(known), 0
+        searcher.tell(list(known), list(known.values()))
+
+    @property
+    def added(self) -> int:
+        return len(self.scores) - self._known
+
+    def ask(self, total: int, batch: int) -> None:
+        """Score what the searcher asks for until ``total`` are added, or nothing is left."""
+        while (left := total - self.added) > 0:
+            architectures = self._searcher.ask(min(batch, left))
+            if not architectures:
+                return
+            self.score(architectures, batch)
+
+    def score(self, architectures: Sequence[Architecture], batch: int) -> None:
+        for start in range(0, len(architectures), batch):
+            part = architectures[start : start + batch]
+            unknown = [a for a in part if a not in self._cache]
+            if unknown:
+                found = np.asarray(self._evaluate(unknown), dtype=float)
+                self._cache.add(unknown, found.tolist())
+                self.newly_scored += len(unknown)
+            scores = {a: self._cache[a] for a in part}
+            self._searcher.tell(list(scores), list(scores.values()))
+            self.scores.update(scores)
+            self._progress(SearchProgress(self.added, self._planned, self._best_score()))
+
+    def _best_score(self) -> float | None:
+        usage = self.region.usage(list(self.scores))
+        within = zip(self.scores.values(), usage, strict=True)
+        return max((score for score, share in within if share <= 1), default=None)
 
 
 def _searcher(space: SearchSpace, region: Region, pool: Pool, settings: SearchSettings) -> Searcher:
@@ -150,26 +187,11 @@ def _search_key(space: SearchSpace, region: Region, settings: SearchSettings) ->
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _best_score(scores: Mapping[Architecture, float], region: Region) -> float | None:
-    usage = region.usage(list(scores))
-    return max((s for s, u in zip(scores.values(), usage, strict=True) if u <= 1), default=None)
-
-
-def _batches(architectures: list[Architecture], size: int) -> list[list[Architecture]]:
-    return [architectures[i : i + size] for i in range(0, len(architectures), size)]
-
-
 # ---- what was found ------------------------------------------------------------------------------
 
 
-def _result(
-    pool: Pool,
-    region: Region,
-    scores: Mapping[Architecture, float],
-    known: int,
-    newly_scored: int,
-    seed: int,
-) -> SearchResult:
+def _result(pool: Pool, scorer: _Scorer, seed: int) -> SearchResult:
+    region, scores = scorer.region, scorer.scores
     predictor = fit_predictor(scores, region, seed)
     batch = ArchitectureBatch.of(list(scores))
     latency_ms, usage = region.measure(batch)
@@ -192,8 +214,8 @@ def _result(
         front=Front.of(measured),
         predicted_front=_predicted_front(pool, region, predictor, batch, seed),
         evaluations=evaluations,
-        scored=len(scores) - known,
-        newly_scored=newly_scored,
+        scored=scorer.added,
+        newly_scored=scorer.newly_scored,
         score_noise=predictor.noise_,
     )
 

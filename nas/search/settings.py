@@ -16,8 +16,8 @@ class SearchSettings:
 
     Args:
         evaluations: architectures scored in a first search. Scores of earlier searches count.
-        refinement: architectures of highest expected score that every guided search has scored
-            at its end: what a second budget costs at most.
+        refinement: architectures of highest expected score that every search has scored at its
+            end (the baselines add as many of their own): what a second budget costs at most.
         batch: scored between two looks at the results.
         spread: share of a first search's evaluations that go over the whole range of latencies,
             for the front and for later budgets; the others go near the asked budget.

@@ -1,0 +1,103 @@
+"""The front is what nothing beats, by comparison with every pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.search.front import Front, Point, non_dominated
+from supernet.architecture import Architecture
+from supernet.errors import NasError
+
+# Few distinct values, so that ties are common.
+points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), max_size=30)
+
+
+def architecture(hidden_size: int) -> Architecture:
+    return Architecture.uniform(
+        num_layers=1, hidden_size=hidden_size, num_heads=1, intermediate_size=4
+    )
+
+
+def front_of(pairs: list[tuple[float, float]]) -> Front:
+    return Front.of(
+        Point(architecture(row + 1), float(ms), float(score))
+        for row, (ms, score) in enumerate(pairs)
+    )
+
+
+def beaten(row: int, pairs: list[tuple[float, float]]) -> bool:
+    """Whether another point is at least as good in both, and better in one or given earlier."""
+    ms, score = pairs[row]
+    return any(
+        other_ms <= ms
+        and other_score >= score
+        and ((other_ms, other_score) != (ms, score) or other < row)
+        for other, (other_ms, other_score) in enumerate(pairs)
+        if other != row
+    )
+
+
+@given(points)
+def test_non_dominated_agrees_with_comparing_every_pair(pairs):
+    expected = {row for row in range(len(pairs)) if not beaten(row, pairs)}
+    rows = non_dominated([p[0] for p in pairs], [p[1] for p in pairs])
+    assert set(rows.tolist()) == expected
+    assert [pairs[row] for row in rows] == sorted(pairs[row] for row in rows)
+
+
+@given(points)
+def test_a_front_of_a_front_is_itself(pairs):
+    front = front_of(pairs)
+    assert Front.of(front) == front
+    assert Front.from_json(front.to_json()) == front
+    assert len(front) == len(list(front))
+
+
+@given(points.filter(bool), st.integers(1, 7))
+def test_best_within_is_the_best_of_all_points(pairs, budget):
+    front = front_of(pairs)
+    affordable = [score for ms, score in pairs if ms <= budget]
+    if affordable:
+        assert front.best_within(budget).score == max(affordable)
+    else:
+        least = min(ms for ms, _ in pairs)
+        with pytest.raises(NasError, match=f"at least {least} ms"):
+            front.best_within(budget)
+
+
+def test_the_fastest_is_the_feasible_minimum():
+    assert front_of([(3, 9), (2, 5), (4, 1)]).fastest.latency_ms == 2
+
+
+def test_a_million_points_are_no_trouble():
+    rng = np.random.default_rng(0)
+    latency, score = rng.random((2, 1_000_000))
+    rows = non_dominated(latency, score)
+    assert (np.diff(latency[rows]) > 0).all()
+    assert (np.diff(score[rows]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[1]",
+        "not json",
+        '[{"architecture": {}, "latency_ms": 1, "score": 1}]',
+        '[{"latency_ms": 1, "score": 1}]',
+    ],
+)
+def test_bad_json_is_refused(text):
+    with pytest.raises(NasError):
+        Front.from_json(text)
+
+
+def test_a_front_refuses_dominated_points_and_an_empty_one_has_no_fastest():
+    point = Point(architecture(4), 1.0, 0.5)
+    with pytest.raises(NasError, match="more latency and more score"):
+        Front((point, point))
+    with pytest.raises(NasError, match="empty"):
+        Front(()).fastest  # noqa: B018
