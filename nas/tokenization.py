@@ -1,0 +1,78 @@
+"""From texts to token ids: unpadded rows, which the collator pads to the longest of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nas.data import Examples
+from supernet.errors import NasError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedExamples(torch.utils.data.Dataset[dict[str, Any]]):
+    """Tokenized examples; a row is a dict of lists, without padding.
+
+    Attributes:
+        columns: ``input_ids``, ``attention_mask`` and, where the tokenizer gives them,
+            ``token_type_ids``: a list of ints for each example.
+        labels: an int (class) or a float (regression) for each example; None without labels.
+    """
+
+    columns: dict[str, list[list[int]]]
+    labels: list[int] | list[float] | None
+
+    def __len__(self) -> int:
+        return len(self.columns["input_ids"])
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        item: dict[str, Any] = {name: values[row] for name, values in self.columns.items()}
+        if self.labels is not None:
+            item["labels"] = self.labels[row]
+        return item
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each example, special tokens included: to batch like with like."""
+        return [len(row) for row in self.columns["input_ids"]]
+
+
+def encode(
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> EncodedExamples:
+    """Tokenize texts or text pairs; of a pair, the longer text is cut first.
+
+    Args:
+        examples: what to encode; labels come along where there are any.
+        tokenizer: a Hugging Face tokenizer. A padding or truncation that its file fixes is
+            overruled.
+        max_length: tokens kept of an example, special tokens included.
+
+    Raises:
+        NasError: a ``max_length`` that leaves no room for text.
+    """
+    special = tokenizer.num_special_tokens_to_add(pair=examples.text_b is not None)
+    if max_length <= special:
+        raise NasError(
+            f"max_length must be above the {special} special tokens of an example, not {max_length}"
+        )
+    labels = None if examples.labels is None else examples.labels.tolist()
+    if not len(examples):
+        return EncodedExamples({"input_ids": [], "attention_mask": []}, labels)
+    encoding = tokenizer(
+        list(examples.text_a),
+        None if examples.text_b is None else list(examples.text_b),
+        max_length=max_length,
+        truncation=True,
+        padding=False,
+    )
+    return EncodedExamples(
+        {name: encoding[name] for name in _MODEL_INPUTS if name in encoding}, labels
+    )
