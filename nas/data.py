@@ -313,7 +313,8 @@ def _read_file(path: Path, label_column: str | None) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            # Not splitlines(): a JSON string may hold U+2028 and the like as they are.
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
             return pd.DataFrame([_json_object(line) for line in lines if line.strip()])
         if path.suffix == ".csv":
             # Everything as it stands in the file: "None" or "007" may well be a text.

@@ -114,6 +114,12 @@ class TestSources:
         path.write_text("text,label\n" + "né,1\nzürich,2\n" * 10, encoding="utf-8-sig")
         assert texts(load_data(str(path), seed=0).train) == {"né", "zürich"}
 
+    def test_jsonl_strings_may_hold_any_separator(self, tmp_path):
+        path = tmp_path / "odd.jsonl"
+        record = '{"text": "one\u2028two\x85three", "label": %d}\r\n'
+        path.write_text("".join(record % (i % 2) for i in range(20)), encoding="utf-8", newline="")
+        assert texts(load_data(str(path), seed=0).train) == {"one\u2028two\x85three"}
+
     def test_shards_are_joined(self, tmp_path):
         for shard in range(3):
             write(tmp_path / f"train-0000{shard}-of-00003.parquet", rows(20, f"shard {shard}"))
