@@ -17,9 +17,10 @@ PredictLatency = Callable[[ArchitectureBatch], FloatArray]
 """From N architectures to their latencies in milliseconds, (N,), on one target."""
 
 _BLOCK = 65536
-_SAMPLES = 8192
+_SAMPLES = 4096
 _WALKS = 24
 _WALKERS = 64
+_MUTANTS = 4
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,11 @@ class Pool:
         order = np.argsort(self.latency_ms, kind="stable")
         ascending = self.latency_ms[order]
         targets = np.geomspace(ascending[0], ascending[-1], count)
-        ratio = (ascending[-1] / ascending[0]) ** (0.25 / max(1, count - 1))
-        chosen: dict[Architecture, None] = {}
-        for target in targets:
-            low, high = np.searchsorted(ascending, [target / ratio, target * ratio])
-            nearest = int(np.searchsorted(ascending, target).clip(0, len(order) - 1))
-            position = int(rng.integers(low, high)) if low < high else nearest
-            chosen[self.batch(order[[position]]).architecture(0)] = None
-        return list(chosen)
+        window = (ascending[-1] / ascending[0]) ** (0.25 / max(1, count - 1))
+        low, high = np.searchsorted(ascending, [targets / window, targets * window])
+        positions = low + (rng.random(count) * np.maximum(high - low, 1)).astype(int)
+        positions[:1], positions[-1:] = 0, len(order) - 1  # exactly, whatever the rounding
+        return list(dict.fromkeys(self.batch(order[positions.clip(0, len(order) - 1)])))
 
 
 def build_pool(
@@ -178,13 +176,15 @@ def _sample_towards_limits(
 
     A tight budget holds a vanishing share of a large space; mutants of the nearest reach it.
     """
-    sample = dict.fromkeys([space.smallest, space.largest])
-    sample.update(dict.fromkeys(space.sample(rng) for _ in range(_SAMPLES)))
-    usage = dict(zip(sample, region.usage(sample).tolist(), strict=True))
+    found = dict.fromkeys([space.smallest, space.largest])
+    found |= dict.fromkeys(space.sample(rng) for _ in range(_SAMPLES))
+    members, usage = list(found), region.usage(found)
     for _ in range(_WALKS):
-        nearest = sorted(usage, key=lambda a: abs(np.log(usage[a])))[:_WALKERS]
-        mutants = [space.mutate(a, rng) for a in nearest for _ in range(4)]
-        fresh = [a for a in dict.fromkeys(mutants) if a not in usage]
+        nearest = np.argsort(np.abs(np.log(usage)), kind="stable")[:_WALKERS]
+        mutants = (space.mutate(members[row], rng) for row in nearest for _ in range(_MUTANTS))
+        fresh = [mutant for mutant in dict.fromkeys(mutants) if mutant not in found]
         if fresh:
-            usage.update(zip(fresh, region.usage(fresh).tolist(), strict=True))
-    return list(usage)
+            found |= dict.fromkeys(fresh)
+            members += fresh
+            usage = np.concatenate([usage, region.usage(fresh)])
+    return members

@@ -226,12 +226,17 @@ def _predicted_front(
     rows = np.arange(len(pool))
     if len(rows) > _OUTLOOK:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _OUTLOOK, replace=False))
-    batch = ArchitectureBatch.of([*scored, *pool.batch(rows)])
-    batch = batch.take(_within_caps(batch, region))
-    latency_ms, expected = region.measure(batch)[0], predictor.expect(batch)
+    parts = [part.take(_within_caps(part, region)) for part in (scored, pool.batch(rows))]
+    latency_ms = np.concatenate([region.measure(part)[0] for part in parts])
+    expected = np.concatenate([predictor.expect(part) for part in parts])
+    first, rest = parts
+
+    def architecture(row: int) -> Architecture:
+        return first.architecture(row) if row < len(first) else rest.architecture(row - len(first))
+
     return Front(
         tuple(
-            Point(batch.architecture(row), float(latency_ms[row]), float(expected[row]))
+            Point(architecture(int(row)), float(latency_ms[row]), float(expected[row]))
             for row in non_dominated(latency_ms, expected)
         )
     )

@@ -1,0 +1,116 @@
+"""The pool is the space, with its latencies, or a sample that reaches the limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.search.constraints import FloatArray, Limits, parameters
+from nas.search.pool import Pool, Region, build_pool
+from supernet.batch import ArchitectureBatch
+from supernet.errors import NasError
+from supernet.space import SearchSpace
+
+TINY = SearchSpace(
+    name="tiny",
+    num_layers=(1, 2),
+    hidden_size=(16, 32),
+    num_heads=(1, 2, 4),
+    qkv_size=(8, 16, 32),
+    intermediate_size=(16, 32, 64),
+    head_size=(4, 8),
+)
+LARGE = SearchSpace(
+    name="large",
+    num_layers=tuple(range(1, 7)),
+    hidden_size=tuple(range(64, 385, 16)),
+    num_heads=(1, 2, 4, 8),
+    qkv_size=tuple(range(32, 385, 32)),
+    intermediate_size=tuple(range(128, 1537, 64)),
+    uniform=False,
+)
+
+
+def latency(batch: ArchitectureBatch) -> FloatArray:
+    width = 4 * batch.qkv_size.sum(1) + 2 * batch.intermediate_size.sum(1)
+    return 0.1 + 0.05 * batch.num_layers + 1e-6 * batch.hidden_size * width
+
+
+def pool_of(space: SearchSpace, limits: Limits, max_enumerated: int = 10**6) -> Pool:
+    rng = np.random.default_rng(0)
+    return build_pool(space, Region(latency, limits), max_enumerated=max_enumerated, rng=rng)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_a_small_space_is_held_whole(uniform):
+    space = SearchSpace.from_dict(TINY.to_dict() | {"uniform": uniform})
+    pool = pool_of(space, Limits(1.0))
+    batch = pool.batch(np.arange(len(pool)))
+    assert pool.complete
+    assert len(set(batch)) == len(pool) == space.size
+    assert all(architecture in space for architecture in batch)
+    assert pool.latency_ms == pytest.approx(latency(batch))
+    assert pool.usage == pytest.approx(pool.latency_ms)
+
+
+def test_blocks_hold_what_one_batch_holds():
+    pool = pool_of(TINY, Limits(1.0))
+    rows = np.arange(len(pool))[::-3]
+    assert [a for block in pool.blocks(rows) for a in block] == list(pool.batch(rows))
+
+
+def test_near_is_exact():
+    limits = Limits(0.16, parameters=600_000)
+    pool = pool_of(TINY, limits)
+    near = set(pool.batch(pool.near(0.8)))
+    for architecture in pool.batch(np.arange(len(pool))):
+        ms = latency(ArchitectureBatch.of([architecture]))[0]
+        share = max(ms / 0.16, architecture.parameters() / 600_000)
+        assert (architecture in near) == (0.8 <= share <= 1)
+
+
+def test_draws_are_distinct_and_leave_out_what_is_excluded():
+    pool, rng = pool_of(TINY, Limits(1.0)), np.random.default_rng(1)
+    rows = np.arange(len(pool))
+    first = pool.draw(rows, 25, rng, lambda a: False)
+    others = pool.draw(rows, len(pool), rng, first.__contains__)
+    assert len(set(first)) == 25
+    assert len(others) == len(pool) - 25
+    assert not set(first) & set(others)
+
+
+def test_the_spread_reaches_from_the_fastest_to_the_slowest():
+    pool = pool_of(LARGE, Limits(1.0))
+    spread = pool.spread(16, np.random.default_rng(2))
+    ms = np.sort(latency(ArchitectureBatch.of(spread)))
+    assert len(set(spread)) == 16
+    assert (ms[0], ms[-1]) == (pool.latency_ms.min(), pool.latency_ms.max())
+    even = (ms[-1] / ms[0]) ** (1 / 15)
+    assert (np.diff(np.log(ms)) < 2.2 * np.log(even)).all()
+
+
+def test_a_large_space_is_sampled_up_to_a_tight_limit():
+    fastest = latency(ArchitectureBatch.of([LARGE.smallest]))[0]
+    pool = pool_of(LARGE, Limits(1.3 * fastest))
+    assert not pool.complete
+    batch = pool.batch(np.arange(len(pool)))
+    assert len(set(batch)) == len(pool)
+    assert all(architecture in LARGE for architecture in batch)
+    assert len(pool.near(0.6)) > 100
+
+
+def test_a_large_space_is_sampled_up_to_a_cap_on_parameters():
+    cap = int(1.02 * LARGE.smallest.parameters())
+    pool = pool_of(LARGE, Limits(100.0, parameters=cap))
+    batch = pool.batch(pool.near(0.6))
+    assert len(batch) > 50
+    assert (parameters(batch) <= cap).all()
+
+
+@pytest.mark.parametrize("space", [TINY, LARGE])
+def test_a_budget_below_the_fastest_names_a_feasible_one(space):
+    fastest = latency(ArchitectureBatch.of([space.smallest]))[0]
+    with pytest.raises(NasError, match="least feasible budget is") as raised:
+        pool_of(space, Limits(fastest / 2))
+    advised = float(str(raised.value).split("budget is ")[1].split(" ms")[0])
+    assert len(pool_of(space, Limits(advised)).near(0)) > 0
