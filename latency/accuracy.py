@@ -1,0 +1,62 @@
+"""How well predicted latencies agree with measured ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Agreement of N predictions with measurements.
+
+    Args:
+        models: N.
+        mape_percent: mean absolute error relative to the measurement.
+        within_5_percent, within_10_percent: share of models, 0 to 1, that are that near.
+        bias_percent: median of predicted over measured, less one; above 0 is too slow.
+        kendall_tau: rank correlation (tau-b).
+    """
+
+    models: int
+    mape_percent: float
+    within_5_percent: float
+    within_10_percent: float
+    bias_percent: float
+    kendall_tau: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PredictorErrors(Accuracy):
+    """A predictor's accuracy beside the repeatability floor.
+
+    The floor is the same agreement between two measurements of the same models, each built anew
+    for the second. No predictor can be much better than it.
+    """
+
+    floor_models: int
+    floor_mape_percent: float
+    floor_within_5_percent: float
+    floor_within_10_percent: float
+
+
+def accuracy(predicted_ms: NDArray[np.float64], measured_ms: NDArray[np.float64]) -> Accuracy:
+    """Compare two arrays, (N,) each; or a first measurement with a second, for the floor."""
+    from scipy.stats import kendalltau
+
+    ratios = predicted_ms / measured_ms
+    errors = np.abs(ratios - 1)
+    return Accuracy(
+        models=len(ratios),
+        mape_percent=float(100 * errors.mean()),
+        within_5_percent=float((errors <= 0.05).mean()),
+        within_10_percent=float((errors <= 0.10).mean()),
+        bias_percent=float(100 * (np.median(ratios) - 1)),
+        kendall_tau=float(kendalltau(predicted_ms, measured_ms).statistic),
+    )

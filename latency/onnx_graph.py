@@ -1,0 +1,266 @@
+"""Writes a BERT classifier, or one of its kernels, as an ONNX model, without PyTorch.
+
+The graph is made of the operators that ONNX Runtime's own BERT fusions end in (``Attention``,
+``SkipLayerNormalization``, ``BiasGelu``, ``EmbedLayerNormalization``), so that nothing is left to
+pattern matching. A classifier reads the first token alone, so the last layer computes that token
+alone, without ever forming keys or values: with q the scaled query of the first token and X the
+layer's input,
+
+    softmax(q K^T + mask) V = softmax((q W_k) X^T + mask) X W_v^T + b_v
+
+for b_k adds the same to all scores of a row, which softmax does not see, and the probabilities
+of a row sum to one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from latency.kernels import SIZES, STACKED, Kernel
+from latency.onnx_builder import MICROSOFT, GraphBuilder
+from latency.weights import FloatArray, Weights, checked_weights, layer_prefix, random_weights
+from supernet.architecture import Architecture, EncoderShape, Layer
+from supernet.errors import NasError
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OUTPUT = "logits"
+HIDDEN = "hidden"
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+_MASKED = float(np.finfo(np.float32).min)  # what transformers adds to a masked score
+
+
+def classifier_model(
+    architecture: Architecture,
+    shape: EncoderShape,
+    weights: Weights | None = None,
+    *,
+    hidden_act: str = "gelu",
+    layer_norm_eps: float = 1e-12,
+    seed: int = 0,
+) -> onnx.ModelProto:
+    """A whole sequence classifier.
+
+    Args:
+        weights: by the names of ``transformers.BertForSequenceClassification``'s state dict;
+            None draws random ones from ``seed``.
+        hidden_act: ``"gelu"`` (by the error function), ``"gelu_new"`` or its other name
+            ``"gelu_pytorch_tanh"``, or ``"relu"``.
+
+    Returns:
+        A model from int64 ``input_ids``, ``attention_mask`` and ``token_type_ids``, each
+        (batch, sequence), to float32 ``logits`` (batch, num_labels).
+
+    Raises:
+        NasError: an activation that is not offered, a weight missing or of another shape.
+    """
+    if weights is None:
+        weights = random_weights(architecture, shape, np.random.default_rng(seed))
+    bert = _BertWriter(checked_weights(weights, architecture, shape), hidden_act, layer_norm_eps)
+    for name in INPUTS:
+        bert.graph.tokens(name)
+    hidden = bert.embedding()
+    for index, layer in enumerate(architecture.layers[:-1]):
+        hidden = bert.attention(index, layer, hidden)
+        hidden = bert.feed_forward(index, hidden)
+    last = architecture.num_layers - 1
+    hidden = bert.first_token_attention(last, architecture.layers[last], hidden)
+    hidden = bert.feed_forward(last, hidden)
+    return bert.graph.model(bert.head(hidden), ["batch", shape.num_labels])
+
+
+def kernel_model(
+    kernel: Kernel, shape: EncoderShape, *, copies: int = 1, seed: int = 0
+) -> onnx.ModelProto:
+    """``copies`` of a kernel in one graph, each with random weights of its own.
+
+    Blocks stand in a chain; attentions of the first token stand side by side, since each reads
+    the whole sequence. The model reads those of :data:`INPUTS` that the kernel does, and
+    ``hidden``, float32 (batch, sequence, hidden_size), or (batch, 1, hidden_size) for the
+    feed-forward network of the first token.
+
+    Raises:
+        NasError: more than one copy of a kernel that a model has once.
+    """
+    if copies > 1 and kernel.kind not in STACKED:
+        raise NasError(f"a model has one {kernel.kind}, so copies must be 1, not {copies}")
+    sizes = dict(zip(SIZES[kernel.kind], kernel.sizes, strict=True))
+    layer = Layer(*(sizes.get(n, 1) for n in ("num_heads", "qkv_size", "intermediate_size")))
+    architecture = Architecture(sizes.get("hidden_size", 1), (layer,) * copies)
+    weights = random_weights(architecture, shape, np.random.default_rng(seed))
+    bert = _BertWriter(weights, "gelu", 1e-12)
+    if kernel.kind in ("call", "embedding"):
+        for name in INPUTS:
+            bert.graph.tokens(name)
+        if kernel.kind == "call":
+            output = bert.float_mask()
+        else:
+            output = bert.embedding()
+        return bert.graph.model(output, ["batch", "sequence", *kernel.sizes])
+    tokens = 1 if kernel.kind == "first_token_feed_forward" else "sequence"
+    hidden = bert.graph.hidden(HIDDEN, tokens, architecture.hidden_size)
+    if kernel.kind == "head":
+        return bert.graph.model(bert.head(hidden), ["batch", shape.num_labels])
+    if kernel.kind.endswith("attention"):
+        bert.graph.tokens("attention_mask")
+    if kernel.kind == "first_token_attention":
+        first = [bert.first_token_attention(i, layer, hidden) for i in range(copies)]
+        hidden, tokens = bert.graph.add("Sum", *first), 1
+    else:
+        for index in range(copies):
+            if kernel.kind == "attention":
+                hidden = bert.attention(index, layer, hidden)
+            else:
+                hidden = bert.feed_forward(index, hidden)
+    return bert.graph.model(hidden, ["batch", tokens, architecture.hidden_size])
+
+
+class _BertWriter:
+    """The parts of BERT, each appended to one graph; values are named by strings."""
+
+    def __init__(self, weights: Weights, hidden_act: str, layer_norm_eps: float) -> None:
+        if hidden_act not in ACTIVATIONS:
+            raise NasError(
+                f"hidden_act must be one of {', '.join(ACTIVATIONS)}, not {hidden_act!r}"
+            )
+        self.graph = GraphBuilder()
+        self._weights = weights
+        self._hidden_act = hidden_act
+        self._epsilon = layer_norm_eps
+        self._masks: dict[str, str] = {}
+
+    def embedding(self) -> str:
+        """Word, position and segment embeddings, normalized: (batch, tokens, hidden)."""
+        ids, segments = (
+            self.graph.add("Cast", name, to=onnx.TensorProto.INT32)
+            for name in ("input_ids", "token_type_ids")
+        )
+        tables = [
+            self._weight(f"bert.embeddings.{table}_embeddings.weight")
+            for table in ("word", "position", "token_type")
+        ]
+        norm = self._normalization("bert.embeddings.")
+        return self.graph.add(
+            "EmbedLayerNormalization",
+            *(ids, segments, *tables, *norm),
+            unread_outputs=1,  # a mask index that the operator always has
+            domain=MICROSOFT,
+            epsilon=self._epsilon,
+        )
+
+    def attention(self, index: int, layer: Layer, hidden: str) -> str:
+        """Self-attention, its output projection, residual and normalization."""
+        prefix = f"{layer_prefix(index)}attention."
+        projections = [f"{prefix}self.{name}" for name in ("query", "key", "value")]
+        weight = np.concatenate([self._weights[f"{p}.weight"] for p in projections]).T
+        bias = np.concatenate([self._weights[f"{p}.bias"] for p in projections])
+        context = self.graph.add(
+            "Attention",
+            hidden,
+            self.graph.constant(f"{prefix}self.qkv.weight", weight),
+            self.graph.constant(f"{prefix}self.qkv.bias", bias),
+            self._mask("integer"),
+            domain=MICROSOFT,
+            num_heads=layer.num_heads,
+            qkv_hidden_sizes=[layer.qkv_size] * 3,
+            mask_filter_value=_MASKED,
+        )
+        return self._residual(f"{prefix}output.", context, hidden)
+
+    def first_token_attention(self, index: int, layer: Layer, hidden: str) -> str:
+        """As :meth:`attention`, for the first token's output alone: (batch, 1, hidden)."""
+        heads, size, width = layer.num_heads, layer.head_size, layer.qkv_size
+        prefix = f"{layer_prefix(index)}attention."
+        query, key, value = (f"{prefix}self.{name}" for name in ("query", "key", "value"))
+        add, integers = self.graph.add, self.graph.integers
+
+        def constant(name: str, values: FloatArray) -> str:
+            return self.graph.constant(f"{name}.first_token", values.astype(np.float32))
+
+        scale = size**-0.5
+        w_query = constant(f"{query}.weight", self._weights[f"{query}.weight"].T * scale)
+        b_query = constant(f"{query}.bias", self._weights[f"{query}.bias"] * scale)
+        per_head = (heads, size, -1)  # (heads, head_size, hidden)
+        w_key = constant(f"{key}.weight", self._weights[f"{key}.weight"].reshape(per_head))
+        w_value = self._weights[f"{value}.weight"].reshape(per_head).transpose(0, 2, 1)
+
+        first = add("Slice", hidden, integers(0), integers(1), integers(1))  # (batch, 1, hidden)
+        queries = add("Add", add("MatMul", first, w_query), b_query)  # (batch, 1, qkv)
+        queries = add("Reshape", queries, integers(0, heads, 1, size))
+        queries = add("MatMul", queries, w_key)  # (batch, heads, 1, hidden)
+        queries = add("Squeeze", queries, integers(2))
+        scores = add("MatMul", queries, add("Transpose", hidden, perm=[0, 2, 1]))
+        masked = add("Add", scores, self._mask("additive"))  # (batch, heads, tokens)
+        mixed = add("MatMul", add("Softmax", masked, axis=-1), hidden)  # (batch, heads, hidden)
+        mixed = add("Unsqueeze", mixed, integers(2))
+        context = add("MatMul", mixed, constant(f"{value}.weight", w_value))
+        context = add("Reshape", context, integers(0, 1, width))
+        context = add("Add", context, self._weight(f"{value}.bias"))
+        return self._residual(f"{prefix}output.", context, first)
+
+    def feed_forward(self, index: int, hidden: str) -> str:
+        """The feed-forward network, residual and normalization, for however many tokens."""
+        prefix = layer_prefix(index)
+        inner = self.graph.add("MatMul", hidden, self._matrix(f"{prefix}intermediate.dense.weight"))
+        bias = self._weight(f"{prefix}intermediate.dense.bias")
+        if self._hidden_act == "relu":
+            inner = self.graph.add("Relu", self.graph.add("Add", inner, bias))
+        else:
+            operator = "BiasGelu" if self._hidden_act == "gelu" else "FastGelu"
+            inner = self.graph.add(operator, inner, bias, domain=MICROSOFT)
+        return self._residual(f"{prefix}output.", inner, hidden)
+
+    def head(self, hidden: str) -> str:
+        """The pooler's tanh of the first token, then the classifier: (batch, num_labels)."""
+        index = self.graph.constant("first_token", np.array(0, np.int64))
+        pooled = self.graph.add("Gather", hidden, index, axis=1)
+        for name in ("bert.pooler.dense", "classifier"):
+            if name == "classifier":
+                pooled = self.graph.add("Tanh", pooled)
+            matrix = self._matrix(f"{name}.weight")
+            output = OUTPUT if name == "classifier" else ""
+            pooled = self.graph.add(
+                "Gemm", pooled, matrix, self._weight(f"{name}.bias"), output=output
+            )
+        return pooled
+
+    def float_mask(self) -> str:
+        """The attention mask as float32, (batch, tokens)."""
+        return self.graph.add("Cast", "attention_mask", to=onnx.TensorProto.FLOAT)
+
+    def _mask(self, form: str) -> str:
+        """The mask as int32 (batch, tokens), or as what is added to scores (batch, 1, tokens)."""
+        if form not in self._masks:
+            if form == "integer":
+                mask = self.graph.add("Cast", "attention_mask", to=onnx.TensorProto.INT32)
+            else:
+                one = self.graph.constant("one", np.array(1, np.float32))
+                masked = self.graph.constant("masked", np.array(_MASKED, np.float32))
+                absent = self.graph.add("Sub", one, self.float_mask())
+                mask = self.graph.add("Mul", absent, masked)
+                mask = self.graph.add("Unsqueeze", mask, self.graph.integers(1))
+            self._masks[form] = mask
+        return self._masks[form]
+
+    def _residual(self, prefix: str, inner: str, residual: str) -> str:
+        """Linear back to the hidden size, residual, normalization."""
+        projected = self.graph.add("MatMul", inner, self._matrix(f"{prefix}dense.weight"))
+        norm = self._normalization(prefix)
+        bias = self._weight(f"{prefix}dense.bias")
+        return self.graph.add(
+            "SkipLayerNormalization",
+            *(projected, residual, *norm, bias),
+            domain=MICROSOFT,
+            epsilon=self._epsilon,
+        )
+
+    def _normalization(self, prefix: str) -> tuple[str, str]:
+        return self._weight(f"{prefix}LayerNorm.weight"), self._weight(f"{prefix}LayerNorm.bias")
+
+    def _weight(self, name: str) -> str:
+        return self.graph.constant(name, self._weights[name].astype(np.float32, copy=False))
+
+    def _matrix(self, name: str) -> str:
+        """A linear layer's weight as (inputs, outputs), the right operand of a product."""
+        return self.graph.constant(name, self._weights[name].astype(np.float32, copy=False).T)

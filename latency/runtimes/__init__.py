@@ -1,0 +1,88 @@
+"""What runs a model: one module a runtime, all with the functions of :class:`Runtime`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency.kernels import Kernel
+from latency.target import Target
+from supernet.architecture import Architecture, EncoderShape
+from supernet.errors import NasError
+
+Inputs = Mapping[str, NDArray[np.int64]]
+Model = Callable[[Inputs], NDArray[np.float32]]
+"""From ``input_ids``, ``attention_mask`` and ``token_type_ids``, each (batch, sequence), to
+logits (batch, num_labels)."""
+
+_MODULES = {"onnxruntime": "onnx_runtime", "torch-eager": "torch_eager"}
+
+
+class Runtime(Protocol):
+    """The interface of the modules in this package."""
+
+    FIRST_TOKEN_LAST_LAYER: bool
+    """Whether it computes the last layer for the first token alone."""
+
+    def kernel(
+        self, kernel: Kernel, target: Target, *, copies: int = 1, seed: int = 0
+    ) -> Callable[[], object]:
+        """A call that runs ``copies`` of a kernel with random weights on the target's workload."""
+        ...
+
+    def model(
+        self, architecture: Architecture, target: Target, *, shape: EncoderShape, seed: int = 0
+    ) -> Model:
+        """A whole classifier with random weights."""
+        ...
+
+    def load(self, path: Path, target: Target) -> Model:
+        """An exported model."""
+        ...
+
+
+def runtime_of(target: Target) -> Runtime:
+    """The runtime that a target names.
+
+    Raises:
+        NasError: its package is not installed.
+    """
+    module = _MODULES[target.runtime]
+    try:
+        return cast(Runtime, import_module(f"latency.runtimes.{module}"))
+    except ModuleNotFoundError as error:
+        raise NasError(
+            f"target {target}: runtime {target.runtime} needs the package {error.name}, "
+            "which is not installed"
+        ) from error
+
+
+def workload(target: Target, shape: EncoderShape, *, seed: int = 0) -> dict[str, NDArray[np.int64]]:
+    """One call's inputs: random tokens, no padding, one segment.
+
+    Raises:
+        NasError: a sequence longer than the model's positions.
+    """
+    if target.sequence_length > shape.max_positions:
+        raise NasError(
+            f"target: sequence_length {target.sequence_length} exceeds the model's "
+            f"{shape.max_positions} positions"
+        )
+    size = (target.batch_size, target.sequence_length)
+    tokens = np.random.default_rng(seed).integers(0, shape.vocab_size, size, dtype=np.int64)
+    return {
+        "input_ids": tokens,
+        "attention_mask": np.ones(size, np.int64),
+        "token_type_ids": np.zeros(size, np.int64),
+    }
+
+
+def bound(model: Model, inputs: Inputs) -> Callable[[], NDArray[np.float32]]:
+    """A model with its inputs, ready to be timed."""
+    return partial(model, inputs)

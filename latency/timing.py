@@ -1,0 +1,222 @@
+"""The measuring protocol: the only module that reads a clock.
+
+Callables are interleaved, so that a slow minute falls on all of them. In each round every one runs
+a short block: calls that settle caches and threads, then timed calls; and beside each block a fixed
+reference kernel is timed. A block is disturbed where the operating system took a core from the
+process meanwhile, or the reference beside it ran slower than usual: it is kept in the record, left
+out of the statistics, and measured again. What drift is left, the clock speed's above all, is the
+reference's over a whole round, and is divided out of the statistic used for fitting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from latency.target import Latency
+from supernet.errors import NasError
+
+try:
+    import resource
+except ModuleNotFoundError:  # not on Windows: there only the reference tells of disturbances
+    resource = None  # type: ignore[assignment]
+
+Call = Callable[[], object]
+Progress = Callable[[int, int], None]
+"""Called with the blocks done and the blocks planned."""
+
+_LOW = 10  # percentile over a callable's blocks: the quiet machine, but not one lucky block
+_USUAL = 10  # percentile over all readings of the reference, likewise
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How much is measured of each callable.
+
+    Args:
+        rounds: undisturbed blocks wanted of each callable.
+        extra_rounds: rounds at the most in which disturbed blocks are measured again.
+        limit_s: no further round is begun after so many seconds, but three are always taken.
+        settle_ms: time spent calling before a block, at least one call.
+        block_ms: time of a block, at least ``minimum_calls`` calls.
+        minimum_calls: timed calls of a block at the least.
+        disturbed_ratio: the reference is slow where it takes more than this many times its
+            usual time.
+
+    Raises:
+        NasError: a count below 1.
+    """
+
+    rounds: int = 20
+    extra_rounds: int = 10
+    limit_s: float = math.inf
+    settle_ms: float = 1.0
+    block_ms: float = 2.0
+    minimum_calls: int = 3
+    disturbed_ratio: float = 1.15
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "minimum_calls"):
+            if getattr(self, name) < 1:
+                raise NasError(f"protocol: {name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive calls of one callable.
+
+    Args:
+        samples_ms: the calls.
+        reference_ms: the reference's time beside them.
+        round_reference_ms: the reference's low time over the round, a measure of drift.
+        preemptions: how often a core was taken from this process meanwhile.
+    """
+
+    samples_ms: tuple[float, ...]
+    reference_ms: float
+    round_reference_ms: float
+    preemptions: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Every block measured of one callable, in the order taken."""
+
+    blocks: tuple[Block, ...]
+
+    def quiet(self, usual_ms: float, disturbed_ratio: float) -> tuple[Block, ...]:
+        """The undisturbed blocks; the least disturbed quarter where fewer are.
+
+        Args:
+            usual_ms: the reference's time on the undisturbed machine.
+        """
+        quiet = tuple(b for b in self.blocks if not _disturbed(b, usual_ms, disturbed_ratio))
+        enough = math.ceil(len(self.blocks) / 4)
+        if len(quiet) >= enough:
+            return quiet
+        by_disturbance = sorted(self.blocks, key=lambda b: (b.preemptions, min(b.samples_ms)))
+        return tuple(by_disturbance[:enough])
+
+    def latency(self, usual_ms: float, disturbed_ratio: float = 1.15) -> Latency:
+        """Statistics over the quiet blocks."""
+        quiet = self.quiet(usual_ms, disturbed_ratio)
+        fastest = np.array([min(block.samples_ms) for block in quiet])
+        drift = np.array([block.round_reference_ms for block in quiet]) / usual_ms
+        low_ms = float(np.percentile(fastest / drift, _LOW))
+        return Latency.of([ms for block in quiet for ms in block.samples_ms], low_ms)
+
+
+def usual_reference_ms(records: Sequence[Record]) -> float:
+    """The reference's time on the undisturbed machine, from all blocks measured together."""
+    readings = [block.round_reference_ms for record in records for block in record.blocks]
+    return float(np.percentile(readings, _USUAL))
+
+
+def measure(
+    calls: Sequence[Call],
+    *,
+    reference: Call | None = None,
+    protocol: Protocol = Protocol(),
+    progress: Progress | None = None,
+) -> list[Latency]:
+    """Latencies of several callables, measured side by side, in their order.
+
+    Args:
+        reference: a fixed piece of work like that measured (same runtime, same threads); None
+            takes a NumPy kernel.
+
+    >>> fast, slow = measure([lambda: sum(range(10)), lambda: sum(range(100_000))])
+    >>> fast.p50_ms < slow.p50_ms
+    True
+    """
+    records = record(calls, reference=reference, protocol=protocol, progress=progress)
+    if not records:
+        return []
+    usual_ms = usual_reference_ms(records)
+    return [one.latency(usual_ms, protocol.disturbed_ratio) for one in records]
+
+
+def record(
+    calls: Sequence[Call],
+    *,
+    reference: Call | None = None,
+    protocol: Protocol = Protocol(),
+    progress: Progress | None = None,
+) -> list[Record]:
+    """As :func:`measure`, returning every sample."""
+    reference = reference or _numpy_kernel()
+    taken: list[tuple[Block, ...]] = [() for _ in calls]
+    start = perf_counter()
+    done = 0
+    for index in range(protocol.rounds + protocol.extra_rounds):
+        waiting = range(len(calls)) if index < protocol.rounds else _wanting(taken, protocol)
+        if not waiting or (index >= 3 and perf_counter() - start > protocol.limit_s):
+            break
+        for which, block in zip(waiting, _round(calls, waiting, reference, protocol), strict=True):
+            taken[which] += (block,)
+        done += len(waiting)
+        if progress:
+            progress(done, max(done, protocol.rounds * len(calls)))
+    return [Record(blocks) for blocks in taken]
+
+
+def _round(
+    calls: Sequence[Call], waiting: Sequence[int], reference: Call, protocol: Protocol
+) -> list[Block]:
+    """One block of each callable in ``waiting``."""
+    readings, blocks, preempted = [], [], []
+    for which in waiting:
+        _run(reference, protocol.settle_ms / 2, 1)
+        readings.append(min(_run(reference, 0.0, 3)))
+        _run(calls[which], protocol.settle_ms, 1)
+        before = _preemptions()
+        blocks.append(tuple(_run(calls[which], protocol.block_ms, protocol.minimum_calls)))
+        preempted.append(_preemptions() - before)
+    drift_ms = float(np.percentile(readings, 25))
+    return [
+        Block(samples_ms, reading, drift_ms, count)
+        for samples_ms, reading, count in zip(blocks, readings, preempted, strict=True)
+    ]
+
+
+def _wanting(taken: Sequence[tuple[Block, ...]], protocol: Protocol) -> list[int]:
+    """The callables with fewer undisturbed blocks than rounds."""
+    usual_ms = usual_reference_ms([Record(blocks) for blocks in taken])
+    return [
+        which
+        for which, blocks in enumerate(taken)
+        if sum(not _disturbed(b, usual_ms, protocol.disturbed_ratio) for b in blocks)
+        < protocol.rounds
+    ]
+
+
+def _disturbed(block: Block, usual_ms: float, disturbed_ratio: float) -> bool:
+    return block.preemptions > 0 or block.reference_ms > disturbed_ratio * usual_ms
+
+
+def _run(call: Call, at_least_ms: float, at_least_calls: int) -> list[float]:
+    """Milliseconds of consecutive calls, until both limits are reached."""
+    samples: list[float] = []
+    total = 0.0
+    while len(samples) < at_least_calls or total < at_least_ms:
+        start = perf_counter()
+        call()
+        samples.append((perf_counter() - start) * 1e3)
+        total += samples[-1]
+    return samples
+
+
+def _preemptions() -> int:
+    """Involuntary context switches of this process so far; 0 where they are not counted."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
+
+
+def _numpy_kernel() -> Call:
+    """Some 0.1 ms of one core's arithmetic on data that stays in its cache."""
+    values = np.linspace(0.0, 1.0, 1 << 14)
+    out = np.empty_like(values)
+    return lambda: np.exp(values, out=out)
