@@ -153,6 +153,55 @@ def write(report: Report, folder: Path) -> None:
         _write_whole(folder / name, text)
 
 
+@dataclass(frozen=True)
+class ShownFront:
+    """The part of a report that a front's table and plot show.
+
+    Args:
+        points: the front, fastest first.
+        chosen: index of the developed architecture, where it is on the front.
+        budget_ms: what was asked for.
+        model, teacher: (measured p50 in ms, score on test).
+    """
+
+    metric: str
+    points: tuple[FrontPoint, ...]
+    chosen: int | None
+    budget_ms: float
+    model: tuple[float, float]
+    teacher: tuple[float, float]
+
+
+def read_front(folder: Path) -> ShownFront:
+    """The front in the ``report.json`` of a result.
+
+    Raises:
+        NasError: no report there, or a damaged one.
+    """
+    path = folder / "report.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        points = tuple(
+            FrontPoint(**point | {"architecture": Architecture.from_dict(point["architecture"])})
+            for point in sorted(data["front"], key=lambda point: point["latency_ms"])
+        )
+        architecture = Architecture.from_dict(data["architecture"])
+        return ShownFront(
+            metric=data["metric"],
+            points=points,
+            chosen=next((i for i, p in enumerate(points) if p.architecture == architecture), None),
+            budget_ms=data["budget_ms"],
+            model=(data["measured_p50_ms"], data["score"]),
+            teacher=(data["teacher_p50_ms"], data["teacher_score"]),
+        )
+    except OSError as error:
+        raise NasError(
+            f"{folder} is no result of nas search: report.json cannot be read"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise NasError(f"{path} is damaged: {error!r}") from error
+
+
 def render(report: Report) -> str:
     """The report as one HTML page that needs nothing else: no script, no network."""
     import jinja2

@@ -63,5 +63,7 @@ class ArchitectureBatch:
         columns = (self.num_heads, self.qkv_size, self.intermediate_size)
         return Architecture(
             int(self.hidden_size[row]),
-            tuple(Layer(*(int(column[row, layer]) for column in columns)) for layer in range(depth)),
+            tuple(
+                Layer(*(int(column[row, layer]) for column in columns)) for layer in range(depth)
+            ),
         )

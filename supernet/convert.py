@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from supernet.errors import NasError
 
@@ -42,9 +47,7 @@ def as_bert(model: PreTrainedModel) -> BertForSequenceClassification:
         assert isinstance(model, BertForSequenceClassification)
         return model
     rename = _RENAMES[config.model_type]
-    weights = {
-        new: value for name, value in model.state_dict().items() if (new := rename(name))
-    }
+    weights = {new: value for name, value in model.state_dict().items() if (new := rename(name))}
     converted = BertForSequenceClassification(_bert_config(config))
     own = converted.state_dict()
     positions = "bert.embeddings.position_embeddings.weight"

@@ -8,13 +8,28 @@ apart, so that a narrower sub-network keeps whole heads in their places.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.bert.modeling_bert import (
+    BertAttention,
+    BertEmbeddings,
+    BertLayer,
+    BertModel,
+    BertPooler,
+)
 
 from supernet.architecture import Layer
 
 
-def embed(module: nn.Module, input_ids: Tensor, token_type_ids: Tensor, hidden: int) -> Tensor:
+def layers_of(bert: BertModel) -> list[BertLayer]:
+    """The transformer layers, first to last."""
+    return list(cast("Iterable[BertLayer]", bert.encoder.layer))
+
+
+def embed(module: BertEmbeddings, input_ids: Tensor, token_type_ids: Tensor, hidden: int) -> Tensor:
     """Sum of word, position and segment embeddings, normalized.
 
     Returns:
@@ -24,7 +39,9 @@ def embed(module: nn.Module, input_ids: Tensor, token_type_ids: Tensor, hidden: 
     # Looked up at full width, then cut: the gradient of a sliced table would be a second table.
     embedded = module.word_embeddings(input_ids)[..., :hidden]
     embedded = embedded + module.position_embeddings.weight[:tokens, :hidden]
-    embedded = embedded + F.embedding(token_type_ids, module.token_type_embeddings.weight)[..., :hidden]
+    embedded = (
+        embedded + F.embedding(token_type_ids, module.token_type_embeddings.weight)[..., :hidden]
+    )
     return normalize(module.LayerNorm, embedded)
 
 
@@ -61,7 +78,7 @@ def project(module: nn.Linear, inputs: Tensor, num_heads: int, layer: Layer) -> 
 
 
 def attend(
-    module: nn.Module, inputs: Tensor, mask: Tensor | None, num_heads: int, layer: Layer
+    module: BertAttention, inputs: Tensor, mask: Tensor | None, num_heads: int, layer: Layer
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Self-attention with its output projection, residual and normalization.
 
@@ -86,7 +103,7 @@ def attend(
     return normalize(output.LayerNorm, projected + inputs), (query, key, value)
 
 
-def feed_forward(module: nn.Module, inputs: Tensor, intermediate_size: int) -> Tensor:
+def feed_forward(module: BertLayer, inputs: Tensor, intermediate_size: int) -> Tensor:
     """The two linears of a ``BertLayer`` with residual and normalization.
 
     Returns:
@@ -98,6 +115,6 @@ def feed_forward(module: nn.Module, inputs: Tensor, intermediate_size: int) -> T
     return normalize(module.output.LayerNorm, projected + inputs)
 
 
-def pool(module: nn.Module, inputs: Tensor) -> Tensor:
-    """BERT's pooler: tanh of a linear of the first token. (batch, hidden)"""
+def pool(module: BertPooler, inputs: Tensor) -> Tensor:
+    """BERT's pooler: tanh of a linear of the first token, (batch, hidden)."""
     return linear(module.dense, inputs[:, 0], inputs.shape[-1]).tanh()

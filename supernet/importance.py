@@ -11,13 +11,16 @@ can be ordered too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import BertForSequenceClassification
+
+from supernet.elastic import layers_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def reorder(model: BertForSequenceClassification, importance: Importance) -> Non
     ):
         table.weight.copy_(table.weight[:, order])
     _permute_norm(bert.embeddings.LayerNorm, order)
-    for module, layer in zip(bert.encoder.layer, importance.layers, strict=True):
+    for module, layer in zip(layers_of(bert), importance.layers, strict=True):
         attention = module.attention
         queries, values = head_orders(layer)
         for part, rows in (
@@ -114,6 +117,7 @@ def reorder(model: BertForSequenceClassification, importance: Importance) -> Non
         _permute(module.intermediate.dense, rows=neurons, columns=order)
         _permute(module.output.dense, rows=order, columns=neurons)
         _permute_norm(module.output.LayerNorm, order)
+    assert bert.pooler is not None, "a sequence classifier pools"
     _permute(bert.pooler.dense, rows=order, columns=order)
     model.classifier.weight.copy_(model.classifier.weight[:, order])
 
@@ -136,7 +140,7 @@ def head_orders(layer: LayerImportance) -> tuple[Tensor, Tensor]:
 def _observed(model: BertForSequenceClassification) -> list[tuple[str, nn.Module]]:
     """The modules whose outputs are the units."""
     observed: list[tuple[str, nn.Module]] = [("embeddings.hidden", model.bert.embeddings)]
-    for index, layer in enumerate(model.bert.encoder.layer):
+    for index, layer in enumerate(layers_of(model.bert)):
         observed += [
             (f"{index}.query", layer.attention.self.query),
             (f"{index}.value", layer.attention.self.value),
@@ -147,8 +151,8 @@ def _observed(model: BertForSequenceClassification) -> list[tuple[str, nn.Module
     return observed
 
 
-def _recorder(recorded: dict[str, Tensor], name: str):  # type: ignore[no-untyped-def]
-    def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+def _recorder(recorded: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def record(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         recorded[name] = output
 
     return record

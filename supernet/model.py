@@ -60,7 +60,7 @@ class Supernet(nn.Module):
         """A supernet that starts as a copy of ``teacher``."""
         weights = BertForSequenceClassification(teacher.config)
         weights.load_state_dict(teacher.state_dict())
-        return cls(weights.to(teacher.device))
+        return cls(weights).to(teacher.device)
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Supernet:
@@ -90,13 +90,14 @@ class Supernet(nn.Module):
         architecture = architecture or self.largest
         self._check(architecture)
         bert = self.weights.bert
+        assert bert.pooler is not None, "a sequence classifier pools"
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         hidden = elastic.embed(bert.embeddings, input_ids, token_type_ids, architecture.hidden_size)
         states = [hidden]
         for module, layer, full in zip(
-            bert.encoder.layer, architecture.layers, self.largest.layers, strict=False
+            elastic.layers_of(bert), architecture.layers, self.largest.layers, strict=False
         ):
             hidden, attention = elastic.attend(
                 module.attention, hidden, mask, full.num_heads, layer
@@ -129,7 +130,8 @@ class Supernet(nn.Module):
                 for name, value in student.state_dict().items()
             }
         )
-        return student.to(self.weights.device).eval()
+        nn.Module.to(student, self.weights.device)
+        return student.eval()
 
     def _sliced(
         self, name: str, full: Tensor, shape: tuple[int, ...], architecture: Architecture

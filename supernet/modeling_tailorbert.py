@@ -59,7 +59,7 @@ class TailorBertEmbeddings(nn.Module):
             embedded = embedded + self.token_type_embeddings.weight[0]
         else:
             embedded = embedded + self.token_type_embeddings(token_type_ids)
-        return self.LayerNorm(embedded)  # type: ignore[no-any-return]
+        return self.LayerNorm(embedded)
 
 
 class TailorBertSelfAttention(nn.Module):
@@ -89,7 +89,7 @@ class TailorBertOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, inner: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dropout(self.dense(inner)) + residual)  # type: ignore[no-any-return]
+        return self.LayerNorm(self.dropout(self.dense(inner)) + residual)
 
 
 class TailorBertAttention(nn.Module):
@@ -99,7 +99,7 @@ class TailorBertAttention(nn.Module):
         self.output = TailorBertOutput(config, qkv_size)
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        return self.output(self.self(hidden, mask), hidden)  # type: ignore[no-any-return]
+        return self.output(self.self(hidden, mask), hidden)
 
 
 class TailorBertIntermediate(nn.Module):
@@ -109,7 +109,7 @@ class TailorBertIntermediate(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.activation(self.dense(hidden))  # type: ignore[no-any-return]
+        return self.activation(self.dense(hidden))
 
 
 class TailorBertLayer(nn.Module):
@@ -123,7 +123,7 @@ class TailorBertLayer(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         hidden = self.attention(hidden, mask)
-        return self.output(self.intermediate(hidden), hidden)  # type: ignore[no-any-return]
+        return self.output(self.intermediate(hidden), hidden)
 
 
 class TailorBertEncoder(nn.Module):
@@ -187,10 +187,10 @@ class TailorBertForSequenceClassification(TailorBertPreTrainedModel):
 
     def __init__(self, config: TailorBertConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels: int = config.num_labels or 1
         self.bert = TailorBertModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     def forward(

@@ -94,11 +94,16 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
             num_heads=config.num_attention_heads,
             intermediate_size=config.intermediate_size,
         )
-    raise NasError(f"model type {config.model_type!r} is not accepted; accepted are bert, tailorbert")
+    raise NasError(
+        f"model type {config.model_type!r} is not accepted; accepted are bert, tailorbert"
+    )
 
 
 def shape_of(config: PretrainedConfig) -> EncoderShape:
     """The part of a BERT or TailorBERT configuration that is not searched."""
     return EncoderShape(
-        config.vocab_size, config.max_position_embeddings, config.type_vocab_size, config.num_labels
+        config.vocab_size,
+        config.max_position_embeddings,
+        config.type_vocab_size,
+        config.num_labels or 1,
     )

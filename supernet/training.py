@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
@@ -140,6 +140,7 @@ class ResumableTrainer(Trainer):
             data_collator=collate,
             callbacks=callbacks,
         )
+        self.remove_callback(PrinterCallback)  # which the absence of a bar puts in
 
     def run(self) -> None:
         """Train to the end, from the last complete checkpoint where there is one."""

@@ -60,8 +60,8 @@ def run_search(
     """Find the architecture of highest score within limits.
 
     A first search scores ``settings.evaluations`` architectures, some spread over all latencies
-    and most near the limits; a later one finds their scores in the cache. Then each adds those
-    of the ``settings.refinement`` architectures expected to be best that are not scored yet.
+    and most near the limits; a later one finds their scores in the cache. Then each adds up to
+    ``settings.refinement`` near its own limits, the last of them those expected to be best.
 
     Every choice follows from the settings and from what the cache held when this search first
     began. So a search that was killed goes on as if it had not been, and one that is repeated
@@ -98,7 +98,9 @@ def run_search(
         spread = pool.spread(round(settings.spread * missing), rng)
         scorer.score([a for a in spread if a not in known], settings.batch)
         scorer.ask(missing, settings.batch)
-        scorer.score(searcher.ask_expected_best(settings.refinement), settings.refinement)
+        few = max(1, settings.refinement // 4)  # small batches, as each teaches the next
+        scorer.ask(missing + settings.refinement - few, few)
+        scorer.score(searcher.ask_expected_best(few), few)
     else:
         scorer.ask(missing + settings.refinement, settings.batch)
     return _result(pool, scorer, settings.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from supernet.errors import NasError
 
@@ -16,8 +16,8 @@ class SearchSettings:
 
     Args:
         evaluations: architectures scored in a first search. Scores of earlier searches count.
-        refinement: architectures of highest expected score that every search has scored at its
-            end (the baselines add as many of their own): what a second budget costs at most.
+        refinement: architectures that every search adds near its own limits: what a second
+            budget costs at most.
         batch: scored between two looks at the results.
         spread: share of a first search's evaluations that go over the whole range of latencies,
             for the front and for later budgets; the others go near the asked budget.
@@ -34,6 +34,8 @@ class SearchSettings:
     Raises:
         NasError: a value out of range.
     """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     evaluations: int = 96
     refinement: int = 8

@@ -122,9 +122,7 @@ class DistillTrainer(ResumableTrainer):
         with torch.no_grad():
             teacher = self.teacher(**inputs)
         output = model(**inputs)
-        loss = settings.soft_weight * soft_loss(
-            output.logits, teacher.logits, settings.temperature
-        )
+        loss = settings.soft_weight * soft_loss(output.logits, teacher.logits, settings.temperature)
         if settings.hard_weight and labels is not None and original.any():
             rows = original.to(output.logits.device)
             loss = loss + settings.hard_weight * hard_loss(output.logits[rows], labels[rows])
@@ -133,7 +131,9 @@ class DistillTrainer(ResumableTrainer):
             mapped = layer_map(len(states) - 1, len(teacher.hidden_states) - 1)
             projection = self.accelerator.unwrap_model(model).projection
             hidden = [
-                hidden_loss(projection(mine), teacher.hidden_states[index], inputs["attention_mask"])
+                hidden_loss(
+                    projection(mine), teacher.hidden_states[index], inputs["attention_mask"]
+                )
                 for mine, index in zip(states, mapped, strict=True)
             ]
             loss = loss + settings.hidden_weight * torch.stack(hidden).mean()

@@ -85,9 +85,7 @@ def test_published_sizes() -> None:
 
     Its FLOPs are multiply-adds at length 128.
     """
-    tiny = Architecture.uniform(
-        num_layers=4, hidden_size=312, num_heads=12, intermediate_size=1200
-    )
+    tiny = Architecture.uniform(num_layers=4, hidden_size=312, num_heads=12, intermediate_size=1200)
     assert tiny.parameters() / 1e6 == pytest.approx(14.4, abs=0.1)
     assert tiny.flops(128) / 2e9 == pytest.approx(0.6, abs=0.05)
 

@@ -36,9 +36,15 @@ def models() -> list[PreTrainedModel]:
         ),
         DistilBertForSequenceClassification(
             DistilBertConfig(
-                vocab_size=90, dim=24, n_layers=2, n_heads=3, hidden_dim=40, num_labels=3,
-                max_position_embeddings=20, initializer_range=0.3,
-            )  # fmt: skip
+                vocab_size=90,
+                dim=24,
+                n_layers=2,
+                n_heads=3,
+                hidden_dim=40,
+                num_labels=3,
+                max_position_embeddings=20,
+                initializer_range=0.3,
+            )
         ),
     ]
 

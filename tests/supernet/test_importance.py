@@ -23,9 +23,7 @@ def test_reordering_preserves_the_function(
     assert not torch.equal(bert.bert.encoder.layer[0].intermediate.dense.weight, weights)
 
 
-def test_units_that_do_nothing_go_last(
-    bert: BertForSequenceClassification, inputs: Inputs
-) -> None:
+def test_units_that_do_nothing_go_last(bert: BertForSequenceClassification, inputs: Inputs) -> None:
     """Silence the first heads and neurons: after reordering, slices without them lose nothing."""
     with torch.no_grad():
         for layer in bert.bert.encoder.layer:

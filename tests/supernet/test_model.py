@@ -71,8 +71,7 @@ def test_two_sub_networks_at_once_accumulate_their_gradients(
         outputs = [supernet(**inputs, architecture=a).logits.square().sum() for a in architectures]
         torch.stack(outputs).sum().backward()
         return [
-            torch.zeros_like(p) if p.grad is None else p.grad.clone()
-            for p in supernet.parameters()
+            torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in supernet.parameters()
         ]
 
     apart = zip(gradients(first), gradients(second), strict=True)

@@ -1,0 +1,387 @@
+"""The command line: ``nas search`` and its companions."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from supernet.errors import NasError
+
+if TYPE_CHECKING:
+    from latency.predictor import LatencyPredictor
+
+app = typer.Typer(
+    name="nas",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="From a latency budget on your device to a BERT-like model that meets it, measured.",
+)
+out = Console(highlight=False)
+
+TeacherOption = Annotated[
+    str,
+    typer.Option(
+        help="A BERT-like model: a folder, a Hugging Face hub id, or `minilm`, which is embedded."
+    ),
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help="A folder of train/validation/test files (Parquet, CSV, JSONL), one file, a hub name, "
+        "or `pydoc`, which is built from the packages installed here."
+    ),
+]
+SpaceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Architectures to choose from: a name under configs/spaces, or a YAML file. By "
+        "default `minilm`, or `autotinybert-kd` for teachers wider than 384."
+    ),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(help="Where the model will serve: a name under configs/targets, or a YAML file."),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        help="How much work to put in: a name under configs/recipes (`quick`: minutes, `full`: "
+        "under an hour on two cores), or a YAML file."
+    ),
+]
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        help="Where finished stages are kept. With the same workspace a second budget costs "
+        "seconds, and a run that was killed goes on where it was."
+    ),
+]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option("--text", help="The text's column; give it twice for pairs. Guessed if left out."),
+]
+LabelOption = Annotated[str, typer.Option("--label", help="The label's column.")]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        help="accuracy, f1, matthews or pearson_spearman; by default accuracy for classes and "
+        "pearson_spearman for numbers."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of all chance in the run.")]
+WORKSPACE = Path("tailorbert-workspace")
+
+
+@app.command()
+def search(
+    latency: Annotated[
+        str,
+        typer.Option(
+            help="The budget: milliseconds (`5ms`), a speed-up over the teacher (`4x`), or either "
+            "at the 95th percentile (`5ms@p95`)."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder that receives model and report.")
+    ],
+    teacher: TeacherOption = "minilm",
+    data: DataOption = "pydoc",
+    space: SpaceOption = None,
+    target: TargetOption = "cpu",
+    recipe: RecipeOption = "full",
+    workspace: WorkspaceOption = WORKSPACE,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    max_parameters: Annotated[
+        int | None, typer.Option(min=1, help="Cap on the model's parameters.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(min=0.001, help="Cap on the model's float32 weights, in MB.")
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Find, train and verify a model within a latency budget.
+
+    **Example:** `nas search --latency 4x --data my-data/ -o fast-model`
+
+    The output folder holds `model/` (load it with
+    `AutoModelForSequenceClassification.from_pretrained`), `model.onnx`, `report.html` and
+    `report.json`.
+    """
+    from latency.target import Budget
+    from nas.recipe import load_recipe, load_target
+
+    budget = Budget.parse(latency)
+    settings, where = load_recipe(recipe), load_target(target)
+    from nas.pipeline import Request, run
+    from nas.progress import Display
+    from nas.report import quality, verdict
+    from nas.workspace import Workspace
+
+    _silence()
+    display = Display()
+    request = Request(
+        teacher=teacher,
+        data=data,
+        budget=budget,
+        space=_space(space, teacher),
+        target=where,
+        recipe=settings,
+        text_columns=text,
+        label_column=label,
+        metric=metric,
+        max_parameters=max_parameters,
+        max_memory_bytes=None if max_memory is None else round(max_memory * 1e6),
+        seed=seed,
+    )
+    report = run(request, Workspace(workspace, warn=display.warn), output, display)
+    out.print(f"{verdict(report)}\n{quality(report)}\nSee {output}/report.html")
+
+
+@app.command()
+def finetune(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Receives the teacher.")],
+    teacher: TeacherOption = "minilm",
+    data: DataOption = "pydoc",
+    recipe: RecipeOption = "full",
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a teacher's head, and all below it, on your data.
+
+    `nas search` does this by itself for a teacher without a head. Use this command to replace a
+    head that was trained for other labels, or to look at the teacher first.
+
+    **Example:** `nas finetune --data my-data/ -o teacher && nas search --teacher teacher ...`
+    """
+    _silence()
+    from nas.progress import Display
+    from nas.recipe import load_recipe
+    from nas.teacher import finetune_to_folder
+
+    scores = finetune_to_folder(
+        teacher,
+        _read(data, text, label, metric, seed),
+        load_recipe(recipe).finetune,
+        output,
+        max_length=load_recipe(recipe).max_length,
+        seed=seed,
+        display=Display(),
+    )
+    out.print(f"{output}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+
+
+@app.command()
+def profile(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The profile, a JSON file.")
+    ] = Path("profile.json"),
+    target: TargetOption = "cpu",
+    space: SpaceOption = "minilm",
+    time: Annotated[
+        float, typer.Option(min=5, help="Seconds to measure for; more seconds, smaller error.")
+    ] = 90.0,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure this device, so that latencies of architectures can be predicted.
+
+    Keep the machine quiet meanwhile. A profile that was interrupted goes on where it was.
+
+    **Example:** `nas profile --target cpu --space minilm -o laptop.json`
+    """
+    from latency.predictor import LatencyPredictor
+    from latency.profiler import profile_device
+    from nas.progress import Display
+    from nas.recipe import load_space, load_target
+
+    where = load_target(target)
+    with Display().stage(f"Profile {where}") as bar:
+        measured = profile_device(
+            where, load_space(space or "minilm"), time_budget_s=time, seed=seed,
+            path=output, progress=lambda share: bar(share, 1.0),
+        )  # fmt: skip
+    out.print(f"{output}: {where}")
+    out.print(_error_table(LatencyPredictor(measured).fit()))
+
+
+@app.command()
+def predict(
+    profile: Annotated[Path, typer.Argument(help="A file that `nas profile` wrote.")],
+    architectures: Annotated[
+        list[str],
+        typer.Argument(help="Architectures as JSON, or JSON files, or folders of models."),
+    ],
+) -> None:
+    """Predict the latency of architectures on a profiled device.
+
+    **Example:** `nas predict laptop.json fast-model/model`
+    """
+    from latency.predictor import LatencyPredictor
+    from latency.profile import Profile
+
+    read = [_architecture(text) for text in architectures]
+    predictor = LatencyPredictor(Profile.load(profile)).fit()
+    table = Table("architecture", "parameters", "predicted ms")
+    for architecture, predicted in zip(read, predictor.predict(read), strict=True):
+        table.add_row(str(architecture), f"{architecture.parameters():,}", f"{predicted:.3g}")
+    out.print(table)
+
+
+@app.command()
+def front(
+    result: Annotated[Path, typer.Argument(help="The output folder of `nas search`.")],
+    latency: Annotated[
+        str | None, typer.Option(help="Mark the best within this budget: `3ms` or `6x`.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw it, as PNG or SVG.")] = None,
+) -> None:
+    """Show the best architectures of a search at every latency.
+
+    Scores are the sub-networks' with inherited weights, on validation data, before their own
+    training.
+
+    **Example:** `nas front fast-model --latency 3ms --plot front.png`
+    """
+    from latency.target import Budget
+    from nas.plots import front_plot
+    from nas.report import read_front
+
+    shown = read_front(result)
+    budget_ms = shown.budget_ms
+    if latency is not None:
+        budget_ms = Budget.parse(latency).limit_ms(shown.teacher[0])
+    within = [i for i, p in enumerate(shown.points) if p.latency_ms <= budget_ms]
+    best = max(within, key=lambda i: shown.points[i].score, default=None)
+    table = Table("", "architecture", "predicted ms", f"inherited {shown.metric}")
+    for index, point in enumerate(shown.points):
+        mark = "developed" if index == shown.chosen else "best" if index == best else ""
+        table.add_row(
+            mark, str(point.architecture), f"{point.latency_ms:.3g}", f"{point.score:.4f}"
+        )
+    out.print(table)
+    if best is None:
+        raise NasError(
+            f"no architecture of this front is within {budget_ms:.3g} ms; the fastest is predicted "
+            f"at {min(point.latency_ms for point in shown.points):.3g} ms"
+        )
+    if plot is not None:
+        front_plot(
+            [point.latency_ms for point in shown.points],
+            [point.score for point in shown.points],
+            metric=shown.metric,
+            chosen=shown.chosen,
+            budget_ms=budget_ms,
+            model=shown.model,
+            teacher=shown.teacher,
+        ).savefig(plot, dpi=200)
+        out.print(f"drawn in {plot}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder, or the output of `nas search`.")],
+    data: DataOption = "pydoc",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    target: TargetOption = "cpu",
+    recipe: RecipeOption = "full",
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Score a model on data and time it on this device.
+
+    Give the recipe and the seed of the search for the same examples and token limit.
+
+    **Example:** `nas evaluate fast-model --data my-data/`
+    """
+    _silence()
+    from nas.measured import evaluate_folder
+    from nas.recipe import load_recipe, load_target
+
+    found = evaluate_folder(
+        model,
+        _read(data, text, label, metric, seed),
+        split,
+        load_target(target),
+        max_length=load_recipe(recipe).max_length,
+    )
+    table = Table("what", "value")
+    for name, value in found.items():
+        table.add_row(name, value)
+    out.print(table)
+
+
+def _space(name: str | None, teacher: str) -> Any:
+    """The named space, or the one that suits the teacher's width."""
+    from nas.recipe import load_space
+    from nas.teacher import width
+
+    if name is None:
+        name = "minilm" if width(teacher) <= 384 else "autotinybert-kd"
+    return load_space(name)
+
+
+def _read(data: str, text: list[str] | None, label: str, metric: str | None, seed: int) -> Any:
+    from nas.data import load_data
+
+    return load_data(data, text_columns=text, label_column=label, metric=metric, seed=seed)
+
+
+def _architecture(text: str) -> Any:
+    """An architecture given as JSON, as a JSON file, or as the folder of a model."""
+    from supernet.architecture import Architecture
+
+    path = Path(text)
+    if not text.lstrip().startswith("{") and not path.exists():
+        raise NasError(f"architecture {text!r} is neither JSON nor a file or folder here")
+    if path.is_dir():
+        from transformers import AutoConfig
+
+        from nas.measured import model_folder
+        from supernet.student import architecture_of
+
+        return architecture_of(AutoConfig.from_pretrained(model_folder(path)))
+    return Architecture.from_json(path.read_text() if path.is_file() else text)
+
+
+def _error_table(predictor: LatencyPredictor) -> Table:
+    table = Table("", "predictor, on models left out of its fit")
+    for name, value in predictor.errors().to_dict().items():
+        table.add_row(name.replace("_", " "), f"{value:.3g}")
+    return table
+
+
+def _silence() -> None:
+    """Libraries' own chatter and bars; ours say what a user needs."""
+    import warnings
+
+    warnings.filterwarnings("ignore", module="torch|transformers|accelerate|sklearn")
+    from transformers.utils import logging as chatter
+
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+
+
+def main() -> None:
+    """Run the command line; a fault that the user can mend is one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except NasError as error:
+        print(f"nas: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("nas: interrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

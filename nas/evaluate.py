@@ -1,0 +1,61 @@
+"""What a model predicts on encoded examples, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from nas.metrics import compute
+from nas.tokenization import EncodedExamples
+
+Logits = Callable[[Mapping[str, Tensor]], Tensor]
+"""From a padded batch of model inputs to logits (batch, num_labels)."""
+
+Collate = Callable[[list[Mapping[str, Any]]], dict[str, Tensor]]
+
+
+def collator(tokenizer: PreTrainedTokenizerBase) -> Collate:
+    """Pads rows on the right to the longest of a batch."""
+    pad = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+
+    def collate(rows: list[Mapping[str, Any]]) -> dict[str, Tensor]:
+        tokens = max(len(row["input_ids"]) for row in rows)
+        batch = {
+            name: torch.tensor(
+                [row[name] + [pad[name]] * (tokens - len(row[name])) for row in rows]
+            )
+            for name in rows[0]
+            if name != "labels"
+        }
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        return batch
+
+    return collate
+
+
+@torch.inference_mode()
+def predict(
+    logits: Logits, examples: EncodedExamples, collate: Collate, *, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Logits of every example, (examples, num_labels), in the examples' order."""
+    order = np.argsort(examples.lengths, kind="stable")  # like lengths together: little padding
+    rows: list[Tensor] = []
+    for start in range(0, len(order), batch_size):
+        batch = collate([examples[int(row)] for row in order[start : start + batch_size]])
+        batch.pop("labels", None)
+        rows.append(logits(batch).float().cpu())
+    predicted = torch.cat(rows).numpy()
+    return predicted[np.argsort(order)]
+
+
+def score(logits: Logits, examples: EncodedExamples, collate: Collate, metric: str) -> float:
+    """The metric of a model's predictions on labelled examples."""
+    assert examples.labels is not None
+    return compute(metric, predict(logits, examples, collate), np.asarray(examples.labels))

@@ -1,0 +1,81 @@
+"""A finished model, wherever it came from: its score on data and its latency here."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from latency.runtimes import Model, bound, runtime_of, workload
+from latency.target import Target
+from latency.timing import measure
+from nas.data import TaskData
+from nas.evaluate import collator, score
+from nas.export import MODEL, onnx_model
+from nas.tokenization import encode
+from supernet.errors import NasError
+from supernet.student import architecture_of, shape_of
+
+
+def model_folder(path: Path) -> Path:
+    """The Hugging Face folder at ``path`` or, in a result of ours, in its ``model/``.
+
+    Raises:
+        NasError: neither holds a model.
+    """
+    for folder in (path, path / MODEL):
+        if (folder / "config.json").is_file():
+            return folder
+    raise NasError(f"{path} holds no model: neither config.json nor {MODEL}/config.json")
+
+
+def evaluate_folder(
+    path: Path, data: TaskData, split: str, target: Target, *, max_length: int
+) -> dict[str, str]:
+    """What there is to say of a model, name by value, for people.
+
+    Raises:
+        NasError: no model there, an unknown split, or a head for other labels.
+    """
+    if split not in ("train", "validation", "test"):
+        raise NasError(f"split must be train, validation or test, not {split!r}")
+    folder = model_folder(path)
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
+    model.eval()
+    if model.config.num_labels != data.task.num_labels:
+        raise NasError(
+            f"{path} predicts {model.config.num_labels} labels, the data has {data.task.num_labels}"
+        )
+    examples = encode(getattr(data, split), tokenizer, max_length)
+    value = score(
+        lambda batch: model(**batch).logits, examples, collator(tokenizer), data.task.metric
+    )
+    latency = measure(
+        [bound(_served(model, folder, target), workload(target, shape_of(model.config)))]
+    )[0]
+    architecture = architecture_of(model.config)
+    return {
+        "architecture": str(architecture),
+        "parameters": f"{model.num_parameters():,}",
+        f"{data.task.metric} ({split}, {len(examples)} examples)": f"{value:.4f}",
+        "target": str(target),
+        "p50": f"{latency.p50_ms:.3f} ms",
+        "p95": f"{latency.p95_ms:.3f} ms",
+    }
+
+
+def _served(model: PreTrainedModel, folder: Path, target: Target) -> Model:
+    """The model in the form that the target's runtime serves."""
+    runtime = runtime_of(target)
+    if target.runtime != "onnxruntime":
+        return runtime.load(folder, target)
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx.save(onnx_model(model), f"{scratch}/model.onnx")
+        return runtime.load(Path(scratch) / "model.onnx", target)

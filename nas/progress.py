@@ -1,0 +1,67 @@
+"""What a person sees of a run: one line a stage, with a bar and the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Bar:
+    """A stage's bar: call it with what is done and what there is in all."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._title = title
+        self._task = progress.add_task(title, total=None)
+
+    def __call__(self, done: float, total: float) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """Show ``text`` behind the stage's title."""
+        self._progress.update(self._task, description=f"{self._title} [dim]{text}[/]")
+
+
+class Display:
+    """Writes to a console; in a file or a pipe, bars become plain lines.
+
+    Args:
+        console: by default standard error, so that standard output holds results alone.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Bar]:
+        """Show a bar while a stage runs, and a line with its time when it has ended."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            if not self.console.is_terminal:
+                self.console.print(f"{title} ...")
+            yield Bar(progress, title)
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def warn(self, line: str) -> None:
+        """Print one line that stands out."""
+        self.console.print(f"[yellow]warning:[/] {line}", highlight=False, soft_wrap=True)

@@ -1,0 +1,133 @@
+"""Recipes, spaces and targets by name or path: YAML that a user edits, checked where it is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from latency.target import Target
+from nas.search.settings import SearchSettings
+from nas.settings import config_folder
+from supernet.distill.trainer import DistillSettings
+from supernet.errors import NasError
+from supernet.sandwich import SandwichSettings
+from supernet.space import SearchSpace
+from supernet.training import TrainingSettings
+
+
+class General(BaseModel):
+    """Task-agnostic distillation of the supernet before the task.
+
+    Args:
+        texts: unlabelled texts, as ``--data`` names data: ``pydoc``, a folder, a file, a hub name.
+        limit: at most this many texts.
+        settings: of the training; relations are the only loss that needs no labels.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    texts: str = "pydoc"
+    limit: int | None = Field(default=None, ge=1)
+    settings: SandwichSettings
+
+
+class Recipe(BaseModel):
+    """How much work goes into each stage.
+
+    Args:
+        max_length: tokens kept of an example.
+        limit: at most this many training examples.
+        finetune: of a teacher without a head for the task.
+        importance_examples: examples that importance is measured on.
+        general: an optional first training of the supernet on unlabelled text.
+        supernet: its training on the task.
+        profile_s: time spent on profiling the device.
+        search: evaluations and how they are chosen.
+        distill: the chosen architecture's own training.
+        headroom: share of the budget left free, so that the model meets it again tomorrow.
+        candidates: architectures timed on the device at most.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_length: int = Field(default=64, ge=4)
+    limit: int | None = Field(default=None, ge=2)
+    finetune: TrainingSettings = TrainingSettings()
+    importance_examples: int = Field(default=512, ge=1)
+    general: General | None = None
+    supernet: SandwichSettings = SandwichSettings()
+    profile_s: float = Field(default=90.0, gt=0)
+    search: SearchSettings = SearchSettings()
+    distill: DistillSettings = DistillSettings()
+    headroom: float = Field(default=0.03, ge=0, lt=1)
+    candidates: int = Field(default=6, ge=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of a name under ``configs/recipes``, or of a YAML file's path.
+
+    Raises:
+        NasError: no such recipe, not YAML, or a key or value that is not accepted.
+    """
+    data = _read("recipes", name)
+    try:
+        return Recipe.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            raise NasError(f"recipe {name}: unknown key {key}") from error
+        raise NasError(f"recipe {name}: {key}: {first['msg']}, not {first['input']!r}") from error
+
+
+def load_space(name: str) -> SearchSpace:
+    """The search space of a name under ``configs/spaces``, or of a YAML file's path.
+
+    Raises:
+        NasError: as :func:`load_recipe`.
+    """
+    return SearchSpace.from_dict(_read("spaces", name))
+
+
+def load_target(name: str) -> Target:
+    """The target of a name under ``configs/targets``, or of a YAML file's path.
+
+    Raises:
+        NasError: as :func:`load_recipe`.
+    """
+    return Target.from_dict(_read("targets", name))
+
+
+def config_names(kind: str) -> list[str]:
+    """The names that ``configs/<kind>`` offers."""
+    return sorted(path.stem for path in (config_folder() / kind).glob("*.yaml"))
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        known = config_names(kind)
+        if name not in known:
+            raise NasError(
+                f"{kind[:-1]} {name!r} is unknown; known are {', '.join(known)}, "
+                "or give the path of a .yaml file"
+            )
+        path = config_folder() / kind / f"{name}.yaml"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise NasError(f"{kind[:-1]} {name}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise NasError(
+            f"{kind[:-1]} {name}: not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(data, dict):
+        raise NasError(f"{kind[:-1]} {name}: needs keys and values, not {data!r}")
+    return data
