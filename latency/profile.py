@@ -193,14 +193,9 @@ class Profile:
 
 
 def _blocks_to_lists(record: Record) -> list[list[Any]]:
-    """For each block: reference, the round's reference, preemptions, samples (nanoseconds kept)."""
+    """For each block: reference, the round's reference, preemptions, samples; in milliseconds."""
     return [
-        [
-            round(block.reference_ms, 6),
-            round(block.round_reference_ms, 6),
-            block.preemptions,
-            [round(ms, 6) for ms in block.samples_ms],
-        ]
+        [block.reference_ms, block.round_reference_ms, block.preemptions, list(block.samples_ms)]
         for block in record.blocks
     ]
 

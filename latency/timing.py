@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 
 import numpy as np
 
@@ -176,7 +176,7 @@ def _round(
         before = _preemptions()
         blocks.append(tuple(_run(calls[which], protocol.block_ms, protocol.minimum_calls)))
         preempted.append(_preemptions() - before)
-    drift_ms = float(np.percentile(readings, 25))
+    drift_ms = round(float(np.percentile(readings, 25)), 6)  # whole nanoseconds, as samples
     return [
         Block(samples_ms, reading, drift_ms, count)
         for samples_ms, reading, count in zip(blocks, readings, preempted, strict=True)
@@ -203,9 +203,9 @@ def _run(call: Call, at_least_ms: float, at_least_calls: int) -> list[float]:
     samples: list[float] = []
     total = 0.0
     while len(samples) < at_least_calls or total < at_least_ms:
-        start = perf_counter()
+        start = perf_counter_ns()
         call()
-        samples.append((perf_counter() - start) * 1e3)
+        samples.append((perf_counter_ns() - start) / 1e6)
         total += samples[-1]
     return samples
 

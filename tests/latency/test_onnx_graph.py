@@ -1,0 +1,162 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BertConfig, BertForSequenceClassification
+
+from latency.kernels import STACKED, kernels_of
+from latency.onnx_graph import INPUTS, classifier_model, kernel_model
+from latency.weights import random_weights, weight_shapes
+from supernet.architecture import Architecture, EncoderShape, Layer
+from supernet.errors import NasError
+from supernet.student import new_student
+
+SHAPE = EncoderShape(vocab_size=50, max_positions=24, type_vocab_size=2, num_labels=3)
+WIDE = 0.3  # far from initialisation, so that attention is far from uniform
+
+
+def state_of(model):
+    """Weights drawn wide, biases too, as NumPy."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(WIDE * torch.randn(parameter.shape, generator=generator))
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def tokens_of(batch, sequence, seed=0):
+    """Sequences of different lengths, padded, the last but for one token; mixed segments."""
+    rng = np.random.default_rng(seed)
+    lengths = np.maximum(np.linspace(sequence, 1, batch).astype(int), 1)
+    return {
+        "input_ids": rng.integers(0, SHAPE.vocab_size, (batch, sequence)),
+        "attention_mask": (np.arange(sequence) < lengths[:, None]).astype(np.int64),
+        "token_type_ids": rng.integers(0, 2, (batch, sequence)),
+    }
+
+
+def onnx_logits(model, inputs):
+    onnx.checker.check_model(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return session.run(["logits"], dict(inputs))[0]
+
+
+def torch_logits(model, inputs):
+    with torch.inference_mode():
+        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        return model.eval()(**tensors).logits.numpy()
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_equals_stock_bert(num_layers, hidden_act):
+    config = BertConfig(
+        vocab_size=SHAPE.vocab_size,
+        max_position_embeddings=SHAPE.max_positions,
+        num_labels=SHAPE.num_labels,
+        hidden_size=48,
+        num_hidden_layers=num_layers,
+        num_attention_heads=4,
+        intermediate_size=96,
+        hidden_act=hidden_act,
+        layer_norm_eps=1e-7,
+    )
+    bert = BertForSequenceClassification(config)
+    architecture = Architecture.uniform(
+        num_layers=num_layers, hidden_size=48, num_heads=4, intermediate_size=96
+    )
+    model = classifier_model(
+        architecture, SHAPE, state_of(bert), hidden_act=hidden_act, layer_norm_eps=1e-7
+    )
+    inputs = tokens_of(3, 17)
+    np.testing.assert_allclose(
+        onnx_logits(model, inputs), torch_logits(bert, inputs), rtol=1e-5, atol=1e-5
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(2, 40),
+    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 50)), min_size=1,
+             max_size=3),
+    st.integers(1, 3),
+    st.integers(1, 24),
+)  # fmt: skip
+def test_equals_the_student_of_any_architecture(hidden, layers, batch, sequence):
+    architecture = Architecture(hidden, tuple(Layer(n, n * d, f) for n, d, f in layers))
+    student = new_student(architecture, SHAPE)
+    inputs = tokens_of(batch, sequence)
+    np.testing.assert_allclose(
+        onnx_logits(classifier_model(architecture, SHAPE, state_of(student)), inputs),
+        torch_logits(student, inputs),
+        rtol=2e-5,
+        atol=2e-5,
+    )
+
+
+def test_padding_does_not_change_logits():
+    architecture = Architecture(32, (Layer(2, 24, 40), Layer(3, 48, 20)))
+    model = classifier_model(architecture, SHAPE, seed=3)
+    short = tokens_of(1, 9)
+    padded = {name: np.pad(values, ((0, 0), (0, 7))) for name, values in short.items()}
+    np.testing.assert_allclose(
+        onnx_logits(model, short), onnx_logits(model, padded), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_weights_are_named_and_shaped_as_the_students():
+    architecture = Architecture(32, (Layer(2, 24, 40), Layer(3, 48, 20)))
+    state = new_student(architecture, SHAPE).state_dict()
+    assert weight_shapes(architecture, SHAPE) == {k: tuple(v.shape) for k, v in state.items()}
+
+
+def test_seed_decides_random_weights():
+    architecture = Architecture(16, (Layer(2, 8, 8),))
+    first, same, other = (
+        classifier_model(architecture, SHAPE, seed=s).SerializeToString() for s in (0, 0, 1)
+    )
+    assert first == same != other
+
+
+def test_bad_weights_and_activations_are_named():
+    architecture = Architecture(16, (Layer(2, 8, 8),))
+    weights = random_weights(architecture, SHAPE, np.random.default_rng(0))
+    name = "bert.encoder.layer.0.output.dense.weight"
+    with pytest.raises(NasError, match=f"{name} has shape"):
+        classifier_model(architecture, SHAPE, weights | {name: np.zeros((2, 2), np.float32)})
+    del weights[name]
+    with pytest.raises(NasError, match=f"{name} is missing"):
+        classifier_model(architecture, SHAPE, weights)
+    with pytest.raises(NasError, match="hidden_act"):
+        classifier_model(architecture, SHAPE, hidden_act="swish")
+
+
+@pytest.mark.parametrize("first_token", [False, True])
+def test_every_kernel_runs(first_token):
+    architecture = Architecture(16, (Layer(2, 8, 24), Layer(4, 8, 12)))
+    inputs = tokens_of(2, 6) | {"hidden": np.ones((2, 6, 16), np.float32)}
+    for kernel in kernels_of(architecture, first_token_last_layer=first_token):
+        copies = 3 if kernel.kind in STACKED else 1
+        model = kernel_model(kernel, SHAPE, copies=copies)
+        onnx.checker.check_model(model)
+        names = {value.name for value in model.graph.input}
+        assert names <= {*INPUTS, "hidden"}
+        feeds = {name: values for name, values in inputs.items() if name in names}
+        if kernel.kind == "first_token_feed_forward":
+            feeds["hidden"] = feeds["hidden"][:, :1]
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        assert np.isfinite(session.run(None, feeds)[0]).all()
+
+
+def test_what_a_model_has_once_is_not_copied():
+    architecture = Architecture(16, (Layer(2, 8, 24),))
+    head = next(
+        k for k in kernels_of(architecture, first_token_last_layer=True) if k.kind == "head"
+    )
+    with pytest.raises(NasError, match="copies"):
+        kernel_model(head, SHAPE, copies=2)

@@ -1,0 +1,106 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latency.target import Budget, Latency, Target
+from supernet.errors import NasError
+
+CPU = Target(threads=2, batch_size=1, sequence_length=64)
+
+
+def test_target_survives_json():
+    assert Target.from_json(CPU.to_json()) == CPU
+    assert Target.from_dict(json.loads(CPU.to_json())) == CPU
+
+
+def test_target_reads_as_a_sentence():
+    assert str(CPU) == "cpu onnxruntime float32, 2 threads, batch 1, sequence 64"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"device": "tpu"}, "device"),
+        ({"runtime": "caffe"}, "runtime"),
+        ({"dtype": "float64"}, "dtype"),
+        ({"threads": 0}, "threads"),
+        ({"batch_size": True}, "batch_size"),
+        ({"sequence_length": 6.5}, "sequence_length"),
+        ({"cores": 2}, "cores"),
+    ],
+)
+def test_bad_target_names_the_field(change, named):
+    with pytest.raises(NasError, match=named):
+        Target.from_dict(CPU.to_dict() | change)
+
+
+def test_missing_count_is_named():
+    with pytest.raises(NasError, match="threads is missing"):
+        Target.from_dict({"batch_size": 1, "sequence_length": 64})
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", "3"])
+def test_target_refuses_other_json(text):
+    with pytest.raises(NasError, match="target"):
+        Target.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("5ms", Budget(milliseconds=5.0)),
+        (" 2.5 ms ", Budget(milliseconds=2.5)),
+        ("4x", Budget(speedup=4.0)),
+        ("9.4x@p95", Budget(speedup=9.4, percentile=95)),
+    ],
+)
+def test_budget_is_parsed(text, budget):
+    assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize("text", ["", "5", "ms", "5s", "-5ms", "0ms", "1.2.3ms", "5ms@p50x"])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(NasError, match="budget"):
+        Budget.parse(text)
+
+
+def test_only_measured_percentiles_can_be_limited():
+    with pytest.raises(NasError, match="percentile"):
+        Budget.parse("5ms@p99")
+
+
+def test_budget_needs_exactly_one_limit():
+    for limits in ({}, {"milliseconds": 1.0, "speedup": 2.0}):
+        with pytest.raises(NasError, match="either"):
+            Budget(**limits)
+
+
+@given(st.floats(0.01, 1e4), st.sampled_from(["ms", "x"]), st.sampled_from([50, 95]))
+def test_budget_survives_its_own_text(value, unit, percentile):
+    parsed = Budget.parse(f"{value:g}{unit}@p{percentile}") if value < 1e4 else Budget(speedup=1.0)
+    assert Budget.parse(str(parsed)) == parsed
+
+
+def test_speedup_is_of_the_teacher():
+    assert Budget.parse("4x").limit_ms(teacher_ms=20.0) == 5.0
+    assert Budget.parse("7ms").limit_ms() == 7.0
+    with pytest.raises(NasError, match="teacher"):
+        Budget.parse("4x").limit_ms()
+
+
+@given(st.lists(st.floats(0.001, 1e3), min_size=1, max_size=50))
+def test_percentiles_are_numpys(samples):
+    latency = Latency.of(samples)
+    expected = np.percentile(samples, [50, 95, 0])
+    np.testing.assert_allclose(
+        [latency.p50_ms, latency.p95_ms, latency.minimum_ms], expected, rtol=1e-12
+    )
+    assert latency.at(95) == latency.p95_ms
+
+
+def test_latency_needs_samples():
+    with pytest.raises(NasError, match="sample"):
+        Latency.of([])

@@ -1,0 +1,70 @@
+import pytest
+
+from latency.timing import Block, Protocol, Record, measure, record, usual_reference_ms
+from supernet.errors import NasError
+
+QUICK = Protocol(rounds=3, extra_rounds=0, settle_ms=0.0, block_ms=0.0, minimum_calls=2)
+
+
+def block(*samples_ms, reference_ms=1.0, round_reference_ms=1.0, preemptions=0):
+    return Block(samples_ms, reference_ms, round_reference_ms, preemptions)
+
+
+def test_callables_are_interleaved_and_the_reference_runs_beside_each():
+    ran = []
+    calls = [lambda name=name: ran.append(name) for name in "ab"]
+    records = record(calls, reference=lambda: ran.append("r"), protocol=QUICK)
+    order = [name for index, name in enumerate(ran) if index == 0 or ran[index - 1] != name]
+    assert order == list("rarb") * 3
+    assert [len(one.blocks) for one in records] == [3, 3]
+    assert all(len(b.samples_ms) == 2 for one in records for b in one.blocks)
+
+
+def test_more_work_takes_longer():
+    fast, slow = measure([lambda: sum(range(10)), lambda: sum(range(300_000))], protocol=QUICK)
+    assert fast.minimum_ms < slow.minimum_ms
+    assert fast.minimum_ms <= fast.p50_ms <= fast.p95_ms
+
+
+def test_progress_ends_with_all_done():
+    seen = []
+    record([lambda: None] * 2, protocol=QUICK, progress=lambda *state: seen.append(state))
+    assert seen[-1] == (6, 6)
+
+
+def test_nothing_to_measure_is_nothing():
+    assert measure([], protocol=QUICK) == []
+
+
+def test_a_limit_still_leaves_three_rounds():
+    (taken,) = record([lambda: None], protocol=Protocol(rounds=50, limit_s=0.0))
+    assert len(taken.blocks) == 3
+
+
+def test_disturbed_blocks_do_not_count():
+    quiet = [block(2.0, 2.2)] * 3
+    disturbed = [block(9.0, 9.0, preemptions=1), block(8.0, 8.0, reference_ms=1.5)]
+    latency = Record((*quiet, *disturbed)).latency(usual_ms=1.0)
+    assert latency.samples_ms == (2.0, 2.2) * 3
+    assert latency.low_ms == pytest.approx(2.0)
+
+
+def test_where_all_are_disturbed_the_least_disturbed_count():
+    blocks = [block(float(9 - n), preemptions=9 - n) for n in range(8)]
+    assert Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms == (2.0, 3.0)
+
+
+def test_drift_is_divided_out():
+    slow = [block(2.2 * n, reference_ms=1.1, round_reference_ms=1.1) for n in (1, 1, 1)]
+    assert Record(tuple(slow)).latency(usual_ms=1.0).low_ms == pytest.approx(2.0)
+    assert Record(tuple(slow)).latency(usual_ms=1.0).p50_ms == pytest.approx(2.2)
+
+
+def test_usual_reference_is_a_low_one():
+    records = [Record(tuple(block(1.0, round_reference_ms=1.0 + n / 10) for n in range(11)))]
+    assert usual_reference_ms(records) == pytest.approx(1.1)
+
+
+def test_protocol_is_checked():
+    with pytest.raises(NasError, match="rounds"):
+        Protocol(rounds=0)
