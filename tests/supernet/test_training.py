@@ -1,0 +1,241 @@
+"""Whole trainings of tiny models: exact resume, the sandwich rule, distillation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Dataset
+from transformers import BertForSequenceClassification
+
+from supernet.architecture import Architecture
+from supernet.distill.trainer import DistillSettings, DistillTrainer, layer_map
+from supernet.model import Supernet
+from supernet.sandwich import SandwichSettings, SandwichTrainer, sandwich, sub_network_loss
+from supernet.space import SearchSpace
+from supernet.training import EpochsSampler, TrainingSettings, last_checkpoint
+
+Row = dict[str, Any]
+KILLED = 4
+"""The step in which the training is killed."""
+
+
+class Rows(Dataset[Row]):
+    """A task that is learned in moments: the class is the first token's parity."""
+
+    def __init__(self, count: int) -> None:
+        rng = np.random.default_rng(0)
+        self.rows = [rng.integers(5, 100, size=rng.integers(3, 9)).tolist() for _ in range(count)]
+        self.lengths = [len(row) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return {"input_ids": self.rows[index], "labels": self.rows[index][0] % 2}
+
+
+def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
+    longest = max(len(row["input_ids"]) for row in rows)
+    ids = torch.tensor([r["input_ids"] + [0] * (longest - len(r["input_ids"])) for r in rows])
+    return {
+        "input_ids": ids,
+        "attention_mask": (ids > 0).long(),
+        "labels": torch.tensor([row["labels"] for row in rows]),
+    }
+
+
+def sandwich_trainer(
+    bert: BertForSequenceClassification, space: SearchSpace, folder: Path, **options: Any
+) -> SandwichTrainer:
+    settings = SandwichSettings(training=TrainingSettings(epochs=2, batch_size=8), num_random=1)
+    return SandwichTrainer(
+        Supernet.from_teacher(bert),
+        Supernet.from_teacher(bert),
+        space,
+        Rows(24),
+        collate,
+        settings,
+        folder,
+        seed=3,
+        **options,
+    )
+
+
+lengths = st.lists(st.integers(1, 60), min_size=1, max_size=200)
+
+
+@given(lengths, st.integers(1, 40), st.integers(1, 3))
+def test_each_epoch_sees_each_example_at_most_once(
+    lengths: list[int], batch_size: int, epochs: int
+) -> None:
+    settings = TrainingSettings(epochs=epochs, batch_size=batch_size)
+    sampler = EpochsSampler(lengths, settings, seed=0)
+    order = list(sampler)
+    assert len(order) == len(sampler)
+    epoch = len(order) // epochs
+    for start in range(0, len(order), epoch):
+        part = order[start : start + epoch]
+        assert len(set(part)) == len(part) > len(lengths) - sampler.batch_size
+
+
+def test_batches_hold_like_lengths() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, size=960)
+    sampler = EpochsSampler(lengths.tolist(), TrainingSettings(epochs=1, batch_size=32), seed=0)
+    batches = lengths[np.array(list(sampler))].reshape(-1, 32)
+    padding = 1 - batches.sum() / (32 * batches.max(axis=1)).sum()
+    assert padding < 0.1
+
+
+def test_a_step_holds_largest_smallest_and_random(space: SearchSpace) -> None:
+    drawn = sandwich(space, 2, np.random.default_rng(0))
+    assert drawn[:2] == [space.largest, space.smallest]
+    assert len(drawn) == 4
+    assert all(architecture in space for architecture in drawn)
+
+
+def test_a_step_sums_the_gradients_of_its_sub_networks(
+    bert: BertForSequenceClassification, space: SearchSpace, tmp_path: Path
+) -> None:
+    """Against autograd on a plain sum of the same losses, without the trainer."""
+    trainer = sandwich_trainer(bert, space, tmp_path)
+    batch = collate([trainer.train_dataset[index] for index in range(8)])
+    trainer.training_step(trainer.model, dict(batch))
+
+    supernet = Supernet.from_teacher(bert)
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        teacher = supernet(**batch)
+    architectures = sandwich(space, 1, trainer.step_rng())
+    torch.stack(
+        [
+            sub_network_loss(
+                supernet(**batch, architecture=architecture),
+                (teacher.logits,),
+                teacher,
+                batch["attention_mask"],
+                labels,
+                trainer.sandwich_settings,
+            )
+            for architecture in architectures
+        ]
+    ).sum().backward()
+    for ours, expected in zip(trainer.model.parameters(), supernet.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_sandwich_training_teaches_small_sub_networks(
+    bert: BertForSequenceClassification, space: SearchSpace, tmp_path: Path
+) -> None:
+    """The smallest imitates the teacher better after training than before."""
+    trainer = sandwich_trainer(bert, space, tmp_path)
+    batch = collate([trainer.train_dataset[index] for index in range(24)])
+    labels = batch.pop("labels")
+    teacher = trainer.teacher(**batch)
+
+    def loss() -> float:
+        with torch.no_grad():
+            output = trainer.model(**batch, architecture=space.smallest)
+            return sub_network_loss(
+                output,
+                (teacher.logits,),
+                teacher,
+                batch["attention_mask"],
+                labels,
+                SandwichSettings(),
+            ).item()
+
+    before = loss()
+    trainer.run()
+    assert loss() < before
+
+
+def train_to_the_end(folder: Path, *, killed_at: int | None) -> None:
+    """Train, and kill this process in a step; a checkpoint stands from each step before it."""
+    from tests.supernet.conftest import tiny_space
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    from transformers import BertConfig
+
+    config = BertConfig(
+        vocab_size=120, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=24,
+    )  # fmt: skip
+    bert = BertForSequenceClassification(config)
+
+    def progress(step: int, _steps: int) -> None:
+        if step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer = sandwich_trainer(bert, tiny_space(True), folder, progress=progress)
+    for callback in trainer.callback_handler.callbacks:
+        if hasattr(callback, "every"):
+            callback.every = 0.0
+    trainer.run()
+    trainer.model.save_pretrained(folder / "end")
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from tests.supernet.test_training import train_to_the_end;"
+        "train_to_the_end(Path({folder!r}), killed_at={killed})"
+    )
+
+    def run(folder: Path, killed: int | None) -> int:
+        code = program.format(folder=str(folder), killed=killed)
+        return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode
+
+    assert run(tmp_path / "killed", KILLED) == -signal.SIGKILL
+    checkpoint = last_checkpoint(tmp_path / "killed" / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.name == f"checkpoint-{KILLED - 1}"
+    (checkpoint.with_name("checkpoint-99")).mkdir()  # one that was cut short
+    assert run(tmp_path / "killed", None) == 0
+    assert run(tmp_path / "undisturbed", None) == 0
+    ends = [
+        Supernet.from_pretrained(tmp_path / name / "end").state_dict()
+        for name in ("killed", "undisturbed")
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [(4, 12, [0, 3, 6, 9, 12]), (3, 6, [0, 2, 4, 6]), (4, 6, [0, 2, 3, 4, 6]), (1, 6, [0, 6])],
+)
+def test_layer_map(student: int, teacher: int, expected: list[int]) -> None:
+    assert layer_map(student, teacher) == expected
+
+
+def test_distillation_brings_a_student_to_its_teacher(
+    bert: BertForSequenceClassification, tmp_path: Path
+) -> None:
+    guide = Supernet.from_teacher(bert)
+    architecture = Architecture.uniform(
+        num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
+    )
+    student = guide.extract(architecture)
+    settings = DistillSettings(
+        training=TrainingSettings(epochs=40, batch_size=8, learning_rate=2e-3)
+    )
+    trainer = DistillTrainer(student, guide, Rows(48), collate, settings, tmp_path, seed=0)
+    batch = collate([trainer.train_dataset[index] for index in range(48)])
+    batch.pop("labels")
+
+    def distance() -> float:
+        with torch.no_grad():
+            return (student(**batch).logits - guide(**batch).logits).square().mean().item()
+
+    before = distance()
+    trainer.run()
+    assert distance() < 0.5 * before
