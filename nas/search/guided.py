@@ -18,7 +18,8 @@ from supernet.space import SearchSpace
 
 _CANDIDATES = 512
 """What the predictor chooses a batch from: a covariance of this size is cheap."""
-_RANDOM = 4096
+_RANDOM = 2048
+_BRED = 128
 _GENERATIONS = 3
 _PARENTS = 32
 _MAX_OBSERVATIONS = 512
@@ -107,12 +108,12 @@ class GuidedEvolution:
     ) -> list[Architecture]:
         """Up to ``_CANDIDATES`` unknown architectures of the region with the highest bounds."""
         exclude = self._history.__contains__
-        found = self._evolution.children(_CANDIDATES // 2, rng, exclude)
+        found = self._evolution.children(_BRED, rng, exclude)
         found += self._pool.draw(self._rows, _RANDOM, rng, exclude)
         found = self._best(predictor, found)
         for _ in range(_GENERATIONS):
             parents = found[:_PARENTS] + self._best_scored()
-            bred = self._evolution.offspring(parents, _CANDIDATES // 2, rng, exclude)
+            bred = self._evolution.offspring(parents, _BRED, rng, exclude)
             found = self._best(predictor, found + bred)
         return found
 
