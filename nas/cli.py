@@ -307,11 +307,12 @@ def evaluate(
     **Example:** `nas evaluate fast-model --data my-data/`
     """
     _silence()
-    from nas.measured import evaluate_folder
+    from nas.measured import evaluate_folder, model_folder
     from nas.recipe import load_recipe, load_target
 
+    folder = model_folder(model)  # before the data, whose reading may take a while
     found = evaluate_folder(
-        model,
+        folder,
         _read(data, text, label, metric, seed),
         split,
         load_target(target),

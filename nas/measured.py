@@ -33,16 +33,15 @@ def model_folder(path: Path) -> Path:
 
 
 def evaluate_folder(
-    path: Path, data: TaskData, split: str, target: Target, *, max_length: int
+    folder: Path, data: TaskData, split: str, target: Target, *, max_length: int
 ) -> dict[str, str]:
     """What there is to say of a model, name by value, for people.
 
     Raises:
-        NasError: no model there, an unknown split, or a head for other labels.
+        NasError: a model that does not load, an unknown split, or a head for other labels.
     """
     if split not in ("train", "validation", "test"):
         raise NasError(f"split must be train, validation or test, not {split!r}")
-    folder = model_folder(path)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -51,7 +50,7 @@ def evaluate_folder(
     model.eval()
     if model.config.num_labels != data.task.num_labels:
         raise NasError(
-            f"{path} predicts {model.config.num_labels} labels, the data has {data.task.num_labels}"
+            f"{folder} predicts {model.config.num_labels} labels, the data has {data.task.num_labels}"
         )
     examples = encode(getattr(data, split), tokenizer, max_length)
     value = score(

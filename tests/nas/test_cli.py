@@ -1,0 +1,159 @@
+"""What a user sees of faults: one line that says what to mend, exit code 2, nothing left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, GPT2Config
+
+from nas import cli
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    """Runs ``nas`` in an empty folder, and returns its one line of complaint."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["nas", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 2
+        assert not (folder / "result").exists()
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nas: ")]
+        assert len(lines) == 1
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = [{"text": f"{word} number {i}", "label": word} for i in range(30) for word in ("a", "b")]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def search(*arguments: str, latency: str = "2x") -> list[str]:
+    return ["search", "--latency", latency, "-o", "result", *arguments]
+
+
+@pytest.mark.parametrize("budget", ["fast", "5", "-5ms", "0x", "5ms@p99"])
+def test_a_budget_that_is_none(fault: Run, budget: str) -> None:
+    assert "budget" in fault(*search(latency=budget)) or "percentile" in fault(
+        *search(latency=budget)
+    )
+
+
+@pytest.mark.parametrize("option", ["space", "target", "recipe"])
+def test_an_unknown_configuration_names_those_known(fault: Run, option: str) -> None:
+    assert f"{option} 'nonesuch' is unknown; known are" in fault(*search(f"--{option}", "nonesuch"))
+
+
+@pytest.mark.parametrize(
+    ("yaml", "complaint"),
+    [
+        ("temprature: 2", "unknown key temprature"),
+        ("distill: {temprature: 2}", "unknown key distill.temprature"),
+        ("supernet: {training: {epoch: 2}}", "unknown key supernet.training.epoch"),
+        ("search: {evaluation: 2}", "unknown key search.evaluation"),
+        ("search: {evaluations: 0}", "evaluations"),
+        ("max_length: long", "max_length"),
+        ("headroom: 2", "headroom"),
+        ("- 1", "needs keys and values"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_a_recipe_with_a_mistake(fault: Run, tmp_path: Path, yaml: str, complaint: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml)
+    assert complaint in fault(*search("--recipe", str(recipe)))
+
+
+def test_a_teacher_that_is_not_there(fault: Run) -> None:
+    assert "neither a model folder here nor a hub id" in fault(*search("--teacher", "no/such"))
+
+
+def test_a_teacher_that_is_not_bert_like(fault: Run, tmp_path: Path, data: Path) -> None:
+    GPT2Config().save_pretrained(tmp_path / "gpt2")
+    line = fault(*search("--teacher", str(tmp_path / "gpt2"), "--data", str(data)))
+    assert "'gpt2' is not BERT-like; accepted are bert" in line
+
+
+def test_a_teacher_with_a_head_for_other_labels(fault: Run, tmp_path: Path, data: Path) -> None:
+    config = BertConfig(
+        vocab_size=8,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        num_labels=3,
+    )
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "teacher")
+    BertTokenizer(vocab={"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
+    ).save_pretrained(tmp_path / "teacher")  # fmt: skip
+    line = fault(*search("--teacher", str(tmp_path / "teacher"), "--data", str(data)))
+    assert "predicts 3 labels, the data has 2; fine-tune it first: nas finetune" in line
+
+
+def test_data_that_is_missing(fault: Run) -> None:
+    assert "nowhere" in fault(*search("--data", "./nowhere"))
+
+
+def test_data_that_is_empty(fault: Run, data: Path) -> None:
+    (data / "train.jsonl").write_text("")
+    assert "train" in fault(*search("--data", str(data)))
+
+
+def test_a_label_column_that_is_absent(fault: Run, data: Path) -> None:
+    line = fault(*search("--data", str(data), "--label", "mood"))
+    assert "mood" in line
+    assert "label" in line
+
+
+def test_an_output_that_holds_other_things(fault: Run, tmp_path: Path, data: Path) -> None:
+    other = tmp_path / "precious"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    line = fault("search", "--latency", "2x", "--data", str(data), "-o", str(other))
+    assert "is no earlier result" in line
+    assert (other / "thesis.txt").read_text() == "mine"
+
+
+def test_commands_on_what_is_no_result(fault: Run, tmp_path: Path) -> None:
+    assert "report.json cannot be read" in fault("front", str(tmp_path))
+    assert "holds no model" in fault("evaluate", str(tmp_path), "--data", "pydoc")
+    assert "neither JSON nor a file" in fault("predict", "profile.json", "6x384")
+
+
+def test_help_teaches() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "from nas.cli import main; main()", "search", "--help"],
+        capture_output=True,
+        text=True,
+        env={"COLUMNS": "200", "PATH": ""},
+        check=True,
+    ).stdout
+    for word in ("--latency", "5ms", "4x", "--teacher", "--data", "--space", "--target", "Example"):
+        assert word in shown
+
+
+def test_help_starts_without_torch() -> None:
+    code = (
+        "import sys; import nas.cli; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["False", "False"]
