@@ -50,7 +50,8 @@ def evaluate_folder(
     model.eval()
     if model.config.num_labels != data.task.num_labels:
         raise NasError(
-            f"{folder} predicts {model.config.num_labels} labels, the data has {data.task.num_labels}"
+            f"{folder} predicts {model.config.num_labels} labels, "
+            f"the data has {data.task.num_labels}"
         )
     examples = encode(getattr(data, split), tokenizer, max_length)
     value = score(

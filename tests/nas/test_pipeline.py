@@ -1,0 +1,248 @@
+"""The main job with every real part: the embedded teacher, real paragraphs, this machine's clock.
+
+Small in every setting, so that it takes a minute; what it learns is little, and that is not tested.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+LIBRARIES = ("networkx", "sklearn")
+SPACE = {
+    "name": "few",
+    "num_layers": [1, 4],
+    "hidden_size": [64, 384],
+    "num_heads": {"min": 2, "max": 12, "step": 1},
+    "qkv_size": "hidden_size",
+    "head_size": [32],
+    "intermediate_size": [128, 1536],
+    "uniform": True,
+}
+RECIPE = {
+    "max_length": 24,
+    "limit": 160,
+    "finetune": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-4},
+    "importance_examples": 32,
+    "general": {
+        "texts": "",  # the data's own folder
+        "limit": 64,
+        "settings": {
+            "training": {"epochs": 1, "batch_size": 16},
+            "num_random": 1,
+            "soft_weight": 0.0,
+            "hard_weight": 0.0,
+            "relation_weight": 1.0,
+        },
+    },
+    "supernet": {"training": {"epochs": 2, "batch_size": 16}, "num_random": 1},
+    "profile_s": 5,
+    "search": {"evaluations": 8, "refinement": 1, "batch": 2},
+    "distill": {"training": {"epochs": 2, "batch_size": 16, "learning_rate": 5e-4}},
+}
+STAGES = ("teacher", "supernet", "profile", "search", "choice", "student")
+
+
+class Place:
+    """A folder with data, space, recipe, and a workspace."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def command(self, latency: str = "3x", output: str = "result", **options: str) -> list[str]:
+        given = {"data": "data", "space": "space.yaml", "recipe": "recipe.yaml"} | options
+        named = [word for name, value in given.items() for word in (f"--{name}", value)]
+        start = [sys.executable, "-c", "from nas.cli import main; main()", "search"]
+        return [*start, "--latency", latency, "-o", output, "--workspace", "workspace", *named]
+
+    def run(self, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments, **options),
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            env=environment(),
+        )
+
+    def report(self, output: str = "result") -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((self.root / output / "report.json").read_text())
+        return report
+
+    def copy(self, root: Path) -> Place:
+        return Place(Path(shutil.copytree(self.root, root)))
+
+    def forget_from(self, stage: str) -> None:
+        for later in STAGES[STAGES.index(stage) :]:
+            shutil.rmtree(self.root / "workspace" / later, ignore_errors=True)
+        if STAGES.index(stage) <= STAGES.index("search"):
+            (self.root / "workspace" / "scores.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(self.root / "result", ignore_errors=True)
+
+
+def environment() -> dict[str, str]:
+    checkout = Path(__file__).parents[2]
+    return os.environ | {"PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """An undisturbed run."""
+    from nas.pydoc import _root, read_paragraphs
+
+    place = Place(tmp_path_factory.mktemp("finished"))
+    (place.root / "data").mkdir()
+    rows = [
+        {"text": text, "label": library}
+        for library in LIBRARIES
+        for text in sorted(read_paragraphs(_root(library)))[:160]
+    ]
+    (place.root / "data" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = RECIPE | {"general": RECIPE["general"] | {"texts": "data"}}  # type: ignore[operator]
+    (place.root / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    (place.root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    ended = place.run()
+    assert ended.returncode == 0, ended.stderr
+    assert "Budget met" in ended.stdout
+    return place
+
+
+def test_the_report_says_what_was_asked_and_measured(finished: Place) -> None:
+    report = finished.report()
+    for key in [
+        "budget_ms",
+        "target",
+        "architecture",
+        "predicted_p50_ms",
+        "measured_p50_ms",
+        "measured_p95_ms",
+        "teacher_p50_ms",
+        "speedup",
+        "metric",
+        "score",
+        "teacher_score",
+        "parameters",
+        "teacher_parameters",
+        "stages",
+        "seed",
+        "versions",
+    ]:
+        assert key in report
+    assert report["measured_p50_ms"] <= report["budget_ms"]
+    assert report["speedup"] >= 3
+    assert set(report["stages"]) == set(STAGES)
+    page = (finished.root / "result" / "report.html").read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
+
+
+def test_the_model_works_without_this_package(finished: Place) -> None:
+    """Stock transformers and ONNX Runtime in a new process, with equal scores and logits."""
+    program = """
+import json, sys
+import numpy as np, onnxruntime, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model = AutoModelForSequenceClassification.from_pretrained("result/model").eval()
+tokenizer = AutoTokenizer.from_pretrained("result/model")
+session = onnxruntime.InferenceSession("result/model.onnx")
+texts = ["Return the shortest path between two nodes of a graph.", "Fit the model to data."]
+batch = tokenizer(texts, padding=True, return_tensors="pt")
+with torch.no_grad():
+    torch_logits = model(**batch).logits.numpy()
+names = [i.name for i in session.get_inputs()]
+onnx_logits = session.run(["logits"], {n: batch[n].numpy() for n in names})[0]
+assert not any(m.split(".")[0] in ("nas", "supernet", "latency") for m in sys.modules)
+print(json.dumps([float(np.abs(torch_logits - onnx_logits).max()), model.config.id2label["0"]
+    if "0" in model.config.id2label else model.config.id2label[0]]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=finished.root,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    difference, label = json.loads(ended.stdout.splitlines()[-1])
+    assert difference < 1e-4
+    assert label == "networkx"
+
+
+def test_the_reloaded_model_has_the_reports_score(finished: Place) -> None:
+    from latency.target import Target
+    from nas.data import load_data
+    from nas.measured import evaluate_folder
+
+    report = finished.report()
+    found = evaluate_folder(
+        finished.root / "result" / "model",
+        load_data(str(finished.root / "data"), seed=0, limit=160),
+        "test",
+        Target(threads=1, batch_size=1, sequence_length=24),
+        max_length=24,
+    )
+    scores = [value for name, value in found.items() if name.startswith("accuracy (test")]
+    assert scores == [f"{report['score']:.4f}"]
+
+
+def test_a_second_budget_reuses_all_but_the_search(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path / "copy")
+    ended = place.run(latency="1.5x", output="second")
+    assert ended.returncode == 0, ended.stderr
+    stages = place.report("second")["stages"]
+    assert [name for name in STAGES if stages[name] == 0][:3] == ["teacher", "supernet", "profile"]
+
+
+def test_an_infeasible_budget_names_a_feasible_one(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path / "copy")
+    ended = place.run(latency="0.0001ms", output="none")
+    assert ended.returncode == 2
+    assert "the least feasible budget is" in ended.stderr.splitlines()[-1]
+    assert not (place.root / "none").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    finished: Place, tmp_path: Path, stage: str
+) -> None:
+    place = finished.copy(tmp_path / "copy")
+    place.forget_from(stage)
+    process = subprocess.Popen(
+        place.command(), cwd=place.root, env=environment(), stderr=subprocess.DEVNULL
+    )
+    while not list((place.root / "workspace").glob(f"{stage}/*.partial")):
+        assert process.poll() is None, f"the run ended before its stage {stage}"
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (place.root / "result").exists()
+
+    ended = place.run()
+    assert ended.returncode == 0, ended.stderr
+    ours, undisturbed = place.report(), finished.report()
+    assert ours["architecture"] == undisturbed["architecture"]
+    assert ours["score"] == undisturbed["score"]
+
+
+def test_a_corrupt_artifact_is_rebuilt(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path / "copy")
+    (weights,) = (place.root / "workspace").glob("student/*/model/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    ended = place.run()
+    assert ended.returncode == 0, ended.stderr
+    assert "is corrupt (model/model.safetensors was altered): rebuilding" in ended.stderr
+    assert place.report()["score"] == finished.report()["score"]
