@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import data, pydoc
-from nas.data import Examples, Task, load_data, load_texts
+from nas import data, pydoc, sources
+from nas.columns import PAIR_COLUMNS, read_labels
+from nas.data import Examples, Task, TaskData, load_data, load_texts
 from nas.settings import data_folder
 from supernet.errors import NasError
 
@@ -89,8 +91,44 @@ class TestTask:
             Task("t", kind, names, metric)
 
 
+class TestDigest:
+    def task_data(self, **changes):
+        train = Examples(("a", "b"), None, np.array([0, 1]))
+        held_out = Examples(("c",), None, np.array([1]))
+        task = Task("t", "classification", ("no", "yes"), "accuracy")
+        return TaskData(
+            **{"task": task, "train": train, "validation": held_out, "test": held_out} | changes
+        )
+
+    def test_it_depends_on_content_alone(self):
+        assert self.task_data().digest == self.task_data().digest
+        other = dataclasses.replace(self.task_data(), unlabelled=("more",))
+        assert other.digest == self.task_data().digest
+
+    @pytest.mark.parametrize(
+        "train",
+        [
+            Examples(("a", "d"), None, np.array([0, 1])),
+            Examples(("b", "a"), None, np.array([0, 1])),
+            Examples(("ab", ""), None, np.array([0, 1])),
+            Examples(("a", "b"), ("a", "b"), np.array([0, 1])),
+            Examples(("a", "b"), None, np.array([1, 0])),
+            Examples(("a", "b"), None, np.array([0.0, 1.0])),
+            Examples(("a", "b")),
+        ],
+    )
+    def test_texts_pairs_labels_and_their_order_change_it(self, train):
+        assert self.task_data(train=train).digest != self.task_data().digest
+
+    def test_label_names_and_the_split_change_it(self):
+        plain = self.task_data()
+        renamed = Task("t", "classification", ("yes", "no"), "accuracy")
+        swapped = self.task_data(train=plain.test, test=plain.train)
+        assert len({plain.digest, self.task_data(task=renamed).digest, swapped.digest}) == 3
+
+
 class TestSources:
-    @pytest.mark.parametrize("suffix", data.SUFFIXES)
+    @pytest.mark.parametrize("suffix", sources.SUFFIXES)
     def test_formats_agree(self, tmp_path, suffix):
         folder = tmp_path / "colours"
         for split, count in (("train", 30), ("dev", 6), ("test", 9)):
@@ -133,7 +171,7 @@ class TestSources:
         write(tmp_path / "unlabelled.jsonl", [{"text": t} for t in ("new", "test 1", "new")])
         assert load_data(str(tmp_path), seed=0).unlabelled == ("new",)
 
-    @pytest.mark.parametrize("columns", data.PAIR_COLUMNS)
+    @pytest.mark.parametrize("columns", PAIR_COLUMNS)
     def test_pairs_are_known_by_their_columns(self, tmp_path, columns):
         records = [
             dict(zip(columns, (f"a{i}", f"b{i}"), strict=True), label=i % 2) for i in range(20)
@@ -171,9 +209,9 @@ class TestSources:
             test=split([-1, -1]),
             other=split([1]),
         )
-        tables = data._hub_tables(loaded, "label")
+        tables = sources._hub_tables(loaded, "label")
         assert list(tables) == ["train", "validation"]
-        names, labels = data._read_labels("s", tables, "label", None)[1:]
+        names, labels = read_labels("s", tables, "label", None)[1:]
         assert names == ("ugly", "bad", "good")
         assert labels["validation"].tolist() == [2, 1]
 
@@ -304,6 +342,18 @@ class TestFaults:
     @pytest.mark.parametrize("source", ["/no/such/folder", "./nothing", "missing.csv", "~/a/b/c/d"])
     def test_missing_path(self, source):
         self.refuse(source, "no such file or folder")
+
+    def test_unknown_home_folder(self):
+        self.refuse("~no-such-user/data", "the home folder of ~no-such-user is unknown")
+
+    def test_path_that_the_system_refuses(self):
+        self.refuse("x" * 300, "cannot be read: File name too long")
+
+    def test_folder_that_may_not_be_read(self, tmp_path):
+        tmp_path.chmod(0)
+        if os.access(tmp_path, os.R_OK):
+            pytest.skip("this user may read everything")
+        self.refuse(tmp_path, "cannot be read: Permission denied")
 
     def test_folder_without_data(self, tmp_path):
         self.refuse(tmp_path, "needs files named train, validation, test or all .*found nothing")

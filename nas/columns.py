@@ -1,0 +1,147 @@
+"""Which columns of a table hold texts and labels, and what kind of task the labels make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.metrics import REGRESSION_METRICS
+from nas.sources import Tables, listed
+from supernet.errors import NasError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["classification", "regression"]
+Labels = NDArray[np.int64] | NDArray[np.float64]
+"""Class indices or values, (examples,)."""
+
+PAIR_COLUMNS = (
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+)
+SINGLE_COLUMNS = ("text", "sentence", "question", "content")
+
+
+def find_text_columns(
+    source: str, table: pd.DataFrame, requested: str | Sequence[str] | None
+) -> tuple[str, ...]:
+    """The text's column, or both of a pair: those requested, else the first that are there.
+
+    Raises:
+        NasError: none of the usual names is there, or three or more are requested.
+    """
+    if requested is None:
+        for columns in (*PAIR_COLUMNS, *((single,) for single in SINGLE_COLUMNS)):
+            if all(column in table for column in columns):
+                return columns
+        pairs = (" + ".join(pair) for pair in PAIR_COLUMNS)
+        raise NasError(
+            f"data {source}: no text column among {listed(table)}; name it, or use one of "
+            f"{', '.join((*SINGLE_COLUMNS, *pairs))}"
+        )
+    columns = (requested,) if isinstance(requested, str) else tuple(requested)
+    if len(columns) not in (1, 2):
+        raise NasError(f"text_columns must be one column or two, not {columns}")
+    return columns
+
+
+def read_texts(
+    source: str, split: str, table: pd.DataFrame, columns: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """The texts of each of ``columns``, in the table's order.
+
+    Raises:
+        NasError: a column is absent, or holds something that is not text.
+    """
+    texts = []
+    for column in columns:
+        _check_column(source, split, table, column, "text")
+        values = tuple(table[column])
+        for row, value in enumerate(values, start=1):
+            if not isinstance(value, str):
+                raise NasError(
+                    f"data {source}: column {column!r} of {split} must hold text; "
+                    f"row {row} holds {value!r}"
+                )
+        texts.append(values)
+    return tuple(texts)
+
+
+def read_labels(
+    source: str, tables: Tables, column: str, metric: str | None
+) -> tuple[Kind, tuple[str, ...], Mapping[str, Labels]]:
+    """The task's kind, its class names, and the labels of each split as indices or values.
+
+    Raises:
+        NasError: a label is absent, of a type that is neither class nor value, or a class that
+            train does not have.
+    """
+    import pandas as pd
+
+    where = f"data {source}: label column {column!r}"
+    for split, table in tables.items():
+        _check_column(source, split, table, column, "label")
+        absent = table[column].isna()
+        for row, (value, is_absent) in enumerate(zip(table[column], absent, strict=True), start=1):
+            if is_absent or (isinstance(value, str) and not value.strip()):
+                raise NasError(f"{where} is empty in row {row} of {split}")
+    columns = {split: table[column] for split, table in tables.items()}
+    holds = pd.api.types.infer_dtype(pd.concat(columns.values(), ignore_index=True))
+    if holds == "mixed-integer-float":
+        holds = "floating"
+    if holds not in ("integer", "floating", "string", "boolean", "categorical"):
+        raise NasError(f"{where} holds {holds} values; accepted: all integer, text, bool or float")
+    distinct = set(columns["train"].tolist())
+    if len(distinct) == 1:
+        raise NasError(f"{where} is {distinct.pop()!r} in every row of train: nothing to learn")
+    if metric in REGRESSION_METRICS or (metric is None and holds == "floating"):
+        return "regression", (), _values(where, columns, holds)
+    names, indices = _classes(where, columns, holds)
+    return "classification", names, indices
+
+
+def _values(
+    where: str, columns: dict[str, pd.Series[Any]], holds: str
+) -> dict[str, NDArray[np.float64]]:
+    if holds not in ("integer", "floating"):
+        example = columns["train"].iloc[0]
+        raise NasError(f"{where} must be numeric for a regression, not {example!r}")
+    values = {split: column.to_numpy(np.float64) for split, column in columns.items()}
+    for split, array in values.items():
+        if not np.isfinite(array).all():
+            raise NasError(f"{where} is infinite in row {np.isinf(array).argmax() + 1} of {split}")
+    return values
+
+
+def _classes(
+    where: str, columns: dict[str, pd.Series[Any]], holds: str
+) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
+    """Class names, which train alone defines unless the source states them, and indices."""
+    train = set(columns["train"].tolist())
+    for split, column in columns.items():
+        for value in column.tolist():
+            if holds == "floating" and value % 1:
+                raise NasError(f"{where} must hold classes for such a metric, not {value!r}")
+            if value not in train:
+                raise NasError(f"{where} is {value!r} in {split}, a class that train has not")
+    order = list(columns["train"].cat.categories) if holds == "categorical" else sorted(train)
+    index = {value: number for number, value in enumerate(order)}
+    names = tuple(str(int(value) if holds == "floating" else value) for value in order)
+    return names, {
+        split: np.array([index[value] for value in column.tolist()], np.int64)
+        for split, column in columns.items()
+    }
+
+
+def _check_column(source: str, split: str, table: pd.DataFrame, column: str, use: str) -> None:
+    if column not in table:
+        raise NasError(
+            f"data {source}: no {use} column {column!r} in {split}; found {listed(table)}"
+        )
