@@ -26,13 +26,15 @@ import onnx
 from latency.fingerprint import Fingerprint
 from latency.runtimes import runtime_of
 from latency.target import Budget
-from nas import pipeline
+from nas import device, learning
 from nas.evaluate import collator, score
 from nas.export import MODEL, ONNX, onnx_model
+from nas.pipeline import run_pipeline
 from nas.plots import PALETTE
 from nas.progress import Display
 from nas.recipe import load_recipe, load_space, load_target
 from nas.report import Report
+from nas.request import Request, Run
 from nas.settings import data_folder
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
@@ -69,7 +71,7 @@ class Study:
         self.display = Display()
         self.workspace = Workspace(arguments.workspace, warn=self.display.warn)
         self.output = arguments.workspace / "outputs" / f"seed{seed}"
-        self.request = pipeline.Request(
+        self.request = Request(
             teacher=arguments.teacher,
             data=str(folder / arguments.task),
             budget=Budget.parse("2x"),
@@ -79,27 +81,26 @@ class Study:
             metric=arguments.metric,
             seed=seed,
         )
-        data, digest = pipeline.read_data(self.request, self.workspace, self.display)
-        self.data, self.digest = data, digest
+        self.run = Run(self.request, self.workspace, self.display)
+        self.data = learning.read_data(self.run)
 
     def ours(self, speedup: float) -> Report:
         request = replace(self.request, budget=Budget(speedup=speedup))
-        return pipeline.run(request, self.workspace, self.output / f"{speedup:g}x", self.display)
+        run = Run(request, self.workspace, self.display)
+        return run_pipeline(run, self.output / f"{speedup:g}x")
 
     def baseline(self, design: str, ours: Report, seconds: float) -> dict[str, Any]:
         """Train and time the slowest of a design that is not slower than ours."""
-        teacher = pipeline.prepare_teacher(
-            self.request, self.data, self.digest, self.workspace, self.display
-        )
+        teacher = learning.prepare_teacher(self.run, self.data)
         architecture = self._as_fast(design, ours, teacher)
         own_seconds = ours_seconds(self.workspace, ours)
         settings = self.request.recipe.distill
         epochs = max(1, round(settings.training.epochs * seconds / own_seconds))
         settings = replace(settings, training=replace(settings.training, epochs=epochs))
-        task = pipeline.tokenize(self.request, self.data, self.digest, teacher)
+        task = learning.tokenize(self.run, self.data, teacher)
 
         def build(folder: Path) -> None:
-            student = pipeline.ordered_supernet(self.request, teacher, task).extract(architecture)
+            student = learning.ordered_supernet(self.run, teacher, task).extract(architecture)
             guide = Supernet.from_pretrained(teacher.path / MODEL)
             collate = collator(task.tokenizer)
             with self.display.stage(f"Train {design} {architecture}") as bar:
@@ -123,25 +124,25 @@ class Study:
                 lambda batch: student(**batch).logits, task.test, collate, task.data.task.metric
             )
             onnx.save(onnx_model(student), str(folder / ONNX))
-            (folder / pipeline.SCORES).write_text(json.dumps({"test": value}))
+            (folder / learning.SCORES).write_text(json.dumps({"test": value}))
 
         inputs = {
             "architecture": architecture.to_dict(),
             "teacher": teacher.key,
-            "data": self.digest,
+            "data": self.data.digest,
             "distill": asdict(settings),
             "seed": self.request.seed,
         }
         artifact = self.workspace.artifact("baseline", inputs, build)
-        ours_model = pipeline.load_exported(
+        ours_model = device.load_exported(
             self.output / f"{self.speedup_of(ours):g}x", self.request.target
         )
-        theirs_model = pipeline.load_exported(artifact.path, self.request.target)
-        mine, theirs = pipeline.time_side_by_side(self.request.target, [ours_model, theirs_model])
+        theirs_model = device.load_exported(artifact.path, self.request.target)
+        mine, theirs = device.time_side_by_side(self.request.target, [ours_model, theirs_model])
         return {
             "design": design,
             "architecture": str(architecture),
-            "score": pipeline.read_scores(artifact)["test"],
+            "score": learning.read_scores(artifact)["test"],
             "epochs": epochs,
             "train_seconds": artifact.seconds,
             "p50_ms": theirs.p50_ms,
@@ -162,7 +163,7 @@ class Study:
             if architecture.flops(64) > 2.5 * ours.architecture.flops(64):
                 continue  # far slower: not worth timing
             model = runtime.model(architecture, target, shape=supernet.shape)
-            mine, theirs = pipeline.time_side_by_side(target, [reference, model])
+            mine, theirs = device.time_side_by_side(target, [reference, model])
             if theirs.p50_ms <= 1.02 * mine.p50_ms:
                 return architecture
         raise SystemExit(f"no {design} is as fast as {ours.architecture}")

@@ -122,9 +122,10 @@ def search(
 
     budget = Budget.parse(latency)
     settings, where = load_recipe(recipe), load_target(target)
-    from nas.pipeline import Request, run
+    from nas.pipeline import run_pipeline
     from nas.progress import Display
     from nas.report import quality, verdict
+    from nas.request import Request, Run
     from nas.workspace import Workspace
 
     _silence()
@@ -143,7 +144,8 @@ def search(
         max_memory_bytes=None if max_memory is None else round(max_memory * 1e6),
         seed=seed,
     )
-    report = run(request, Workspace(workspace, warn=display.warn), output, display)
+    run = Run(request, Workspace(workspace, warn=display.warn), display)
+    report = run_pipeline(run, output)
     out.print(f"{verdict(report)}\n{quality(report)}\nSee {output}/report.html")
 
 

@@ -1,0 +1,166 @@
+"""The stages that measure: the profile, candidates beside the teacher, the finished model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from latency.fingerprint import Fingerprint
+from latency.predictor import LatencyPredictor
+from latency.profile import Profile
+from latency.profiler import profile_device
+from latency.runtimes import Model, bound, runtime_of, workload
+from latency.target import Latency, Target
+from latency.timing import Protocol, measure
+from nas.export import MODEL, ONNX
+from nas.request import Run, origin
+from nas.workspace import SCRATCH, Artifact
+from supernet.architecture import Architecture, EncoderShape
+from supernet.model import Supernet
+from supernet.space import SearchSpace
+
+VERIFY = Protocol(rounds=40, block_ms=10.0)
+"""How a candidate and the teacher are timed side by side: about a second each."""
+
+
+def profile_target(
+    run: Run,
+    space: SearchSpace,
+    teacher: Artifact,
+) -> Artifact:
+    """Artifact ``profile``: the measured kernels of the target, and the teacher's latency."""
+    target = run.request.target
+
+    def build(folder: Path) -> None:
+        scratch = folder / SCRATCH / "profile.json"
+        with run.display.stage(f"Profile {target}") as bar:
+            profile = profile_device(
+                target, space, time_budget_s=run.request.recipe.profile_s, seed=run.request.seed,
+                path=scratch, progress=lambda share: bar(share, 1.0),
+            )  # fmt: skip
+        profile.save(folder / "profile.json")
+        measured = time_side_by_side(target, [teacher_model(teacher, target)])
+        (folder / "teacher.json").write_text(json.dumps({"samples_ms": measured[0].samples_ms}))
+
+    inputs = {
+        "target": target.to_dict(),
+        "space": space.to_dict(),
+        "seconds": run.request.recipe.profile_s,
+        "teacher": teacher.key,
+        "device": Fingerprint.of_this_machine().to_dict(),
+        "seed": run.request.seed,
+    }
+    profile = run.workspace.artifact("profile", inputs, build)
+    errors = load_predictor(profile).errors()
+    run.display.say(
+        f"device    {target}: predictions {errors.mape_percent:.1f}% off on average, "
+        f"the teacher takes {teacher_latency(profile).p50_ms:.2f} ms{origin(profile)}"
+    )
+    return profile
+
+
+def load_predictor(profile: Artifact) -> LatencyPredictor:
+    return LatencyPredictor(Profile.load(profile.path / "profile.json")).fit()
+
+
+def teacher_latency(profile: Artifact) -> Latency:
+    return Latency.of(json.loads((profile.path / "teacher.json").read_text())["samples_ms"])
+
+
+def teacher_model(teacher: Artifact, target: Target) -> Model:
+    """The teacher's architecture, to be timed: weights do not matter for that."""
+    supernet = Supernet.from_pretrained(teacher.path / MODEL)
+    return runtime_of(target).model(supernet.largest, target, shape=supernet.shape)
+
+
+def time_side_by_side(target: Target, models: Sequence[Model]) -> list[Latency]:
+    """Latencies of models on one target, their blocks interleaved."""
+    inputs = workload(target, EncoderShape())
+    return measure([bound(model, inputs) for model in models], protocol=VERIFY)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An architecture timed beside the teacher.
+
+    Args:
+        limit_ms: the budget; for a speed-up, by the teacher's latency in the same measurement.
+        measured_ms: at the budget's percentile.
+        met: whether it kept to the limit; a candidate must leave the recipe's headroom too.
+    """
+
+    architecture: Architecture
+    predicted_ms: float
+    limit_ms: float
+    measured_ms: float
+    p50_ms: float
+    p95_ms: float
+    teacher_p50_ms: float
+    met: bool
+
+    def __str__(self) -> str:
+        relation = "within" if self.met else "over"
+        return (
+            f"{self.architecture} measures {self.measured_ms:.3g} ms, {relation} the budget of "
+            f"{self.limit_ms:.3g} ms"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"architecture": self.architecture.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Trial:
+        return cls(**data | {"architecture": Architecture.from_dict(data["architecture"])})
+
+
+def timed(
+    run: Run,
+    architecture: Architecture,
+    predicted_ms: float,
+    teacher: Artifact,
+    *,
+    model: Model | None = None,
+    headroom: bool,
+) -> Trial:
+    """Time ``architecture`` (or the finished ``model`` of it) beside the teacher."""
+    target, budget = run.request.target, run.request.budget
+    if model is None:
+        shape = Supernet.from_pretrained(teacher.path / MODEL).shape
+        model = runtime_of(target).model(architecture, target, shape=shape)
+    ours, theirs = time_side_by_side(target, [model, teacher_model(teacher, target)])
+    limit_ms = budget.limit_ms(theirs.at(budget.percentile))
+    measured_ms = ours.at(budget.percentile)
+    spare = run.request.recipe.headroom if headroom else 0.0
+    return Trial(
+        architecture=architecture,
+        predicted_ms=predicted_ms,
+        limit_ms=limit_ms,
+        measured_ms=measured_ms,
+        p50_ms=ours.p50_ms,
+        p95_ms=ours.p95_ms,
+        teacher_p50_ms=theirs.p50_ms,
+        met=measured_ms <= limit_ms * (1 - spare),
+    )
+
+
+def verify(run: Run, chosen: Trial, student: Artifact, teacher: Artifact) -> Trial:
+    """Time the finished model's own file; a miss is measured once more before it counts."""
+    model = load_exported(student.path, run.request.target)
+    with run.display.stage("Verify on the device"):
+        for _ in range(2):
+            final = timed(
+                run, chosen.architecture, chosen.predicted_ms, teacher, model=model,
+                headroom=False,
+            )  # fmt: skip
+            if final.met:
+                break
+    return final
+
+
+def load_exported(folder: Path, target: Target) -> Model:
+    """The exported model in the form that the target's runtime serves."""
+    path = folder / (ONNX if target.runtime == "onnxruntime" else MODEL)
+    return runtime_of(target).load(path, target)

@@ -1,0 +1,116 @@
+"""What a user receives: the model, its ONNX form and the report, in one folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from latency.fingerprint import Fingerprint
+from latency.profile import Profile
+from nas.choosing import read_search
+from nas.device import Trial, load_predictor
+from nas.export import MODEL, ONNX
+from nas.learning import EncodedTask, read_scores
+from nas.report import Calibration, Candidate, FrontPoint, Report
+from nas.report import write as write_report
+from nas.request import Request
+from nas.workspace import Artifact
+from supernet.errors import NasError
+from supernet.model import Supernet
+
+
+def write_up(
+    request: Request,
+    final: Trial,
+    trials: Sequence[Trial],
+    task: EncodedTask,
+    stages: Sequence[Artifact],
+    profile: Artifact,
+    found: Artifact,
+) -> Report:
+    """The report of a run that met its budget."""
+    teacher, student = stages[0], stages[-1]
+    shape = Supernet.from_pretrained(teacher.path / MODEL).shape
+    largest = Supernet.from_pretrained(teacher.path / MODEL).largest
+    seconds: dict[str, float] = {}
+    for artifact in stages:
+        spent = 0.0 if artifact.reused else artifact.seconds
+        seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
+    predictor = load_predictor(profile)
+    measured = Profile.load(profile.path / "profile.json")
+    models = [entry.architecture for entry in measured.models]
+    fingerprint = Fingerprint.of_this_machine()
+    split = " + ".join(str(len(s)) for s in (task.train, task.validation, task.test))
+    return Report(
+        budget_ms=final.limit_ms,
+        budget_percentile=request.budget.percentile,
+        target=request.target.to_dict(),
+        architecture=final.architecture,
+        predicted_p50_ms=final.predicted_ms,
+        measured_p50_ms=final.p50_ms,
+        measured_p95_ms=final.p95_ms,
+        teacher_p50_ms=final.teacher_p50_ms,
+        metric=task.data.task.metric,
+        score=read_scores(student)["test"],
+        teacher_score=read_scores(teacher)["test"],
+        split="test",
+        parameters=final.architecture.parameters(shape),
+        teacher_parameters=largest.parameters(shape),
+        stages=seconds,
+        seed=request.seed,
+        versions=fingerprint.versions,
+        data=f"{task.data.task.name}: {split} examples (train, validation, test)",
+        device=fingerprint.to_dict(),
+        settings={
+            "teacher": request.teacher,
+            "data": request.data,
+            "budget": str(request.budget),
+            "space": request.space.name,
+            "recipe": request.recipe.to_dict(),
+        },
+        front=tuple(
+            FrontPoint(point.architecture, point.latency_ms, point.score, evaluated=True)
+            for point in read_search(found).front
+        ),
+        candidates=tuple(
+            Candidate(trial.architecture, trial.predicted_ms, trial.p50_ms, trial.met)
+            for trial in trials
+        ),
+        calibration=tuple(
+            Calibration(float(predicted), latency.p50_ms)
+            for predicted, latency in zip(
+                predictor.predict(models), measured.model_latencies(), strict=True
+            )
+        ),
+        predictor_errors=predictor.errors().to_dict(),
+    )
+
+
+def check_output(output: Path) -> None:
+    """Refuse to write over what no run of ours has made.
+
+    Raises:
+        NasError: a file, or a folder with other content.
+    """
+    if output.is_dir() and (not any(output.iterdir()) or (output / "report.json").is_file()):
+        return
+    if output.exists():
+        raise NasError(f"output {output} exists and is no earlier result: choose another folder")
+
+
+def hand_over(report: Report, student: Artifact, output: Path) -> None:
+    """Write the result beside ``output``, then put it in its place whole."""
+    output = output.absolute()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+        fresh = Path(scratch) / "fresh"
+        fresh.mkdir()
+        shutil.copytree(student.path / MODEL, fresh / MODEL)
+        shutil.copy2(student.path / ONNX, fresh / ONNX)
+        write_report(report, fresh)
+        if output.exists():
+            os.rename(output, Path(scratch) / "old")
+        os.rename(fresh, output)

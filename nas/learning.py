@@ -1,0 +1,252 @@
+"""The stages that learn: teacher, supernet, and the chosen student."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from nas.data import Examples, TaskData, load_data, load_texts
+from nas.evaluate import collator, score
+from nas.export import MODEL, export
+from nas.request import Run, origin
+from nas.teacher import digest as teacher_digest
+from nas.teacher import finetune, load_teacher, teacher_scores
+from nas.tokenization import EncodedExamples, encode
+from nas.workspace import SCRATCH, Artifact
+from supernet.architecture import Architecture
+from supernet.distill.augment import WordNeighbours
+from supernet.distill.trainer import DistillTrainer
+from supernet.importance import measure_importance, reorder
+from supernet.model import Supernet
+from supernet.sandwich import SandwichSettings, SandwichTrainer
+from supernet.space import SearchSpace
+
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """A task's data, tokenized for its teacher."""
+
+    data: TaskData
+    tokenizer: PreTrainedTokenizerBase
+    train: EncodedExamples
+    validation: EncodedExamples
+    test: EncodedExamples
+
+
+def read_data(run: Run) -> TaskData:
+    """The task's data, split."""
+    with run.display.stage("Read the data") as bar:
+        data = load_data(
+            run.request.data,
+            text_columns=run.request.text_columns,
+            label_column=run.request.label_column,
+            metric=run.request.metric,
+            seed=run.request.seed,
+            limit=run.request.recipe.limit,
+            cache_dir=run.workspace.root / "data",
+            progress=lambda _name, done, total: bar(done, total),
+        )
+    splits = (data.train, data.validation, data.test)
+    run.display.say(
+        f"data      {data.task.name}: {' + '.join(str(len(split)) for split in splits)} examples "
+        f"(train, validation, test), {data.task.metric}"
+    )
+    return data
+
+
+def prepare_teacher(run: Run, data: TaskData) -> Artifact:
+    """Artifact ``teacher``: stock BERT with a head for the task, its tokenizer and its scores."""
+
+    def build(folder: Path) -> None:
+        teacher = load_teacher(run.request.teacher, data.task, seed=run.request.seed)
+        if not teacher.has_head:
+            with run.display.stage("Fine-tune the teacher") as bar:
+                finetune(
+                    teacher,
+                    encode(data.train, teacher.tokenizer, run.request.recipe.max_length),
+                    collator(teacher.tokenizer),
+                    run.request.recipe.finetune,
+                    folder,
+                    seed=run.request.seed,
+                    progress=bar,
+                )
+        teacher.model.save_pretrained(folder / MODEL)
+        teacher.tokenizer.save_pretrained(folder / MODEL)
+        scores = teacher_scores(teacher, data, run.request.recipe.max_length)
+        (folder / SCORES).write_text(json.dumps(scores))
+
+    inputs = {
+        "teacher": teacher_digest(run.request.teacher),
+        "data": data.digest,
+        "finetune": asdict(run.request.recipe.finetune),
+        "max_length": run.request.recipe.max_length,
+        "seed": run.request.seed,
+    }
+    teacher = run.workspace.artifact("teacher", inputs, build)
+    run.display.say(
+        f"teacher   {data.task.metric} {read_scores(teacher)['validation']:.4f} (validation)"
+    )
+    return teacher
+
+
+def tokenize(run: Run, data: TaskData, teacher: Artifact) -> EncodedTask:
+    """All splits as the teacher and every student read them."""
+    tokenizer = AutoTokenizer.from_pretrained(teacher.path / MODEL)
+    length = run.request.recipe.max_length
+    return EncodedTask(
+        data,
+        tokenizer,
+        train=encode(data.train, tokenizer, length),
+        validation=encode(data.validation, tokenizer, length),
+        test=encode(data.test, tokenizer, length),
+    )
+
+
+def train_supernet(
+    run: Run,
+    space: SearchSpace,
+    teacher: Artifact,
+    task: EncodedTask,
+) -> Artifact:
+    """Artifact ``supernet``: the teacher ordered by importance, trained by the sandwich rule."""
+    recipe = run.request.recipe
+    collate = collator(task.tokenizer)
+
+    def train(
+        supernet: Supernet,
+        title: str,
+        data: EncodedExamples,
+        settings: SandwichSettings,
+        folder: Path,
+    ) -> Supernet:
+        """One training, whose result stands in ``folder`` when it has ended."""
+        trained = folder / "trained"
+        if not trained.is_dir():
+            with run.display.stage(title) as bar:
+                SandwichTrainer(
+                    supernet, Supernet.from_pretrained(teacher.path / MODEL), space, data,
+                    collate, settings, folder, seed=run.request.seed, progress=bar,
+                ).run()  # fmt: skip
+            supernet.save_pretrained(folder / "trained.tmp")
+            os.replace(folder / "trained.tmp", trained)
+        return Supernet.from_pretrained(trained)
+
+    def build(folder: Path) -> None:
+        supernet = ordered_supernet(run, teacher, task)
+        scratch = folder / SCRATCH
+        if recipe.general is not None:
+            texts = unlabelled_texts(run, recipe.general.texts, task)[: recipe.general.limit]
+            encoded = encode(Examples(texts), task.tokenizer, recipe.max_length)
+            supernet = train(
+                supernet, "Train the supernet on unlabelled text", encoded,
+                recipe.general.settings, scratch / "general",
+            )  # fmt: skip
+        supernet = train(
+            supernet, "Train the supernet on the task", task.train, recipe.supernet,
+            scratch / "task",
+        )  # fmt: skip
+        supernet.save_pretrained(folder / MODEL)
+
+    inputs = {
+        "teacher": teacher.key,
+        "data": task.data.digest,
+        "space": space.to_dict(),
+        "importance_examples": recipe.importance_examples,
+        "general": recipe.general.model_dump(mode="json") if recipe.general else None,
+        "supernet": asdict(recipe.supernet),
+        "seed": run.request.seed,
+    }
+    supernet = run.workspace.artifact("supernet", inputs, build)
+    run.display.say(
+        f"supernet  {space.size:,} sub-networks of space {space.name}{origin(supernet)}"
+    )
+    return supernet
+
+
+def unlabelled_texts(run: Run, source: str, task: EncodedTask) -> tuple[str, ...]:
+    """Texts for task-agnostic training; of the task's own source, none that is held out."""
+    if source == run.request.data:
+        return (*task.data.unlabelled, *task.data.train.text_a)
+    return load_texts(source, cache_dir=run.workspace.root / "data")
+
+
+def ordered_supernet(run: Run, teacher: Artifact, task: EncodedTask) -> Supernet:
+    """The teacher as a supernet whose leading slices hold its most important units."""
+    supernet = Supernet.from_pretrained(teacher.path / MODEL)
+    rows = np.random.default_rng(run.request.seed).permutation(len(task.train))
+    rows = rows[: run.request.recipe.importance_examples]
+    collate = collator(task.tokenizer)
+    batches = []
+    for start in range(0, len(rows), 32):
+        batch = collate([task.train[int(row)] for row in rows[start : start + 32]])
+        batch.pop("labels", None)
+        batches.append(batch)
+    generator = torch.Generator().manual_seed(run.request.seed)
+    reorder(supernet.weights, measure_importance(supernet.weights, batches, generator=generator))
+    return supernet
+
+
+def develop(
+    run: Run,
+    architecture: Architecture,
+    supernet: Artifact,
+    teacher: Artifact,
+    task: EncodedTask,
+) -> Artifact:
+    """Artifact ``student``: the architecture extracted, distilled further, exported and scored."""
+    settings = run.request.recipe.distill
+    collate = collator(task.tokenizer)
+
+    def build(folder: Path) -> None:
+        student = Supernet.from_pretrained(supernet.path / MODEL).extract(architecture)
+        guide = Supernet.from_pretrained(teacher.path / MODEL)
+        neighbours = WordNeighbours.from_embeddings(
+            guide.weights.bert.embeddings.word_embeddings.weight,
+            task.tokenizer,
+            task.train.columns["input_ids"],
+        )
+        with run.display.stage("Distil the chosen architecture") as bar:
+            DistillTrainer(
+                student, guide, task.train, collate, settings, folder,
+                seed=run.request.seed, neighbours=neighbours, progress=bar,
+            ).run()  # fmt: skip
+        student.eval()
+        rows = range(min(8, len(task.test)))
+        sample = collate([task.test[row] for row in rows])
+        sample.pop("labels")
+        export(student, task.tokenizer, folder, sample=sample)
+        scores = {
+            name: score(
+                lambda batch: student(**batch).logits, examples, collate, task.data.task.metric
+            )
+            for name, examples in (("validation", task.validation), ("test", task.test))
+        }
+        (folder / SCORES).write_text(json.dumps(scores))
+
+    inputs = {
+        "architecture": architecture.to_dict(),
+        "supernet": supernet.key,
+        "teacher": teacher.key,
+        "data": task.data.digest,
+        "distill": asdict(settings),
+        "seed": run.request.seed,
+    }
+    student = run.workspace.artifact("student", inputs, build)
+    scores = read_scores(student)
+    run.display.say(
+        f"student   {task.data.task.metric} {scores['test']:.4f} (test){origin(student)}"
+    )
+    return student
+
+
+def read_scores(artifact: Artifact) -> dict[str, float]:
+    scores: dict[str, float] = json.loads((artifact.path / SCORES).read_text())
+    return scores

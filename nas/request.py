@@ -1,0 +1,54 @@
+"""What a user asks for, and where the work on it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from latency.target import Budget, Target
+from nas.progress import Display
+from nas.recipe import Recipe
+from nas.workspace import Artifact, Workspace
+from supernet.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks for.
+
+    Args:
+        teacher, data: sources, as :func:`nas.teacher.load_teacher` and
+            :func:`nas.data.load_data` take them.
+        budget: of latency on ``target``.
+        space: the architectures to choose from; what the teacher cannot hold is left out.
+        text_columns, label_column, metric: of the data, as :func:`nas.data.load_data` takes them.
+        max_parameters, max_memory_bytes: optional caps on the model.
+        seed: of all chance in the run.
+    """
+
+    teacher: str
+    data: str
+    budget: Budget
+    space: SearchSpace
+    target: Target
+    recipe: Recipe
+    text_columns: Sequence[str] | None = None
+    label_column: str = "label"
+    metric: str | None = None
+    max_parameters: int | None = None
+    max_memory_bytes: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A request at work: where its artifacts stand, and where its progress shows."""
+
+    request: Request
+    workspace: Workspace
+    display: Display
+
+
+def origin(artifact: Artifact) -> str:
+    """For a progress line: that an artifact stood there, or how long it took."""
+    return " (from the workspace)" if artifact.reused else f" ({artifact.seconds:.0f} s)"
