@@ -138,7 +138,7 @@ class Study:
             self.output / f"{self.speedup_of(ours):g}x", self.request.target
         )
         theirs_model = device.load_exported(artifact.path, self.request.target)
-        mine, theirs = device.time_side_by_side(self.request.target, [ours_model, theirs_model])
+        mine, theirs, _ = device.time_side_by_side(self.run, teacher, [ours_model, theirs_model])
         return {
             "design": design,
             "architecture": str(architecture),
@@ -163,7 +163,7 @@ class Study:
             if architecture.flops(64) > 2.5 * ours.architecture.flops(64):
                 continue  # far slower: not worth timing
             model = runtime.model(architecture, target, shape=supernet.shape)
-            mine, theirs = device.time_side_by_side(target, [reference, model])
+            mine, theirs, _ = device.time_side_by_side(self.run, teacher, [reference, model])
             if theirs.p50_ms <= 1.02 * mine.p50_ms:
                 return architecture
         raise SystemExit(f"no {design} is as fast as {ours.architecture}")

@@ -6,17 +6,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.device import Trial, load_predictor, teacher_latency, timed
+from nas.device import Trial, load_predictor, read_latency, timed
 from nas.evaluate import collator, score
 from nas.export import MODEL
 from nas.learning import EncodedTask
 from nas.request import Run, origin
-from nas.search.constraints import Limits
+from nas.search.constraints import FloatArray, Limits
 from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
 from nas.search.search import SearchProgress, run_search
+from nas.teacher import outline
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
+from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.space import SearchSpace
@@ -27,18 +29,21 @@ def search(
     space: SearchSpace,
     supernet: Artifact,
     profile: Artifact,
+    baseline: Artifact,
     task: EncodedTask,
 ) -> Artifact:
     """Artifact ``search``: the scored architectures and the front, for this budget."""
-    budget_ms = run.request.budget.limit_ms(
-        teacher_latency(profile).at(run.request.budget.percentile)
-    )
+    budget = run.request.budget
+    budget_ms = budget.limit_ms(read_latency(baseline).at(budget.percentile))
     limits = Limits(
         budget_ms * (1 - run.request.recipe.headroom),
         run.request.max_parameters,
         run.request.max_memory_bytes,
     )
-    shape = Supernet.from_pretrained(supernet.path / MODEL).shape
+    _, shape = outline(supernet.path / MODEL)
+
+    def predicted_ms(batch: ArchitectureBatch) -> FloatArray:
+        return load_predictor(profile).predict(batch, budget.percentile)
 
     def build(folder: Path) -> None:
         weights = Supernet.from_pretrained(supernet.path / MODEL).eval()
@@ -64,7 +69,7 @@ def search(
                     bar.note(f"best {progress.best_score:.4f}")
 
             result = run_search(
-                space, load_predictor(profile).predict, validation_scores, limits,
+                space, predicted_ms, validation_scores, limits,
                 run.request.recipe.search, cache=scores, shape=shape, progress=show,
             )  # fmt: skip
         (folder / "search.json").write_text(result.to_json())
@@ -74,6 +79,7 @@ def search(
         "profile": profile.key,
         "data": task.data.digest,
         "limits": limits.to_dict(),
+        "percentile": budget.percentile,
         "settings": run.request.recipe.search.to_dict(),
     }
     found = run.workspace.artifact("search", inputs, build)
@@ -88,7 +94,6 @@ def search(
 def choose(
     run: Run,
     found: Artifact,
-    profile: Artifact,
     teacher: Artifact,
     too_slow: Sequence[Trial],
 ) -> Artifact:
@@ -124,7 +129,7 @@ def choose(
 
     inputs = {
         "search": found.key,
-        "profile": profile.key,
+        "target": run.request.target.to_dict(),
         "budget": str(run.request.budget),
         "headroom": run.request.recipe.headroom,
         "candidates": run.request.recipe.candidates,

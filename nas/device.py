@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,69 +18,88 @@ from latency.target import Latency, Target
 from latency.timing import Protocol, measure
 from nas.export import MODEL, ONNX
 from nas.request import Run, origin
+from nas.teacher import outline
 from nas.workspace import SCRATCH, Artifact
-from supernet.architecture import Architecture, EncoderShape
-from supernet.model import Supernet
+from supernet.architecture import Architecture
 from supernet.space import SearchSpace
+
+PROFILE = "profile.json"
+BASELINE = "latency.json"
 
 VERIFY = Protocol(rounds=40, block_ms=10.0)
 """How a candidate and the teacher are timed side by side: about a second each."""
 
 
-def profile_target(
-    run: Run,
-    space: SearchSpace,
-    teacher: Artifact,
-) -> Artifact:
-    """Artifact ``profile``: the measured kernels of the target, and the teacher's latency."""
+def profile_target(run: Run, space: SearchSpace) -> Artifact:
+    """Artifact ``profile``: the measured kernels and models of the target."""
     target = run.request.target
 
     def build(folder: Path) -> None:
-        scratch = folder / SCRATCH / "profile.json"
+        scratch = folder / SCRATCH / PROFILE
         with run.display.stage(f"Profile {target}") as bar:
             profile = profile_device(
                 target, space, time_budget_s=run.request.recipe.profile_s, seed=run.request.seed,
                 path=scratch, progress=lambda share: bar(share, 1.0),
             )  # fmt: skip
-        profile.save(folder / "profile.json")
-        measured = time_side_by_side(target, [teacher_model(teacher, target)])
-        (folder / "teacher.json").write_text(json.dumps({"samples_ms": measured[0].samples_ms}))
+        profile.save(folder / PROFILE)
 
     inputs = {
         "target": target.to_dict(),
         "space": space.to_dict(),
         "seconds": run.request.recipe.profile_s,
-        "teacher": teacher.key,
         "device": Fingerprint.of_this_machine().to_dict(),
         "seed": run.request.seed,
     }
     profile = run.workspace.artifact("profile", inputs, build)
     errors = load_predictor(profile).errors()
     run.display.say(
-        f"device    {target}: predictions {errors.mape_percent:.1f}% off on average, "
-        f"the teacher takes {teacher_latency(profile).p50_ms:.2f} ms{origin(profile)}"
+        f"device    {target}: predictions {errors.mape_percent:.1f}% off on average"
+        f"{origin(profile)}"
     )
     return profile
 
 
+@cache
 def load_predictor(profile: Artifact) -> LatencyPredictor:
-    return LatencyPredictor(Profile.load(profile.path / "profile.json")).fit()
+    """The predictor of a profile; fitted once in a process."""
+    return LatencyPredictor(Profile.load(profile.path / PROFILE)).fit()
 
 
-def teacher_latency(profile: Artifact) -> Latency:
-    return Latency.of(json.loads((profile.path / "teacher.json").read_text())["samples_ms"])
+def time_teacher(run: Run, teacher: Artifact) -> Artifact:
+    """Artifact ``baseline``: the teacher's latency on the target, which speed-ups refer to."""
+
+    def build(folder: Path) -> None:
+        (latency,) = time_side_by_side(run, teacher, [])
+        (folder / BASELINE).write_text(json.dumps({"samples_ms": latency.samples_ms}))
+
+    architecture, shape = outline(teacher.path / MODEL)
+    inputs = {
+        "target": run.request.target.to_dict(),
+        "architecture": architecture.to_dict(),
+        "shape": asdict(shape),
+        "device": Fingerprint.of_this_machine().to_dict(),
+    }
+    baseline = run.workspace.artifact("baseline", inputs, build)
+    run.display.say(
+        f"baseline  the teacher takes {read_latency(baseline).p50_ms:.2f} ms{origin(baseline)}"
+    )
+    return baseline
 
 
-def teacher_model(teacher: Artifact, target: Target) -> Model:
-    """The teacher's architecture, to be timed: weights do not matter for that."""
-    supernet = Supernet.from_pretrained(teacher.path / MODEL)
-    return runtime_of(target).model(supernet.largest, target, shape=supernet.shape)
+def read_latency(baseline: Artifact) -> Latency:
+    return Latency.of(json.loads((baseline.path / BASELINE).read_text())["samples_ms"])
 
 
-def time_side_by_side(target: Target, models: Sequence[Model]) -> list[Latency]:
-    """Latencies of models on one target, their blocks interleaved."""
-    inputs = workload(target, EncoderShape())
-    return measure([bound(model, inputs) for model in models], protocol=VERIFY)
+def time_side_by_side(run: Run, teacher: Artifact, models: Sequence[Model]) -> list[Latency]:
+    """Latencies of ``models``, then of the teacher's architecture, their blocks interleaved.
+
+    The teacher runs with random weights: they do not matter for time.
+    """
+    target = run.request.target
+    architecture, shape = outline(teacher.path / MODEL)
+    inputs = workload(target, shape)
+    reference = runtime_of(target).model(architecture, target, shape=shape)
+    return measure([bound(model, inputs) for model in (*models, reference)], protocol=VERIFY)
 
 
 @dataclass(frozen=True)
@@ -87,6 +107,7 @@ class Trial:
     """An architecture timed beside the teacher.
 
     Args:
+        predicted_ms: at the budget's percentile.
         limit_ms: the budget; for a speed-up, by the teacher's latency in the same measurement.
         measured_ms: at the budget's percentile.
         met: whether it kept to the limit; a candidate must leave the recipe's headroom too.
@@ -128,9 +149,9 @@ def timed(
     """Time ``architecture`` (or the finished ``model`` of it) beside the teacher."""
     target, budget = run.request.target, run.request.budget
     if model is None:
-        shape = Supernet.from_pretrained(teacher.path / MODEL).shape
+        _, shape = outline(teacher.path / MODEL)
         model = runtime_of(target).model(architecture, target, shape=shape)
-    ours, theirs = time_side_by_side(target, [model, teacher_model(teacher, target)])
+    ours, theirs = time_side_by_side(run, teacher, [model])
     limit_ms = budget.limit_ms(theirs.at(budget.percentile))
     measured_ms = ours.at(budget.percentile)
     spare = run.request.recipe.headroom if headroom else 0.0

@@ -11,15 +11,15 @@ from pathlib import Path
 from latency.fingerprint import Fingerprint
 from latency.profile import Profile
 from nas.choosing import read_search
-from nas.device import Trial, load_predictor
+from nas.device import PROFILE, Trial, load_predictor
 from nas.export import MODEL, ONNX
 from nas.learning import EncodedTask, read_scores
 from nas.report import Calibration, Candidate, FrontPoint, Report
 from nas.report import write as write_report
 from nas.request import Request
+from nas.teacher import outline
 from nas.workspace import Artifact
 from supernet.errors import NasError
-from supernet.model import Supernet
 
 
 def write_up(
@@ -33,14 +33,13 @@ def write_up(
 ) -> Report:
     """The report of a run that met its budget."""
     teacher, student = stages[0], stages[-1]
-    shape = Supernet.from_pretrained(teacher.path / MODEL).shape
-    largest = Supernet.from_pretrained(teacher.path / MODEL).largest
+    largest, shape = outline(teacher.path / MODEL)
     seconds: dict[str, float] = {}
     for artifact in stages:
         spent = 0.0 if artifact.reused else artifact.seconds
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
     predictor = load_predictor(profile)
-    measured = Profile.load(profile.path / "profile.json")
+    measured = Profile.load(profile.path / PROFILE)
     models = [entry.architecture for entry in measured.models]
     fingerprint = Fingerprint.of_this_machine()
     split = " + ".join(str(len(s)) for s in (task.train, task.validation, task.test))
@@ -49,7 +48,7 @@ def write_up(
         budget_percentile=request.budget.percentile,
         target=request.target.to_dict(),
         architecture=final.architecture,
-        predicted_p50_ms=final.predicted_ms,
+        predicted_p50_ms=float(predictor.predict([final.architecture])[0]),
         measured_p50_ms=final.p50_ms,
         measured_p95_ms=final.p95_ms,
         teacher_p50_ms=final.teacher_p50_ms,
@@ -76,8 +75,10 @@ def write_up(
             for point in read_search(found).front
         ),
         candidates=tuple(
-            Candidate(trial.architecture, trial.predicted_ms, trial.p50_ms, trial.met)
-            for trial in trials
+            Candidate(trial.architecture, float(predicted), trial.p50_ms, trial.met)
+            for trial, predicted in zip(
+                trials, predictor.predict([trial.architecture for trial in trials]), strict=True
+            )
         ),
         calibration=tuple(
             Calibration(float(predicted), latency.p50_ms)

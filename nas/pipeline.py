@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.choosing import choose, read_trials, search
-from nas.device import Trial, profile_target, verify
+from nas.device import Trial, profile_target, time_teacher, verify
 from nas.export import MODEL
 from nas.handover import check_output, hand_over, write_up
 from nas.learning import develop, prepare_teacher, read_data, tokenize, train_supernet
 from nas.report import Report
 from nas.request import Run
-from supernet.model import Supernet
+from nas.teacher import outline
 from supernet.space import trimmed
 
 
@@ -31,15 +31,17 @@ def run_pipeline(run: Run, output: Path) -> Report:
         data = read_data(run)
         teacher = prepare_teacher(run, data)
         task = tokenize(run, data, teacher)
-        space = trimmed(run.request.space, Supernet.from_pretrained(teacher.path / MODEL).largest)
+        largest, _ = outline(teacher.path / MODEL)
+        space = trimmed(run.request.space, largest)
         supernet = train_supernet(run, space, teacher, task)
-        profile = profile_target(run, space, teacher)
-        found = search(run, space, supernet, profile, task)
-        stages = [teacher, supernet, profile, found]
+        profile = profile_target(run, space)
+        baseline = time_teacher(run, teacher)
+        found = search(run, space, supernet, profile, baseline, task)
+        stages = [teacher, supernet, profile, baseline, found]
 
         too_slow: list[Trial] = []
         while True:
-            choice = choose(run, found, profile, teacher, too_slow)
+            choice = choose(run, found, teacher, too_slow)
             trials = read_trials(choice)
             student = develop(run, trials[-1].architecture, supernet, teacher, task)
             stages += [choice, student]

@@ -23,8 +23,10 @@ from nas.data import Task, TaskData
 from nas.evaluate import Collate, collator, score
 from nas.progress import Display
 from nas.tokenization import EncodedExamples, encode
+from supernet.architecture import Architecture, EncoderShape
 from supernet.convert import HEAD_CONVERTS, as_bert, check_convertible
 from supernet.errors import NasError
+from supernet.student import architecture_of, shape_of
 from supernet.training import Progress, ResumableTrainer, TrainingSettings
 
 EMBEDDED = "minilm"
@@ -183,6 +185,12 @@ def teacher_scores(teacher: Teacher, data: TaskData, max_length: int) -> dict[st
         )
         for name, examples in (("validation", data.validation), ("test", data.test))
     }
+
+
+def outline(folder: Path) -> tuple[Architecture, EncoderShape]:
+    """The architecture and shape of a stock BERT in ``folder``, without its weights."""
+    config = AutoConfig.from_pretrained(folder)
+    return architecture_of(config), shape_of(config)
 
 
 def width(source: str) -> int:
