@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from nas.device import Trial, load_predictor, read_latency, timed
+from nas.device import PROFILE, Trial, load_predictor, read_latency, timed
 from nas.evaluate import collator, score
 from nas.export import MODEL
 from nas.learning import EncodedTask
@@ -36,10 +38,13 @@ def search(
     budget = run.request.budget
     budget_ms = budget.limit_ms(read_latency(baseline).at(budget.percentile))
     limits = Limits(
-        budget_ms * (1 - run.request.recipe.headroom),
+        budget_ms,
         run.request.max_parameters,
         run.request.max_memory_bytes,
+        run.request.recipe.headroom,
     )
+    settings = run.request.recipe.search
+    settings = replace(settings, seed=settings.seed + run.request.seed)
     _, shape = outline(supernet.path / MODEL)
 
     def predicted_ms(batch: ArchitectureBatch) -> FloatArray:
@@ -70,17 +75,17 @@ def search(
 
             result = run_search(
                 space, predicted_ms, validation_scores, limits,
-                run.request.recipe.search, cache=scores, shape=shape, progress=show,
+                settings, cache=scores, shape=shape, progress=show,
             )  # fmt: skip
         (folder / "search.json").write_text(result.to_json())
 
     inputs = {
         "supernet": supernet.key,
-        "profile": profile.key,
+        "profile": content_digest(profile.path / PROFILE),
         "data": task.data.digest,
         "limits": limits.to_dict(),
         "percentile": budget.percentile,
-        "settings": run.request.recipe.search.to_dict(),
+        "settings": settings.to_dict(),
     }
     found = run.workspace.artifact("search", inputs, build)
     best = read_search(found).best
@@ -114,7 +119,7 @@ def choose(
                     raise NasError(_unmet(run, trials))
                 reserve = min((t.limit_ms / t.measured_ms for t in trials), default=1.0)
                 limit_ms = min(
-                    [result.limits.latency_ms * reserve]
+                    [result.limits.max_latency_ms * reserve]
                     + [0.999 * trial.predicted_ms for trial in trials]
                 )
                 pick = result.best_within(limit_ms)
@@ -146,6 +151,12 @@ def _unmet(run: Run, trials: Sequence[Trial]) -> str:
         f"no scored architecture measures within {run.request.budget} on {run.request.target}; "
         f"the fastest timed took {fastest:.3g} ms: ask for more, or search with more evaluations"
     )
+
+
+def content_digest(path: Path) -> str:
+    """The sha256 of a file: a profile measured anew is another, for all that its inputs agree."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_search(artifact: Artifact) -> SearchResult:

@@ -385,6 +385,3 @@ def main() -> None:
     except NasError as error:
         print(f"nas: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("nas: interrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        sys.exit(130)

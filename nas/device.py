@@ -12,7 +12,7 @@ from typing import Any
 from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
-from latency.profiler import profile_device
+from latency.profiler import REFERENCE, profile_device
 from latency.runtimes import Model, bound, runtime_of, workload
 from latency.target import Latency, Target
 from latency.timing import Protocol, measure
@@ -96,10 +96,15 @@ def time_side_by_side(run: Run, teacher: Artifact, models: Sequence[Model]) -> l
     The teacher runs with random weights: they do not matter for time.
     """
     target = run.request.target
+    runtime = runtime_of(target)
     architecture, shape = outline(teacher.path / MODEL)
     inputs = workload(target, shape)
-    reference = runtime_of(target).model(architecture, target, shape=shape)
-    return measure([bound(model, inputs) for model in (*models, reference)], protocol=VERIFY)
+    baseline = runtime.model(architecture, target, shape=shape)
+    return measure(
+        [bound(model, inputs) for model in (*models, baseline)],
+        reference=runtime.kernel(REFERENCE, target),
+        protocol=VERIFY,
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -119,6 +120,9 @@ def train_supernet(
     """Artifact ``supernet``: the teacher ordered by importance, trained by the sandwich rule."""
     recipe = run.request.recipe
     collate = collator(task.tokenizer)
+    texts: tuple[str, ...] = ()
+    if recipe.general is not None:
+        texts = unlabelled_texts(run, recipe.general.texts, task)[: recipe.general.limit]
 
     def train(
         supernet: Supernet,
@@ -143,7 +147,6 @@ def train_supernet(
         supernet = ordered_supernet(run, teacher, task)
         scratch = folder / SCRATCH
         if recipe.general is not None:
-            texts = unlabelled_texts(run, recipe.general.texts, task)[: recipe.general.limit]
             encoded = encode(Examples(texts), task.tokenizer, recipe.max_length)
             supernet = train(
                 supernet, "Train the supernet on unlabelled text", encoded,
@@ -160,7 +163,8 @@ def train_supernet(
         "data": task.data.digest,
         "space": space.to_dict(),
         "importance_examples": recipe.importance_examples,
-        "general": recipe.general.model_dump(mode="json") if recipe.general else None,
+        "general": recipe.general and recipe.general.model_dump(mode="json"),
+        "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "supernet": asdict(recipe.supernet),
         "seed": run.request.seed,
     }
@@ -174,7 +178,8 @@ def train_supernet(
 def unlabelled_texts(run: Run, source: str, task: EncodedTask) -> tuple[str, ...]:
     """Texts for task-agnostic training; of the task's own source, none that is held out."""
     if source == run.request.data:
-        return (*task.data.unlabelled, *task.data.train.text_a)
+        train = task.data.train
+        return (*task.data.unlabelled, *train.text_a, *(train.text_b or ()))
     return load_texts(source, cache_dir=run.workspace.root / "data")
 
 

@@ -56,7 +56,7 @@ class Recipe(BaseModel):
 
     max_length: int = Field(default=64, ge=4)
     limit: int | None = Field(default=None, ge=2)
-    finetune: TrainingSettings = TrainingSettings()
+    finetune: TrainingSettings = TrainingSettings(epochs=4, learning_rate=1e-4)
     importance_examples: int = Field(default=512, ge=1)
     general: General | None = None
     supernet: SandwichSettings = SandwichSettings()

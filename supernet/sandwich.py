@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from supernet.architecture import Architecture
 from supernet.distill.losses import hard_loss, relation_loss, soft_loss
+from supernet.errors import check_number
 from supernet.model import SubNetworkOutput, Supernet
 from supernet.space import SearchSpace
 from supernet.training import Progress, ResumableTrainer, TrainingSettings
@@ -40,6 +41,9 @@ class SandwichSettings:
         hard_weight: of the labels.
         relation_weight: of the teacher's last layer's attention relations (MiniLM v2). On
             unlabelled text this is the only loss: the other weights are 0.
+
+    Raises:
+        NasError: a value out of range.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -51,6 +55,12 @@ class SandwichSettings:
     soft_weight: float = 1.0
     hard_weight: float = 0.3
     relation_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("num_random", self.num_random, 0, whole=True)
+        check_number("temperature", self.temperature, 1e-3)
+        for name in ("soft_weight", "hard_weight", "relation_weight"):
+            check_number(name, getattr(self, name), 0)
 
 
 def sandwich(space: SearchSpace, num_random: int, rng: np.random.Generator) -> list[Architecture]:

@@ -19,6 +19,8 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from supernet.errors import check_number
+
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
 
@@ -32,21 +34,31 @@ class TrainingSettings:
 
     Args:
         epochs: passes over the data.
-        batch_size: examples a step.
         learning_rate: AdamW's, after a linear warm-up and before a linear decay to 0.
+        batch_size: examples a step.
         warmup: share of the steps that warm up.
         weight_decay: AdamW's, decoupled.
         max_grad_norm: gradients are scaled down to this norm.
+
+    Raises:
+        NasError: a value out of range.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    epochs: int = 3
+    epochs: int
+    learning_rate: float
     batch_size: int = 32
-    learning_rate: float = 5e-5
     warmup: float = 0.1
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            check_number(name, getattr(self, name), 1, whole=True)
+        for name in ("learning_rate", "weight_decay", "max_grad_norm"):
+            check_number(name, getattr(self, name), 0)
+        check_number("warmup", self.warmup, 0, 1)
 
 
 class EpochsSampler(Sampler[int]):

@@ -85,5 +85,7 @@ def _session(source: str | bytes, target: Target) -> onnxruntime.InferenceSessio
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # A worker that spins on after its call would slow whatever else the process runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # errors
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

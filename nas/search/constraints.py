@@ -40,6 +40,7 @@ class Limits:
         latency_ms: the budget, on the target that the latency predictor speaks for.
         parameters: of the whole classifier, embeddings included.
         memory_bytes: of its float32 weights.
+        headroom: share of the latency budget that is left free.
 
     Raises:
         NasError: a limit that is not a positive number.
@@ -48,6 +49,7 @@ class Limits:
     latency_ms: float
     parameters: int | None = None
     memory_bytes: int | None = None
+    headroom: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("latency_ms", "parameters", "memory_bytes"):
@@ -58,6 +60,13 @@ class Limits:
                 raise NasError(f"{name} must be a number, not {value!r}")
             if not 0 < value < float("inf"):
                 raise NasError(f"{name} must be above 0 and finite, not {value!r}")
+        if not 0 <= self.headroom < 1:
+            raise NasError(f"headroom must be at least 0 and below 1, not {self.headroom!r}")
+
+    @property
+    def max_latency_ms(self) -> float:
+        """The budget less its headroom."""
+        return self.latency_ms * (1 - self.headroom)
 
     @property
     def max_parameters(self) -> float:
@@ -75,13 +84,14 @@ class Limits:
         Returns:
             (N,), above 0.
         """
-        return np.maximum(latency_ms / self.latency_ms, parameters / self.max_parameters)
+        return np.maximum(latency_ms / self.max_latency_ms, parameters / self.max_parameters)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "latency_ms": self.latency_ms,
             "parameters": self.parameters,
             "memory_bytes": self.memory_bytes,
+            "headroom": self.headroom,
         }
 
 
@@ -93,7 +103,8 @@ def unmet(limits: Limits, latency_ms: FloatArray, parameters: IntArray) -> NasEr
         latency_ms: (N,), of all architectures there are.
         parameters: (N,)
     """
-    fastest = float(latency_ms.min())
+    budgets_ms = latency_ms / (1 - limits.headroom)  # the least that each would need
+    fastest = float(budgets_ms.min())
     if fastest > limits.latency_ms:
         return NasError(
             f"latency budget {limits.latency_ms:g} ms is below the fastest sub-network: "
@@ -108,8 +119,8 @@ def unmet(limits: Limits, latency_ms: FloatArray, parameters: IntArray) -> NasEr
         )
     return NasError(
         f"no sub-network of at most {limits.max_parameters:,.0f} parameters is within "
-        f"{limits.latency_ms:g} ms: the fastest takes "
-        f"{_rounded_up(float(latency_ms[small].min())):g} ms (predicted)"
+        f"{limits.latency_ms:g} ms: the fastest needs "
+        f"{_rounded_up(float(budgets_ms[small].min())):g} ms (predicted)"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from supernet.errors import NasError
+from supernet.errors import NasError, check_number
 
 Algorithm = Literal["guided", "evolution", "random"]
 
@@ -53,24 +53,16 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "refinement", "batch", "population", "tournament"):
-            _check(name, getattr(self, name), int, 1, None)
-        _check("tournament", self.tournament, int, 1, self.population)
+            check_number(name, getattr(self, name), 1, whole=True)
+        check_number("tournament", self.tournament, 1, self.population, whole=True)
         for name in ("spread", "near", "mutation", "crossover"):
-            _check(name, getattr(self, name), int | float, 0, 1)
-        _check("exploration", self.exploration, int | float, 0, None)
-        _check("max_enumerated", self.max_enumerated, int, 0, None)
-        _check("seed", self.seed, int, 0, None)
+            check_number(name, getattr(self, name), 0, 1)
+        check_number("exploration", self.exploration, 0)
+        check_number("max_enumerated", self.max_enumerated, 0, whole=True)
+        check_number("seed", self.seed, 0, whole=True)
         if self.algorithm not in get_args(Algorithm):
             accepted = ", ".join(get_args(Algorithm))
             raise NasError(f"algorithm must be one of {accepted}, not {self.algorithm!r}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def _check(name: str, value: Any, kind: Any, low: float, high: float | None) -> None:
-    fits = isinstance(value, kind) and not isinstance(value, bool)
-    if not (fits and low <= value and (high is None or value <= high)):
-        upper = "" if high is None else f" and at most {high}"
-        whole = "a whole number" if kind is int else "a number"
-        raise NasError(f"search setting {name} must be {whole}, at least {low}{upper}: {value!r}")

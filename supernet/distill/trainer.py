@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +14,11 @@ from transformers import PreTrainedModel
 
 from supernet.distill.augment import WordNeighbours
 from supernet.distill.losses import hard_loss, hidden_loss, soft_loss
+from supernet.errors import check_number
 from supernet.model import Supernet
 from supernet.training import Progress, ResumableTrainer, TrainingSettings
+
+REFERENCE_WIDTH = 256
 
 
 @dataclass(frozen=True)
@@ -23,24 +26,36 @@ class DistillSettings:
     """What a student learns from.
 
     Args:
-        training: duration and optimizer.
+        training: duration and optimizer. The learning rate is for a hidden size of 256; wider
+            students take smaller steps, narrower ones larger, in proportion (Adam's rule in muP,
+            Yang et al. 2022).
         temperature: softens predictions.
         soft_weight: of the teacher's predictions.
         hard_weight: of the labels (of texts as they stand, not of augmented ones).
         hidden_weight: of the teacher's hidden states, through one learned projection.
         augment_share: share of a batch's texts whose words are replaced by neighbours.
         augment_probability: with which a word of such a text is replaced.
+
+    Raises:
+        NasError: a value out of range.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    training: TrainingSettings = TrainingSettings(epochs=10, learning_rate=5e-4)
+    training: TrainingSettings = TrainingSettings(epochs=12, learning_rate=3.75e-4)
     temperature: float = 2.0
     soft_weight: float = 1.0
     hard_weight: float = 0.3
     hidden_weight: float = 1.0
     augment_share: float = 0.5
     augment_probability: float = 0.4
+
+    def __post_init__(self) -> None:
+        check_number("temperature", self.temperature, 1e-3)
+        for name in ("soft_weight", "hard_weight", "hidden_weight"):
+            check_number(name, getattr(self, name), 0)
+        for name in ("augment_share", "augment_probability"):
+            check_number(name, getattr(self, name), 0, 1)
 
 
 def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
@@ -90,11 +105,12 @@ class DistillTrainer(ResumableTrainer):
         progress: Progress | None = None,
     ) -> None:
         torch.manual_seed(seed)
+        rate = settings.training.learning_rate * REFERENCE_WIDTH / student.config.hidden_size
         super().__init__(
             _Projected(student, teacher.largest.hidden_size),
             data,
             collate,
-            settings.training,
+            replace(settings.training, learning_rate=rate),
             folder,
             seed=seed,
             progress=progress,

@@ -68,7 +68,10 @@ def test_an_unknown_configuration_names_those_known(fault: Run, option: str) -> 
     [
         ("temprature: 2", "unknown key temprature"),
         ("distill: {temprature: 2}", "unknown key distill.temprature"),
-        ("supernet: {training: {epoch: 2}}", "unknown key supernet.training.epoch"),
+        (
+            "supernet: {training: {epochs: 2, learning_rate: 1.0e-4, epoch: 2}}",
+            "unknown key supernet.training.epoch",
+        ),
         ("search: {evaluation: 2}", "unknown key search.evaluation"),
         ("search: {evaluations: 0}", "evaluations"),
         ("max_length: long", "max_length"),

@@ -40,14 +40,17 @@ RECIPE = {
         "texts": "",  # the data's own folder
         "limit": 64,
         "settings": {
-            "training": {"epochs": 1, "batch_size": 16},
+            "training": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-4},
             "num_random": 1,
             "soft_weight": 0.0,
             "hard_weight": 0.0,
             "relation_weight": 1.0,
         },
     },
-    "supernet": {"training": {"epochs": 2, "batch_size": 16}, "num_random": 1},
+    "supernet": {
+        "training": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-4},
+        "num_random": 1,
+    },
     "profile_s": 5,
     "search": {"evaluations": 8, "refinement": 1, "batch": 2},
     "distill": {"training": {"epochs": 2, "batch_size": 16, "learning_rate": 5e-4}},

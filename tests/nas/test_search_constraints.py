@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,6 +65,8 @@ def test_usage_is_at_most_one_exactly_within_all_limits(budget, cap, memory, man
         ((1.0, 0), "parameters"),
         ((1.0, "many"), "parameters"),
         ((1.0, None, -5), "memory_bytes"),
+        ((1.0, None, None, 1.0), "headroom"),
+        ((1.0, None, None, -0.1), "headroom"),
     ],
 )
 def test_limits_are_positive_numbers(arguments, named):
@@ -76,7 +80,7 @@ def test_limits_are_positive_numbers(arguments, named):
         (Limits(0.5), "least feasible budget is 1.24 ms"),
         (Limits(9.0, parameters=99), "smallest has 100 "),
         (Limits(9.0, memory_bytes=399), "smallest has 100 "),
-        (Limits(2.0, parameters=150), "fastest takes 5 ms"),
+        (Limits(2.0, parameters=150), "fastest needs 5 ms"),
     ],
 )
 def test_unmet_limits_say_what_is_feasible(limits, message):
@@ -85,8 +89,12 @@ def test_unmet_limits_say_what_is_feasible(limits, message):
     assert "\n" not in str(error)
 
 
-@given(st.floats(1e-3, 1e4))
-def test_the_advised_budget_is_feasible(fastest):
-    error = unmet(Limits(fastest / 2), np.array([fastest]), np.array([1]))
+@given(st.floats(1e-3, 1e4), st.floats(0, 0.5))
+def test_the_advised_budget_is_feasible(fastest, headroom):
+    limits = Limits(fastest / 2, headroom=headroom)
+    error = unmet(limits, np.array([fastest]), np.array([1]))
     advised = float(str(error).split("budget is ")[1].split(" ms")[0])
-    assert fastest <= advised <= fastest * 1.02
+    least = fastest / (1 - headroom)
+    assert least <= advised <= least * 1.02
+    usage = replace(limits, latency_ms=advised).usage(np.array([fastest]), np.array([1]))
+    assert usage <= 1

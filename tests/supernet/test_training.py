@@ -57,7 +57,9 @@ def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
 def sandwich_trainer(
     bert: BertForSequenceClassification, space: SearchSpace, folder: Path, **options: Any
 ) -> SandwichTrainer:
-    settings = SandwichSettings(training=TrainingSettings(epochs=2, batch_size=8), num_random=1)
+    settings = SandwichSettings(
+        training=TrainingSettings(epochs=2, learning_rate=5e-5, batch_size=8), num_random=1
+    )
     return SandwichTrainer(
         Supernet.from_teacher(bert),
         Supernet.from_teacher(bert),
@@ -78,7 +80,7 @@ lengths = st.lists(st.integers(1, 60), min_size=1, max_size=200)
 def test_each_epoch_sees_each_example_at_most_once(
     lengths: list[int], batch_size: int, epochs: int
 ) -> None:
-    settings = TrainingSettings(epochs=epochs, batch_size=batch_size)
+    settings = TrainingSettings(epochs=epochs, learning_rate=1e-4, batch_size=batch_size)
     sampler = EpochsSampler(lengths, settings, seed=0)
     order = list(sampler)
     assert len(order) == len(sampler)
@@ -90,7 +92,9 @@ def test_each_epoch_sees_each_example_at_most_once(
 
 def test_batches_hold_like_lengths() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, size=960)
-    sampler = EpochsSampler(lengths.tolist(), TrainingSettings(epochs=1, batch_size=32), seed=0)
+    sampler = EpochsSampler(
+        lengths.tolist(), TrainingSettings(epochs=1, learning_rate=1e-4), seed=0
+    )
     batches = lengths[np.array(list(sampler))].reshape(-1, 32)
     padding = 1 - batches.sum() / (32 * batches.max(axis=1)).sum()
     assert padding < 0.1
@@ -226,7 +230,7 @@ def test_distillation_brings_a_student_to_its_teacher(
     )
     student = guide.extract(architecture)
     settings = DistillSettings(
-        training=TrainingSettings(epochs=40, batch_size=8, learning_rate=2e-3)
+        training=TrainingSettings(epochs=40, batch_size=8, learning_rate=1.25e-4)
     )
     trainer = DistillTrainer(student, guide, Rows(48), collate, settings, tmp_path, seed=0)
     batch = collate([trainer.train_dataset[index] for index in range(48)])
