@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.kernels import Kernel
 from latency.target import Latency, Target
@@ -146,20 +145,9 @@ class Profile:
         Raises:
             NasError: the file cannot be written.
         """
-        temporary = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, prefix=f".{path.name}.", delete=False
-            ) as file:
-                temporary = file.name
-                json.dump(self.to_dict(), file, separators=(",", ":"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_text(path, json.dumps(self.to_dict(), separators=(",", ":")))
         except OSError as error:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
             raise NasError(f"profile {path} cannot be written: {error.strerror}") from error
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from nas.device import PROFILE, Trial, load_predictor, read_latency, timed
 from nas.evaluate import collator, score
 from nas.export import MODEL
 from nas.learning import EncodedTask
+from nas.manifest import file_digest
 from nas.request import Run, origin
 from nas.search.constraints import FloatArray, Limits
 from nas.search.result import SearchResult
@@ -81,7 +81,7 @@ def search(
 
     inputs = {
         "supernet": supernet.key,
-        "profile": content_digest(profile.path / PROFILE),
+        "profile": file_digest(profile.path / PROFILE),  # one measured anew is another
         "data": task.data.digest,
         "limits": limits.to_dict(),
         "percentile": budget.percentile,
@@ -151,12 +151,6 @@ def _unmet(run: Run, trials: Sequence[Trial]) -> str:
         f"no scored architecture measures within {run.request.budget} on {run.request.target}; "
         f"the fastest timed took {fastest:.3g} ms: ask for more, or search with more evaluations"
     )
-
-
-def content_digest(path: Path) -> str:
-    """The sha256 of a file: a profile measured anew is another, for all that its inputs agree."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_search(artifact: Artifact) -> SearchResult:

@@ -17,9 +17,10 @@ from latency.runtimes import Model, bound, runtime_of, workload
 from latency.target import Latency, Target
 from latency.timing import Protocol, measure
 from nas.export import MODEL, ONNX
+from nas.manifest import SCRATCH
 from nas.request import Run, origin
 from nas.teacher import outline
-from nas.workspace import SCRATCH, Artifact
+from nas.workspace import Artifact
 from supernet.architecture import Architecture
 from supernet.space import SearchSpace
 

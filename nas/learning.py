@@ -15,11 +15,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from nas.data import Examples, TaskData, load_data, load_texts
 from nas.evaluate import collator, score
 from nas.export import MODEL, export
+from nas.manifest import SCRATCH
 from nas.request import Run, origin
 from nas.teacher import digest as teacher_digest
 from nas.teacher import finetune, load_teacher, teacher_scores
 from nas.tokenization import EncodedExamples, encode
-from nas.workspace import SCRATCH, Artifact
+from nas.workspace import Artifact
 from supernet.architecture import Architecture
 from supernet.distill.augment import WordNeighbours
 from supernet.distill.trainer import DistillTrainer

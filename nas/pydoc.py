@@ -21,9 +21,7 @@ import importlib.util
 import inspect
 import json
 import logging
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latency.atomic import replacing
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -119,7 +118,8 @@ def load_corpus(
         paragraphs[library] = read_paragraphs(_root(library))
     corpus = pd.DataFrame(_distinct(paragraphs), columns=["text", "label"])
     try:
-        _write_atomically(corpus, path)
+        with replacing(path) as temporary:
+            corpus.to_parquet(temporary, index=False)
     except OSError as error:
         _log.warning("pydoc cache %s cannot be written, going on without: %s", path, error)
     return corpus
@@ -229,14 +229,3 @@ def _root(library: str) -> Path:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     return Path(spec.submodule_search_locations[0])
-
-
-def _write_atomically(corpus: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    try:
-        corpus.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

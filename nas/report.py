@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from latency.atomic import write_text
 from supernet.architecture import Architecture
 from supernet.errors import NasError
 
@@ -150,7 +149,7 @@ def write(report: Report, folder: Path) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
-        _write_whole(folder / name, text)
+        write_text(folder / name, text)
 
 
 @dataclass(frozen=True)
@@ -325,15 +324,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
     return value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)  # mkstemp's own mode would hide the report from other users
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.workspace import MANIFEST, SCRATCH, Artifact, Workspace, artifact_key
+from nas.manifest import MANIFEST, SCRATCH, artifact_key
+from nas.workspace import Artifact, Workspace
 from supernet.errors import NasError
 
 ROOT = Path(__file__).parents[2]
