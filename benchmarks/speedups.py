@@ -121,7 +121,11 @@ class Study:
                 ).run()
             student.eval()
             value = score(
-                lambda batch: student(**batch).logits, task.test, collate, task.data.task.metric
+                lambda batch: student(**batch).logits,
+                task.test,
+                collate,
+                student.device,
+                task.data.task.metric,
             )
             onnx.save(onnx_model(student), str(folder / ONNX))
             (folder / learning.SCORES).write_text(json.dumps({"test": value}))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas.device import PROFILE, Trial, load_predictor, read_latency, timed
-from nas.evaluate import collator, score
+from nas.evaluate import accelerator, collator, score
 from nas.export import MODEL
 from nas.learning import EncodedTask
 from nas.manifest import file_digest
@@ -51,14 +51,15 @@ def search(
         return load_predictor(profile).predict(batch, budget.percentile)
 
     def build(folder: Path) -> None:
-        weights = Supernet.from_pretrained(supernet.path / MODEL).eval()
+        device = accelerator()
+        weights = Supernet.from_pretrained(supernet.path / MODEL).eval().to(device)
         collate = collator(task.tokenizer)
 
         def validation_scores(architectures: Sequence[Architecture]) -> list[float]:
             return [
                 score(
                     lambda batch: weights(**batch, architecture=architecture).logits,  # noqa: B023
-                    task.validation, collate, task.data.task.metric,
+                    task.validation, collate, device, task.data.task.metric,
                 )
                 for architecture in architectures
             ]  # fmt: skip

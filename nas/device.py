@@ -21,7 +21,7 @@ from nas.manifest import SCRATCH
 from nas.request import Run, origin
 from nas.teacher import outline
 from nas.workspace import Artifact
-from supernet.architecture import Architecture
+from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace
 
 PROFILE = "profile.json"
@@ -92,18 +92,22 @@ def read_latency(baseline: Artifact) -> Latency:
 
 
 def time_side_by_side(run: Run, teacher: Artifact, models: Sequence[Model]) -> list[Latency]:
-    """Latencies of ``models``, then of the teacher's architecture, their blocks interleaved.
+    """Latencies of ``models``, then of the teacher's architecture.
 
     The teacher runs with random weights: they do not matter for time.
     """
     target = run.request.target
-    runtime = runtime_of(target)
     architecture, shape = outline(teacher.path / MODEL)
+    baseline = runtime_of(target).model(architecture, target, shape=shape)
+    return time_models([*models, baseline], target, shape)
+
+
+def time_models(models: Sequence[Model], target: Target, shape: EncoderShape) -> list[Latency]:
+    """Latencies of models side by side, their blocks interleaved."""
     inputs = workload(target, shape)
-    baseline = runtime.model(architecture, target, shape=shape)
     return measure(
-        [bound(model, inputs) for model in (*models, baseline)],
-        reference=runtime.kernel(REFERENCE, target),
+        [bound(model, inputs) for model in models],
+        reference=runtime_of(target).kernel(REFERENCE, target),
         protocol=VERIFY,
     )
 

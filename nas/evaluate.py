@@ -40,22 +40,43 @@ def collator(tokenizer: PreTrainedTokenizerBase) -> Collate:
     return collate
 
 
+def accelerator() -> torch.device:
+    """Where forward passes are fastest here: the device that training takes, too."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @torch.inference_mode()
 def predict(
-    logits: Logits, examples: EncodedExamples, collate: Collate, *, batch_size: int = 64
+    logits: Logits,
+    examples: EncodedExamples,
+    collate: Collate,
+    device: torch.device,
+    *,
+    batch_size: int = 64,
 ) -> NDArray[np.float32]:
-    """Logits of every example, (examples, num_labels), in the examples' order."""
+    """Logits of every example, (examples, num_labels), in the examples' order.
+
+    Args:
+        device: of the model; batches are moved there.
+    """
     order = np.argsort(examples.lengths, kind="stable")  # like lengths together: little padding
     rows: list[Tensor] = []
     for start in range(0, len(order), batch_size):
         batch = collate([examples[int(row)] for row in order[start : start + batch_size]])
         batch.pop("labels", None)
-        rows.append(logits(batch).float().cpu())
+        on_device = {name: values.to(device) for name, values in batch.items()}
+        rows.append(logits(on_device).float().cpu())
     predicted = torch.cat(rows).numpy()
     return predicted[np.argsort(order)]
 
 
-def score(logits: Logits, examples: EncodedExamples, collate: Collate, metric: str) -> float:
+def score(
+    logits: Logits,
+    examples: EncodedExamples,
+    collate: Collate,
+    device: torch.device,
+    metric: str,
+) -> float:
     """The metric of a model's predictions on labelled examples."""
     assert examples.labels is not None
-    return compute(metric, predict(logits, examples, collate), np.asarray(examples.labels))
+    return compute(metric, predict(logits, examples, collate, device), np.asarray(examples.labels))

@@ -231,7 +231,11 @@ def develop(
         export(student, task.tokenizer, folder, sample=sample)
         scores = {
             name: score(
-                lambda batch: student(**batch).logits, examples, collate, task.data.task.metric
+                lambda batch: student(**batch).logits,
+                examples,
+                collate,
+                student.device,
+                task.data.task.metric,
             )
             for name, examples in (("validation", task.validation), ("test", task.test))
         }

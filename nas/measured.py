@@ -9,11 +9,11 @@ import onnx
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from latency.runtimes import Model, bound, runtime_of, workload
+from latency.runtimes import Model, runtime_of
 from latency.target import Target
-from latency.timing import measure
 from nas.data import TaskData
-from nas.evaluate import collator, score
+from nas.device import time_models
+from nas.evaluate import accelerator, collator, score
 from nas.export import MODEL, onnx_model
 from nas.tokenization import encode
 from supernet.errors import NasError
@@ -47,7 +47,7 @@ def evaluate_folder(
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
-    model.eval()
+    model.eval().to(accelerator())
     if model.config.num_labels != data.task.num_labels:
         raise NasError(
             f"{folder} predicts {model.config.num_labels} labels, "
@@ -55,11 +55,13 @@ def evaluate_folder(
         )
     examples = encode(getattr(data, split), tokenizer, max_length)
     value = score(
-        lambda batch: model(**batch).logits, examples, collator(tokenizer), data.task.metric
+        lambda batch: model(**batch).logits,
+        examples,
+        collator(tokenizer),
+        model.device,
+        data.task.metric,
     )
-    latency = measure(
-        [bound(_served(model, folder, target), workload(target, shape_of(model.config)))]
-    )[0]
+    (latency,) = time_models([_served(model, folder, target)], target, shape_of(model.config))
     architecture = architecture_of(model.config)
     return {
         "architecture": str(architecture),

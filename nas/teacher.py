@@ -181,6 +181,7 @@ def teacher_scores(teacher: Teacher, data: TaskData, max_length: int) -> dict[st
             lambda batch: teacher.model(**batch).logits,
             encode(examples, teacher.tokenizer, max_length),
             collate,
+            teacher.model.device,
             data.task.metric,
         )
         for name, examples in (("validation", data.validation), ("test", data.test))
