@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := train,hub,defaults,test,lint
 
-DEMO_ARGS ?= --recipe quick --latency 4x --output demo-output
+DEMO_ARGS ?= --recipe quick --space minilm-native --latency 4x --output demo-output
 PYTEST_ARGS ?=
 BENCHMARKS ?= $(sort $(wildcard benchmarks/*.py))
 
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := install
 .PHONY: help install demo test lint bench gpu clean
 
 help: ## list what make can do

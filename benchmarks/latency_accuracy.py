@@ -56,7 +56,9 @@ def main() -> None:
     held_out = draw(space, arguments.models, rng)
 
     start = monotonic()
-    profile = profile_device(target, space, time_budget_s=arguments.time, seed=arguments.seed)
+    profile = profile_device(
+        target, space, time_budget_s=arguments.time, seed=arguments.seed, shape=SHAPE
+    )
     profile_s = monotonic() - start
     predictor = LatencyPredictor(profile).fit()
     training, training_ms = measure_for(profile_s, target, space, rng)
@@ -126,15 +128,16 @@ def draw(space: SearchSpace, count: int, rng: np.random.Generator) -> list[Archi
 def measure_all(architectures: Sequence[Architecture], target: Target) -> list[Latency]:
     """Build and measure, a few side by side; drift divided out over all of them."""
     runtime = runtime_of(target)
-    reference = runtime.kernel(REFERENCE, target)
+    reference = runtime.kernel(REFERENCE, target, shape=SHAPE)
     inputs = workload(target, SHAPE)
     records = []
-    for start in range(0, len(architectures), GROUP):
-        calls = [
-            bound(runtime.model(architecture, target, shape=SHAPE), inputs)
-            for architecture in architectures[start : start + GROUP]
-        ]
-        records += record(calls, reference=reference, protocol=Protocol())
+    with runtime.threads(target):
+        for start in range(0, len(architectures), GROUP):
+            calls = [
+                bound(runtime.model(architecture, target, shape=SHAPE), inputs)
+                for architecture in architectures[start : start + GROUP]
+            ]
+            records += record(calls, reference=reference, protocol=Protocol())
     usual_ms = usual_reference_ms(records)
     return [one.latency(usual_ms) for one in records]
 

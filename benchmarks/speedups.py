@@ -27,20 +27,21 @@ from latency.fingerprint import Fingerprint
 from latency.runtimes import runtime_of
 from latency.target import Budget
 from nas import device, learning
+from nas.configuration import load_space, load_target
 from nas.evaluate import collator, score
 from nas.export import MODEL, ONNX, onnx_model
 from nas.pipeline import run_pipeline
 from nas.plots import PALETTE
 from nas.progress import Display
-from nas.recipe import load_recipe, load_space, load_target
+from nas.recipe import load_recipe
 from nas.report import Report
 from nas.request import Request, Run
 from nas.settings import data_folder
+from nas.teacher import outline
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
 from supernet.distill.augment import WordNeighbours
 from supernet.distill.trainer import DistillTrainer
-from supernet.model import Supernet
 
 RESULTS = Path(__file__).parent / "results"
 TINYBERT = Architecture.uniform(num_layers=4, hidden_size=312, num_heads=12, intermediate_size=1200)
@@ -100,8 +101,8 @@ class Study:
         task = learning.tokenize(self.run, self.data, teacher)
 
         def build(folder: Path) -> None:
-            student = learning.ordered_supernet(self.run, teacher, task).extract(architecture)
-            guide = Supernet.from_pretrained(teacher.path / MODEL)
+            guide = learning.ordered_supernet(self.run, teacher, task)
+            student = guide.extract(architecture)
             collate = collator(task.tokenizer)
             with self.display.stage(f"Train {design} {architecture}") as bar:
                 DistillTrainer(
@@ -125,10 +126,10 @@ class Study:
                 task.test,
                 collate,
                 student.device,
-                task.data.task.metric,
+                metric := task.data.task.metric,
             )
             onnx.save(onnx_model(student), str(folder / ONNX))
-            (folder / learning.SCORES).write_text(json.dumps({"test": value}))
+            (folder / learning.SCORES).write_text(json.dumps({"test": {metric: value}}))
 
         inputs = {
             "architecture": architecture.to_dict(),
@@ -142,11 +143,12 @@ class Study:
             self.output / f"{self.speedup_of(ours):g}x", self.request.target
         )
         theirs_model = device.load_exported(artifact.path, self.request.target)
-        mine, theirs, _ = device.time_side_by_side(self.run, teacher, [ours_model, theirs_model])
+        original = outline(teacher.path / MODEL)
+        mine, theirs, _ = device.time_side_by_side(self.run, original, [ours_model, theirs_model])
         return {
             "design": design,
             "architecture": str(architecture),
-            "score": learning.read_scores(artifact)["test"],
+            "score": learning.read_score(artifact, self.data.task, "test"),
             "epochs": epochs,
             "train_seconds": artifact.seconds,
             "p50_ms": theirs.p50_ms,
@@ -160,14 +162,14 @@ class Study:
         return speedup
 
     def _as_fast(self, design: str, ours: Report, teacher: Artifact) -> Architecture:
-        supernet = Supernet.from_pretrained(teacher.path / MODEL)
+        original = outline(teacher.path / MODEL)
         runtime, target = runtime_of(self.request.target), self.request.target
-        reference = runtime.model(ours.architecture, target, shape=supernet.shape)
-        for architecture in DESIGNS[design](supernet.largest):
+        reference = runtime.model(ours.architecture, target, shape=original.shape)
+        for architecture in DESIGNS[design](original.architecture):
             if architecture.flops(64) > 2.5 * ours.architecture.flops(64):
                 continue  # far slower: not worth timing
-            model = runtime.model(architecture, target, shape=supernet.shape)
-            mine, theirs, _ = device.time_side_by_side(self.run, teacher, [reference, model])
+            model = runtime.model(architecture, target, shape=original.shape)
+            mine, theirs, _ = device.time_side_by_side(self.run, original, [reference, model])
             if theirs.p50_ms <= 1.02 * mine.p50_ms:
                 return architecture
         raise SystemExit(f"no {design} is as fast as {ours.architecture}")

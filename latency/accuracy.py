@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ class Accuracy:
         mape_percent: mean absolute error relative to the measurement.
         within_5_percent, within_10_percent: share of models, 0 to 1, that are that near.
         bias_percent: median of predicted over measured, less one; above 0 is too slow.
-        kendall_tau: rank correlation (tau-b).
+        kendall_tau: rank correlation (tau-b); 0 where one model, or equal times, have no order.
     """
 
     models: int
@@ -34,7 +35,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class PredictorErrors(Accuracy):
-    """A predictor's accuracy beside the repeatability floor.
+    """A predictor's accuracy beside the repeatability floor, both of medians (p50).
 
     The floor is the same agreement between two measurements of the same models, each built anew
     for the second. No predictor can be much better than it.
@@ -52,11 +53,12 @@ def accuracy(predicted_ms: NDArray[np.float64], measured_ms: NDArray[np.float64]
 
     ratios = predicted_ms / measured_ms
     errors = np.abs(ratios - 1)
+    tau = float(kendalltau(predicted_ms, measured_ms).statistic) if len(ratios) > 1 else 0.0
     return Accuracy(
         models=len(ratios),
         mape_percent=float(100 * errors.mean()),
         within_5_percent=float((errors <= 0.05).mean()),
         within_10_percent=float((errors <= 0.10).mean()),
         bias_percent=float(100 * (np.median(ratios) - 1)),
-        kendall_tau=float(kendalltau(predicted_ms, measured_ms).statistic),
+        kendall_tau=0.0 if math.isnan(tau) else tau,
     )

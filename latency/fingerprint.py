@@ -44,10 +44,6 @@ class Fingerprint:
             versions={"python": platform.python_version(), **_package_versions()},
         )
 
-    def same_device(self, other: Fingerprint) -> bool:
-        """Whether both describe one kind of device, whatever software is installed on it."""
-        return (self.cpu, self.cores, self.machine) == (other.cpu, other.cores, other.machine)
-
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

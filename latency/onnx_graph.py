@@ -27,6 +27,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
 HIDDEN = "hidden"
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+"""Names in transformers: by the error function, by tanh under two names, and ReLU."""
 
 _MASKED = float(np.finfo(np.float32).min)  # what transformers adds to a masked score
 
@@ -36,7 +37,6 @@ def classifier_model(
     shape: EncoderShape,
     weights: Weights | None = None,
     *,
-    hidden_act: str = "gelu",
     layer_norm_eps: float = 1e-12,
     seed: int = 0,
 ) -> onnx.ModelProto:
@@ -45,19 +45,19 @@ def classifier_model(
     Args:
         weights: by the names of ``transformers.BertForSequenceClassification``'s state dict;
             None draws random ones from ``seed``.
-        hidden_act: ``"gelu"`` (by the error function), ``"gelu_new"`` or its other name
-            ``"gelu_pytorch_tanh"``, or ``"relu"``.
 
     Returns:
         A model from int64 ``input_ids``, ``attention_mask`` and ``token_type_ids``, each
         (batch, sequence), to float32 ``logits`` (batch, num_labels).
 
     Raises:
-        NasError: an activation that is not offered, a weight missing or of another shape.
+        NasError: an activation without an ONNX form, a weight missing or of another shape.
     """
+    check_activation(shape)
     if weights is None:
         weights = random_weights(architecture, shape, np.random.default_rng(seed))
-    bert = _BertWriter(checked_weights(weights, architecture, shape), hidden_act, layer_norm_eps)
+    checked = checked_weights(weights, architecture, shape)
+    bert = _BertWriter(checked, shape.hidden_act, layer_norm_eps)
     for name in INPUTS:
         bert.graph.tokens(name)
     hidden = bert.embedding()
@@ -81,15 +81,17 @@ def kernel_model(
     feed-forward network of the first token.
 
     Raises:
-        NasError: more than one copy of a kernel that a model has once.
+        NasError: more than one copy of a kernel that a model has once, or an activation without
+            an ONNX form.
     """
+    check_activation(shape)
     if copies > 1 and kernel.kind not in STACKED:
         raise NasError(f"a model has one {kernel.kind}, so copies must be 1, not {copies}")
     sizes = dict(zip(SIZES[kernel.kind], kernel.sizes, strict=True))
     layer = Layer(*(sizes.get(n, 1) for n in ("num_heads", "qkv_size", "intermediate_size")))
     architecture = Architecture(sizes.get("hidden_size", 1), (layer,) * copies)
     weights = random_weights(architecture, shape, np.random.default_rng(seed))
-    bert = _BertWriter(weights, "gelu", 1e-12)
+    bert = _BertWriter(weights, shape.hidden_act, 1e-12)
     if kernel.kind in ("call", "embedding"):
         for name in INPUTS:
             bert.graph.tokens(name)
@@ -116,14 +118,22 @@ def kernel_model(
     return bert.graph.model(hidden, ["batch", tokens, architecture.hidden_size])
 
 
+def check_activation(shape: EncoderShape) -> None:
+    """Refuse an activation that no exported model can have.
+
+    Raises:
+        NasError: one that is not in :data:`ACTIVATIONS`.
+    """
+    if shape.hidden_act not in ACTIVATIONS:
+        raise NasError(
+            f"hidden_act must be one of {', '.join(ACTIVATIONS)}, not {shape.hidden_act!r}"
+        )
+
+
 class _BertWriter:
     """The parts of BERT, each appended to one graph; values are named by strings."""
 
     def __init__(self, weights: Weights, hidden_act: str, layer_norm_eps: float) -> None:
-        if hidden_act not in ACTIVATIONS:
-            raise NasError(
-                f"hidden_act must be one of {', '.join(ACTIVATIONS)}, not {hidden_act!r}"
-            )
         self.graph = GraphBuilder()
         self._weights = weights
         self._hidden_act = hidden_act

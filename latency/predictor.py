@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -14,7 +13,6 @@ from latency.accuracy import PredictorErrors, accuracy
 from latency.kernels import lower
 from latency.profile import Profile
 from latency.regression import KernelRegressor, RatioRegressor
-from latency.target import Latency
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch, IntArray
 from supernet.errors import NasError
@@ -60,19 +58,17 @@ class LatencyPredictor:
             kind: KernelRegressor(kind).fit(sizes, times_ms)
             for kind, (sizes, times_ms) in kernel_ms.items()
         }
-        self._measured = self._model_latencies()
-        self._models = ArchitectureBatch.of(list(self._measured))
-        self._low_ms = np.array([latency.low_ms for latency in self._measured.values()])
-        self._sum_ms = self.kernel_sum(self._models)
-        self._features = _calibration_features(self._models, self._sum_ms)
+        measured = self._measured_ms()
+        means = [np.log(times).mean(axis=0) for times in measured.values()]
+        self._low_ms, self._p50_ms, p95_ms = np.exp(means).T  # of M models, (M,) each
+        models = ArchitectureBatch.of(list(measured))
+        self._sum_ms = self.kernel_sum(models)
+        self._features = _calibration_features(models, self._sum_ms)
         self.calibration_ = RatioRegressor().fit(self._features, self._low_ms / self._sum_ms)
         self.percentile_ratios_ = {
-            percentile: float(
-                np.median([la.at(percentile) / la.low_ms for la in self._measured.values()])
-            )
-            for percentile in (50, 95)
+            50: float(np.median(self._p50_ms / self._low_ms)),
+            95: float(np.median(p95_ms / self._low_ms)),
         }
-        self.__dict__.pop("_left_out_ms", None)
         return self
 
     def predict(self, architectures: Architectures, percentile: int = 50) -> FloatArray:
@@ -87,35 +83,12 @@ class LatencyPredictor:
         sum_ms = self.kernel_sum(batch)
         return sum_ms * self.calibration_.predict(_calibration_features(batch, sum_ms))
 
-    def predict_upper(
-        self, architectures: Architectures, confidence: float = 0.9, percentile: int = 50
-    ) -> FloatArray:
-        """A limit that a model of the profile's space keeps with about this confidence, (N,).
-
-        The prediction times a quantile of measured over predicted, from predictions of models
-        left out of the calibration (cross-conformal prediction, Vovk 2015).
-
-        Raises:
-            NasError: a confidence outside (0, 1), or beyond what so few models can tell.
-        """
-        ratios = np.sort(self._low_ms / self._left_out_ms)
-        rank = math.ceil((len(ratios) + 1) * confidence)
-        if not 0 < confidence < 1 or rank > len(ratios):
-            highest = len(ratios) / (len(ratios) + 1)
-            raise NasError(
-                f"confidence must lie between 0 and {highest:.2f} with {len(ratios)} models in "
-                f"the profile, not {confidence!r}"
-            )
-        return self.predict(architectures, percentile) * float(ratios[rank - 1])
-
     def errors(self) -> PredictorErrors:
-        """Accuracy on the profile's models, each left out of the calibration that predicts it."""
-        own = accuracy(self._left_out_ms, self._low_ms)
-        pairs: dict[Architecture, list[float]] = {}
-        for entry, latency in zip(self.profile.models, self.profile.model_latencies(), strict=True):
-            pairs.setdefault(entry.architecture, []).append(latency.low_ms)
-        twice = np.array([times for times in pairs.values() if len(times) == 2])  # (N, 2)
-        floor = accuracy(twice[:, 1], twice[:, 0])
+        """Accuracy of p50 on the profile's models, each left out of what predicts it."""
+        own = accuracy(self._left_out_p50_ms(), self._p50_ms)
+        twice = np.array([times for times in self._measured_ms().values() if len(times) == 2])
+        first_ms, second_ms = twice[:, :, 1].T  # p50
+        floor = accuracy(second_ms, first_ms)
         return PredictorErrors(
             **own.to_dict(),
             floor_models=floor.models,
@@ -125,24 +98,41 @@ class LatencyPredictor:
         )
 
     def kernel_sum(self, architectures: Architectures) -> FloatArray:
-        """The call and all kernels, before calibration, in milliseconds, (N,)."""
+        """The call and all kernels, before calibration, in milliseconds, (N,).
+
+        Raises:
+            NasError: a layer of a kind that no model of the profile's space has.
+        """
         batch = _batch(architectures)
         first_token = "first_token_attention" in self.kernels_
         total = np.full(len(batch), self.call_ms_)
         for kind, sizes in lower(batch, first_token_last_layer=first_token).items():
+            if not sizes.any():
+                continue
+            if kind not in self.kernels_:
+                raise NasError(
+                    f"the profile's space {self.profile.space.get('name')} has no layer with the "
+                    f"kernel {kind}, but a model to be predicted has: profile a deeper space"
+                )
             total += _gather(self.kernels_[kind], sizes)
         return total
 
-    @cached_property
-    def _left_out_ms(self) -> FloatArray:
-        """Each of the profile's models predicted by a calibration that has not seen it."""
-        fold = np.arange(len(self._low_ms)) % _FOLDS
-        predicted = np.empty_like(self._low_ms)
-        ratios = self._low_ms / self._sum_ms
-        for index in range(_FOLDS):
+    def _left_out_p50_ms(self) -> FloatArray:
+        """Each of the profile's M models predicted by a calibration that has not seen it, (M,).
+
+        The only model of a profile is predicted by the sum of its kernels.
+        """
+        fold = np.arange(len(self._sum_ms)) % _FOLDS
+        predicted = self._sum_ms.copy()
+        for index in range(min(_FOLDS, len(fold))):
             seen, unseen = fold != index, fold == index
-            calibration = RatioRegressor().fit(self._features[seen], ratios[seen])
-            predicted[unseen] = self._sum_ms[unseen] * calibration.predict(self._features[unseen])
+            if seen.any():
+                low_ms = self._low_ms[seen]
+                calibration = RatioRegressor().fit(
+                    self._features[seen], low_ms / self._sum_ms[seen]
+                )
+                predicted[unseen] *= calibration.predict(self._features[unseen])
+                predicted[unseen] *= np.median(self._p50_ms[seen] / low_ms)
         return predicted
 
     def _kernel_times(self) -> dict[str, tuple[IntArray, FloatArray]]:
@@ -164,14 +154,13 @@ class LatencyPredictor:
             for kind, rows in measured.items()
         }
 
-    def _model_latencies(self) -> dict[Architecture, Latency]:
-        """One latency a model: the faster, where one was measured twice."""
-        latencies: dict[Architecture, Latency] = {}
+    def _measured_ms(self) -> dict[Architecture, list[tuple[float, float, float]]]:
+        """Of each model low_ms, p50 and p95, once for every time it was measured."""
+        measured: dict[Architecture, list[tuple[float, float, float]]] = {}
         for entry, latency in zip(self.profile.models, self.profile.model_latencies(), strict=True):
-            known = latencies.setdefault(entry.architecture, latency)
-            if latency.low_ms < known.low_ms:
-                latencies[entry.architecture] = latency
-        return latencies
+            statistics = (latency.low_ms, latency.p50_ms, latency.p95_ms)
+            measured.setdefault(entry.architecture, []).append(statistics)
+        return measured
 
 
 def _batch(architectures: Architectures) -> ArchitectureBatch:
@@ -209,7 +198,6 @@ def _gather(regressor: KernelRegressor, sizes: IntArray) -> FloatArray:
     coordinates = np.unravel_index(rows, [len(axis) for axis in axes])
     shapes = np.stack([axis[c] for axis, c in zip(axes, coordinates, strict=True)], axis=1)
     present = shapes.all(axis=1)
-    if present.any():
-        table[rows[present]] = regressor.predict(shapes[present])
+    table[rows[present]] = regressor.predict(shapes[present])
     total: FloatArray = table[index].sum(axis=1)
     return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,11 +13,11 @@ from latency.fingerprint import Fingerprint
 from latency.kernels import Kernel
 from latency.target import Latency, Target
 from latency.timing import Block, Record, usual_reference_ms
-from supernet.architecture import Architecture
+from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 
 FORMAT = "tailorbert-latency-profile"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class Profile:
     Args:
         target: what it holds for.
         fingerprint: the machine and software it was measured on.
-        space: the space's mapping (``SearchSpace.to_dict``), whose shapes are covered.
+        space: the space's mapping (``SearchSpace.to_dict``), whose sizes are covered.
+        shape: what all measured models have besides what is searched.
         seed: of the choice of what to measure.
+        time_budget_s: the time that every record had its share of.
         kernels, models: everything measured, in the order taken.
         complete: whether all that was planned is measured.
     """
@@ -53,7 +55,9 @@ class Profile:
     target: Target
     fingerprint: Fingerprint
     space: Mapping[str, Any]
+    shape: EncoderShape
     seed: int
+    time_budget_s: float
     kernels: tuple[KernelRecord, ...] = ()
     models: tuple[ModelRecord, ...] = ()
     complete: bool = False
@@ -80,7 +84,9 @@ class Profile:
             "target": self.target.to_dict(),
             "fingerprint": self.fingerprint.to_dict(),
             "space": dict(self.space),
+            "shape": asdict(self.shape),
             "seed": self.seed,
+            "time_budget_s": self.time_budget_s,
             "complete": self.complete,
             "kernels": [
                 {
@@ -111,14 +117,17 @@ class Profile:
             raise NasError("not a latency profile")
         if data.get("version") != VERSION:
             raise NasError(
-                f"latency profile of version {data.get('version')!r}; accepted is {VERSION}"
+                f"latency profile of version {data.get('version')!r}, accepted is {VERSION}: "
+                "measure the device again, into another file"
             )
         try:
             return cls(
                 target=Target.from_dict(data["target"]),
                 fingerprint=Fingerprint.from_dict(data["fingerprint"]),
                 space=data["space"],
+                shape=EncoderShape(**data["shape"]),
                 seed=data["seed"],
+                time_budget_s=float(data["time_budget_s"]),
                 complete=data["complete"],
                 kernels=tuple(
                     KernelRecord(

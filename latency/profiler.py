@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,10 @@ REPEATED = 10
 COPIES = 4
 """Layers' kernels in one call, so that they meet weights that are not in the nearest cache."""
 
+Subject = Kernel | Architecture
+"""What is measured."""
+
+_log = logging.getLogger(__name__)
 _GROUP = 8  # measured side by side, and held in memory together
 _BUILD_SHARE = 0.2  # of the time goes into building what is measured
 
@@ -58,28 +64,97 @@ def profile_device(
     Args:
         time_budget_s: measuring stops getting more precise after so many seconds; on a slow
             device the least that is useful may take longer.
-        path: where the profile is kept after every group, and continued from if it is there.
-        shape: vocabulary, positions and labels of the whole models.
+        path: where the profile is kept after every group, and continued from if it is there. It
+            is measured afresh, with a warning, where what is there had less time, or was planned
+            by another version of this module.
+        shape: what all models have besides what is searched, their activation above all.
 
     Raises:
-        NasError: ``path`` holds a profile of another target, machine, space or seed.
+        NasError: ``path`` holds a profile of another target, machine, space, shape or seed.
     """
-    profile = _start(target, space, seed, path)
-    if profile.complete:
-        return profile
     runtime = runtime_of(target)
     subjects = _subjects(space, runtime, seed)
-    pending = subjects[len(profile.kernels) + len(profile.models) :]
-    inputs = workload(target, shape, seed=seed)
-    reference = runtime.kernel(REFERENCE, target)
+    fresh = Profile(
+        target=target,
+        fingerprint=Fingerprint.of_this_machine(),
+        space=space.to_dict(),
+        shape=shape,
+        seed=seed,
+        time_budget_s=time_budget_s,
+    )
+    profile = _continued(fresh, subjects, path)
+    if profile.complete:
+        return profile
+    with runtime.threads(target):
+        return _measured(profile, subjects, runtime, path, progress)
 
-    def build(subject: Kernel | Architecture) -> Callable[[], object]:
+
+def _continued(fresh: Profile, subjects: Sequence[Subject], path: Path | None) -> Profile:
+    """What ``path`` holds of the profile that is wanted, else ``fresh``, which holds nothing.
+
+    Raises:
+        NasError: ``path`` holds a profile of something else.
+    """
+    if path is None or not path.exists():
+        return fresh
+    kept = Profile.load(path)
+    for name in ("target", "space", "shape", "seed"):
+        theirs, ours = getattr(kept, name), getattr(fresh, name)
+        if theirs != ours:
+            raise NasError(
+                f"profile {path} is of {name} {theirs}, not of {ours}; give another path"
+            )
+    if kept.fingerprint != fresh.fingerprint:
+        raise NasError(
+            f"profile {path} was measured on {kept.fingerprint} with other software or another "
+            f"machine than this ({fresh.fingerprint}); give another path"
+        )
+    if kept.time_budget_s < fresh.time_budget_s:
+        _log.warning(
+            "profile %s had %g s, not the %g s that it is given now: measured afresh",
+            path,
+            kept.time_budget_s,
+            fresh.time_budget_s,
+        )
+        return fresh
+    if not _is_start_of(subjects, kept):
+        _log.warning("profile %s holds other kernels or models than planned: measured afresh", path)
+        return fresh
+    return kept if kept.complete else replace(kept, time_budget_s=fresh.time_budget_s)
+
+
+def _is_start_of(subjects: Sequence[Subject], kept: Profile) -> bool:
+    """Whether a profile holds the first of what is planned; or all of it, where it is complete."""
+    count = len(kept.kernels) + len(kept.models)
+    kernels = [(s, _copies(s)) for s in subjects[:count] if isinstance(s, Kernel)]
+    models = [s for s in subjects[:count] if isinstance(s, Architecture)]
+    return (
+        [(entry.kernel, entry.copies) for entry in kept.kernels] == kernels
+        and [entry.architecture for entry in kept.models] == models
+        and kept.complete == (count == len(subjects))
+    )
+
+
+def _measured(
+    profile: Profile,
+    subjects: Sequence[Subject],
+    runtime: Runtime,
+    path: Path | None,
+    progress: ProfileProgress | None,
+) -> Profile:
+    """``profile`` with the rest of ``subjects``, kept in ``path`` after every group."""
+    target, shape, seed = profile.target, profile.shape, profile.seed
+    inputs = workload(target, shape, seed=seed)
+    reference = runtime.kernel(REFERENCE, target, shape=shape)
+
+    def build(subject: Subject) -> Callable[[], object]:
         if isinstance(subject, Kernel):
-            return runtime.kernel(subject, target, copies=_copies(subject), seed=seed)
+            return runtime.kernel(subject, target, shape=shape, copies=_copies(subject), seed=seed)
         return bound(runtime.model(subject, target, shape=shape, seed=seed), inputs)
 
+    pending = subjects[len(profile.kernels) + len(profile.models) :]
     groups = [pending[start : start + _GROUP] for start in range(0, len(pending), _GROUP)]
-    share_s = time_budget_s * (1 - _BUILD_SHARE) / math.ceil(len(subjects) / _GROUP)
+    share_s = profile.time_budget_s * (1 - _BUILD_SHARE) / math.ceil(len(subjects) / _GROUP)
     for index, group in enumerate(groups):
         measured = record(
             [build(subject) for subject in group],
@@ -99,31 +174,7 @@ def profile_device(
     return profile
 
 
-def _start(target: Target, space: SearchSpace, seed: int, path: Path | None) -> Profile:
-    """The profile at ``path`` if it is there, else an empty one."""
-    fresh = Profile(
-        target=target,
-        fingerprint=Fingerprint.of_this_machine(),
-        space=space.to_dict(),
-        seed=seed,
-    )
-    if path is None or not path.exists():
-        return fresh
-    kept = Profile.load(path)
-    if (kept.target, dict(kept.space), kept.seed) != (target, space.to_dict(), seed):
-        raise NasError(
-            f"profile {path} is of target {kept.target}, space {kept.space.get('name')}, seed "
-            f"{kept.seed}, not of target {target}, space {space.name}, seed {seed}"
-        )
-    if kept.fingerprint != fresh.fingerprint:
-        raise NasError(
-            f"profile {path} was measured on {kept.fingerprint} with other software or another "
-            f"machine than this ({fresh.fingerprint}); give another path"
-        )
-    return kept
-
-
-def _subjects(space: SearchSpace, runtime: Runtime, seed: int) -> list[Kernel | Architecture]:
+def _subjects(space: SearchSpace, runtime: Runtime, seed: int) -> list[Subject]:
     """All that a profile measures, in order.
 
     Shuffled, so that no kind falls into one bad minute; repetitions come last, far from the
@@ -134,7 +185,7 @@ def _subjects(space: SearchSpace, runtime: Runtime, seed: int) -> list[Kernel | 
         space, KERNELS, first_token_last_layer=runtime.FIRST_TOKEN_LAST_LAYER, rng=rng
     )
     models = model_design(space, MODELS, rng=rng)
-    subjects = [*kernels, *models]
+    subjects: list[Subject] = [*kernels, *models]
     return [subjects[row] for row in rng.permutation(len(subjects))] + models[:REPEATED]
 
 

@@ -19,7 +19,7 @@ class KernelRegressor:
     The mean is a sum of terms that hardware spends time on (:func:`kernel_terms`), with
     coefficients that are not negative, by least squares of the relative error. What it leaves, in
     logarithms, is a Gaussian process over the logarithms of the sizes: it bends the mean where
-    measurements say so, and leaves it alone far from them.
+    measurements say so, and leaves it alone far from them. Fewer than ten points have none.
     """
 
     def __init__(self, kind: str) -> None:

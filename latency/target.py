@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -76,22 +75,6 @@ class Target:
             if name not in data:
                 raise NasError(f"target: {name} is missing")
         return cls(**data)
-
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict())
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            NasError: not JSON, or not a target.
-        """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise NasError(f"target: not valid JSON: {error}") from error
-        return cls.from_dict(data)
 
     def __str__(self) -> str:
         """``cpu onnxruntime float32, 2 threads, batch 1, sequence 64``."""

@@ -91,6 +91,9 @@ class Record:
     def quiet(self, usual_ms: float, disturbed_ratio: float) -> tuple[Block, ...]:
         """The undisturbed blocks; the least disturbed quarter where fewer are.
 
+        What the callable itself took has no say in the choice, or the statistics would be of its
+        fastest blocks.
+
         Args:
             usual_ms: the reference's time on the undisturbed machine.
         """
@@ -98,7 +101,7 @@ class Record:
         enough = math.ceil(len(self.blocks) / 4)
         if len(quiet) >= enough:
             return quiet
-        by_disturbance = sorted(self.blocks, key=lambda b: (b.preemptions, min(b.samples_ms)))
+        by_disturbance = sorted(self.blocks, key=lambda b: (b.preemptions, b.reference_ms))
         return tuple(by_disturbance[:enough])
 
     def latency(self, usual_ms: float, disturbed_ratio: float = 1.15) -> Latency:

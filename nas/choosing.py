@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nas.device import PROFILE, Trial, load_predictor, read_latency, timed
+import numpy as np
+
+from nas.device import PROFILE, Trial, load_predictor, timed
 from nas.evaluate import accelerator, collator, score
 from nas.export import MODEL
 from nas.learning import EncodedTask
 from nas.manifest import file_digest
 from nas.request import Run, origin
-from nas.search.constraints import FloatArray, Limits
+from nas.search.constraints import Limits
+from nas.search.pool import PredictLatency, Region, build_pool
 from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
 from nas.search.search import SearchProgress, run_search
-from nas.teacher import outline
+from nas.search.settings import SearchSettings
+from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -26,29 +30,39 @@ from supernet.model import Supernet
 from supernet.space import SearchSpace
 
 
+def check_budget(run: Run, space: SearchSpace, teacher: Outline, profile: Artifact) -> None:
+    """Refuse a budget or a cap that nothing in the space keeps to, before anything is trained.
+
+    Raises:
+        NasError: saying what would be feasible.
+    """
+    settings = _settings(run)
+    limits = _limits(run, teacher, profile)
+    build_pool(
+        space,
+        Region(_latency(run, profile), limits, teacher.shape),
+        max_enumerated=settings.max_enumerated,
+        rng=np.random.default_rng(settings.seed),
+    )
+    budget = run.request.budget
+    if budget.speedup is not None:
+        run.display.say(
+            f"budget    {budget}: {limits.latency_ms:.3g} ms, as the teacher is predicted to take "
+            f"{_teacher_ms(run, teacher, profile):.3g} ms"
+        )
+
+
 def search(
     run: Run,
     space: SearchSpace,
     supernet: Artifact,
     profile: Artifact,
-    baseline: Artifact,
+    teacher: Outline,
     task: EncodedTask,
 ) -> Artifact:
     """Artifact ``search``: the scored architectures and the front, for this budget."""
-    budget = run.request.budget
-    budget_ms = budget.limit_ms(read_latency(baseline).at(budget.percentile))
-    limits = Limits(
-        budget_ms,
-        run.request.max_parameters,
-        run.request.max_memory_bytes,
-        run.request.recipe.headroom,
-    )
-    settings = run.request.recipe.search
-    settings = replace(settings, seed=settings.seed + run.request.seed)
-    _, shape = outline(supernet.path / MODEL)
-
-    def predicted_ms(batch: ArchitectureBatch) -> FloatArray:
-        return load_predictor(profile).predict(batch, budget.percentile)
+    limits = _limits(run, teacher, profile)
+    settings = _settings(run)
 
     def build(folder: Path) -> None:
         device = accelerator()
@@ -65,7 +79,9 @@ def search(
             ]  # fmt: skip
 
         scores = ScoreCache(
-            run.workspace.root / "scores.jsonl", supernet=supernet.key, data=task.data.digest
+            run.workspace.root / "scores.jsonl",
+            supernet=supernet.key,
+            data=f"{task.data.digest} {task.data.task.metric}",
         )
         with run.display.stage("Search") as bar:
 
@@ -75,8 +91,8 @@ def search(
                     bar.note(f"best {progress.best_score:.4f}")
 
             result = run_search(
-                space, predicted_ms, validation_scores, limits,
-                settings, cache=scores, shape=shape, progress=show,
+                space, _latency(run, profile), validation_scores, limits,
+                settings, cache=scores, shape=teacher.shape, progress=show,
             )  # fmt: skip
         (folder / "search.json").write_text(result.to_json())
 
@@ -84,8 +100,9 @@ def search(
         "supernet": supernet.key,
         "profile": file_digest(profile.path / PROFILE),  # one measured anew is another
         "data": task.data.digest,
+        "metric": task.data.task.metric,
         "limits": limits.to_dict(),
-        "percentile": budget.percentile,
+        "percentile": run.request.budget.percentile,
         "settings": settings.to_dict(),
     }
     found = run.workspace.artifact("search", inputs, build)
@@ -97,12 +114,36 @@ def search(
     return found
 
 
-def choose(
-    run: Run,
-    found: Artifact,
-    teacher: Artifact,
-    too_slow: Sequence[Trial],
-) -> Artifact:
+def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:
+    """What a search keeps to. A speed-up is over the teacher as predicted, like all the others.
+
+    A teacher timed at another moment than the profile would shift the limit by as much as the
+    machine's pace has changed meanwhile.
+    """
+    request = run.request
+    return Limits(
+        request.budget.limit_ms(_teacher_ms(run, teacher, profile)),
+        request.max_parameters,
+        request.max_memory_bytes,
+        request.recipe.headroom,
+    )
+
+
+def _teacher_ms(run: Run, teacher: Outline, profile: Artifact) -> float:
+    return float(_latency(run, profile)(ArchitectureBatch.of([teacher.architecture]))[0])
+
+
+def _settings(run: Run) -> SearchSettings:
+    settings = run.request.recipe.search
+    return replace(settings, seed=settings.seed + run.request.seed)
+
+
+def _latency(run: Run, profile: Artifact) -> PredictLatency:
+    percentile = run.request.budget.percentile
+    return lambda batch: load_predictor(profile).predict(batch, percentile)
+
+
+def choose(run: Run, found: Artifact, teacher: Outline, too_slow: Sequence[Trial]) -> Artifact:
     """Artifact ``choice``: the best architecture that measures within the budget.
 
     Latency does not hang on the weights, so candidates are timed before any is developed. One
@@ -118,12 +159,7 @@ def choose(
                 bar(len(trials), run.request.recipe.candidates)
                 if len(trials) - len(too_slow) >= run.request.recipe.candidates:
                     raise NasError(_unmet(run, trials))
-                reserve = min((t.limit_ms / t.measured_ms for t in trials), default=1.0)
-                limit_ms = min(
-                    [result.limits.max_latency_ms * reserve]
-                    + [0.999 * trial.predicted_ms for trial in trials]
-                )
-                pick = result.best_within(limit_ms)
+                pick = result.best_within(_cut_ms(result.limits, trials))
                 if pick is None:
                     raise NasError(_unmet(run, trials))
                 trials.append(
@@ -146,11 +182,27 @@ def choose(
     return choice
 
 
+def _cut_ms(limits: Limits, trials: Sequence[Trial]) -> float:
+    """What the next candidate may be predicted at, after what earlier ones measured.
+
+    A trial tells how much more of the budget a model takes than was predicted. Both are shares
+    of the budget, which for a speed-up is measured anew beside each trial.
+    """
+    shortfall = max(
+        (t.measured_ms / t.limit_ms / (t.predicted_ms / limits.latency_ms) for t in trials),
+        default=1.0,
+    )
+    slower_than_any = [0.999 * trial.predicted_ms for trial in trials]
+    return min([limits.max_latency_ms / max(1.0, shortfall), *slower_than_any])
+
+
 def _unmet(run: Run, trials: Sequence[Trial]) -> str:
     fastest = min(trial.measured_ms for trial in trials)
+    headroom = run.request.recipe.headroom
     return (
-        f"no scored architecture measures within {run.request.budget} on {run.request.target}; "
-        f"the fastest timed took {fastest:.3g} ms: ask for more, or search with more evaluations"
+        f"no scored architecture measures within {run.request.budget} on {run.request.target} "
+        f"with {headroom:.0%} to spare (the recipe's headroom); the fastest timed took "
+        f"{fastest:.3g} ms: ask for more, or search with more evaluations"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,7 @@ SpaceOption = Annotated[
     str | None,
     typer.Option(
         help="Architectures to choose from: a name under configs/spaces, or a YAML file. By "
-        "default `minilm`, or `autotinybert-kd` for teachers wider than 384."
+        "default `minilm`, or `autotinybert-kd` for teachers wider than 384 with 12 heads or more."
     ),
 ]
 TargetOption = Annotated[
@@ -76,8 +77,9 @@ MetricOption = Annotated[
         "pearson_spearman for numbers."
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of all chance in the run.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all chance in the run.")]
 WORKSPACE = Path("tailorbert-workspace")
+INSTALL = "pip install 'tailorbert[train,hub,defaults]'"
 
 
 @app.command()
@@ -105,7 +107,8 @@ def search(
         int | None, typer.Option(min=1, help="Cap on the model's parameters.")
     ] = None,
     max_memory: Annotated[
-        float | None, typer.Option(min=0.001, help="Cap on the model's float32 weights, in MB.")
+        float | None,
+        typer.Option(min=0.001, max=1e6, help="Cap on the model's float32 weights, in MB."),
     ] = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -118,7 +121,8 @@ def search(
     `report.json`.
     """
     from latency.target import Budget
-    from nas.recipe import load_recipe, load_target
+    from nas.configuration import load_target
+    from nas.recipe import load_recipe
 
     budget = Budget.parse(latency)
     settings, where = load_recipe(recipe), load_target(target)
@@ -204,8 +208,8 @@ def profile(
     """
     from latency.predictor import LatencyPredictor
     from latency.profiler import profile_device
+    from nas.configuration import load_space, load_target
     from nas.progress import Display
-    from nas.recipe import load_space, load_target
 
     where = load_target(target)
     with Display().stage(f"Profile {where}") as bar:
@@ -259,10 +263,17 @@ def front(
     from nas.plots import front_plot
     from nas.report import read_front
 
+    if plot is not None:
+        _check_plot(plot)
     shown = read_front(result)
     budget_ms = shown.budget_ms
     if latency is not None:
-        budget_ms = Budget.parse(latency).limit_ms(shown.teacher[0])
+        budget = Budget.parse(latency)
+        if "@" in latency and budget.percentile != shown.percentile:
+            raise NasError(
+                f"budget {latency!r} is of p{budget.percentile}, this front of p{shown.percentile}"
+            )
+        budget_ms = budget.limit_ms(shown.teacher[0])
     within = [i for i, p in enumerate(shown.points) if p.latency_ms <= budget_ms]
     best = max(within, key=lambda i: shown.points[i].score, default=None)
     table = Table("", "architecture", "predicted ms", f"inherited {shown.metric}")
@@ -284,6 +295,7 @@ def front(
             metric=shown.metric,
             chosen=shown.chosen,
             budget_ms=budget_ms,
+            percentile=shown.percentile,
             model=shown.model,
             teacher=shown.teacher,
         ).savefig(plot, dpi=200)
@@ -309,8 +321,9 @@ def evaluate(
     **Example:** `nas evaluate fast-model --data my-data/`
     """
     _silence()
+    from nas.configuration import load_target
     from nas.measured import evaluate_folder, model_folder
-    from nas.recipe import load_recipe, load_target
+    from nas.recipe import load_recipe
 
     folder = model_folder(model)  # before the data, whose reading may take a while
     found = evaluate_folder(
@@ -326,14 +339,26 @@ def evaluate(
     out.print(table)
 
 
+def _check_plot(path: Path) -> None:
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise NasError(f"plot {path} must end in .png, .svg or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise NasError(f"plot {path}: there is no folder {path.absolute().parent}")
+
+
 def _space(name: str | None, teacher: str) -> Any:
     """The named space, or the one that suits the teacher's width."""
-    from nas.recipe import load_space
-    from nas.teacher import width
+    from nas.configuration import load_space
+    from nas.teacher import outline
+    from supernet.space import trimmed
 
-    if name is None:
-        name = "minilm" if width(teacher) <= 384 else "autotinybert-kd"
-    return load_space(name)
+    if name is not None:
+        return load_space(name)
+    largest = outline(teacher).architecture
+    if largest.hidden_size > 384:
+        with suppress(NasError):  # its only number of heads is 12, which not all teachers have
+            return trimmed(load_space("autotinybert-kd"), largest)
+    return load_space("minilm")
 
 
 def _read(data: str, text: list[str] | None, label: str, metric: str | None, seed: int) -> Any:
@@ -346,8 +371,10 @@ def _architecture(text: str) -> Any:
     """An architecture given as JSON, as a JSON file, or as the folder of a model."""
     from supernet.architecture import Architecture
 
+    if text.lstrip().startswith("{"):
+        return Architecture.from_json(text)
     path = Path(text)
-    if not text.lstrip().startswith("{") and not path.exists():
+    if not path.exists():
         raise NasError(f"architecture {text!r} is neither JSON nor a file or folder here")
     if path.is_dir():
         from transformers import AutoConfig
@@ -356,7 +383,7 @@ def _architecture(text: str) -> Any:
         from supernet.student import architecture_of
 
         return architecture_of(AutoConfig.from_pretrained(model_folder(path)))
-    return Architecture.from_json(path.read_text() if path.is_file() else text)
+    return Architecture.from_json(path.read_text())
 
 
 def _error_table(predictor: LatencyPredictor) -> Table:
@@ -382,6 +409,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app()
+    except ModuleNotFoundError as error:
+        print(f"nas: this command needs the package {error.name}: {INSTALL}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     except NasError as error:
         print(f"nas: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)

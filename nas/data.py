@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.columns import Kind, Labels, find_text_columns, read_labels, read_texts
-from nas.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, check_metric
+from nas.metrics import METRICS_OF, check_metric
 from nas.pydoc import Progress, load_corpus
 from nas.sources import PYDOC, listed, read_source, source_name
 from supernet.errors import NasError
@@ -96,13 +96,12 @@ class Task:
     pair: bool = False
 
     def __post_init__(self) -> None:
-        accepted = {"classification": CLASSIFICATION_METRICS, "regression": REGRESSION_METRICS}
-        if self.kind not in accepted:
+        if self.kind not in METRICS_OF:
             raise NasError(f"kind must be classification or regression, not {self.kind!r}")
-        if self.metric not in accepted[self.kind]:
+        if self.metric not in METRICS_OF[self.kind]:
             raise NasError(
                 f"metric {self.metric!r} is not for {self.kind}; "
-                f"accepted: {', '.join(accepted[self.kind])}"
+                f"accepted: {', '.join(METRICS_OF[self.kind])}"
             )
         if self.kind == "regression" and self.label_names:
             raise NasError(f"a regression has no label names, not {self.label_names!r}")

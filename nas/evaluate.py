@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,5 +78,18 @@ def score(
     metric: str,
 ) -> float:
     """The metric of a model's predictions on labelled examples."""
+    return scores(logits, examples, collate, device, (metric,))[metric]
+
+
+def scores(
+    logits: Logits,
+    examples: EncodedExamples,
+    collate: Collate,
+    device: torch.device,
+    metrics: Sequence[str],
+) -> dict[str, float]:
+    """Several metrics of the same predictions, by name."""
     assert examples.labels is not None
-    return compute(metric, predict(logits, examples, collate, device), np.asarray(examples.labels))
+    predicted = predict(logits, examples, collate, device)
+    labels = np.asarray(examples.labels)
+    return {metric: compute(metric, predicted, labels) for metric in metrics}

@@ -59,7 +59,6 @@ def onnx_model(model: PreTrainedModel) -> onnx.ModelProto:
         architecture_of(config),
         shape_of(config),
         weights,
-        hidden_act=config.hidden_act,
         layer_norm_eps=config.layer_norm_eps,
     )
 

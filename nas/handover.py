@@ -13,13 +13,17 @@ from latency.profile import Profile
 from nas.choosing import read_search
 from nas.device import PROFILE, Trial, load_predictor
 from nas.export import MODEL, ONNX
-from nas.learning import EncodedTask, read_scores
+from nas.full_disk import full_disk_reported, nearest_existing
+from nas.learning import EncodedTask, read_score
 from nas.report import Calibration, Candidate, FrontPoint, Report
 from nas.report import write as write_report
 from nas.request import Request
 from nas.teacher import outline
 from nas.workspace import Artifact
 from supernet.errors import NasError
+
+RESULT = {MODEL, ONNX, "report.html", "report.json"}
+"""What an output folder holds."""
 
 
 def write_up(
@@ -28,11 +32,12 @@ def write_up(
     trials: Sequence[Trial],
     task: EncodedTask,
     stages: Sequence[Artifact],
-    profile: Artifact,
-    found: Artifact,
 ) -> Report:
     """The report of a run that met its budget."""
-    teacher, student = stages[0], stages[-1]
+    last = {artifact.stage: artifact for artifact in stages}
+    teacher, student, profile, found = (
+        last[stage] for stage in ("teacher", "student", "profile", "search")
+    )
     largest, shape = outline(teacher.path / MODEL)
     seconds: dict[str, float] = {}
     for artifact in stages:
@@ -52,9 +57,10 @@ def write_up(
         measured_p50_ms=final.p50_ms,
         measured_p95_ms=final.p95_ms,
         teacher_p50_ms=final.teacher_p50_ms,
+        teacher_p95_ms=final.teacher_p95_ms,
         metric=task.data.task.metric,
-        score=read_scores(student)["test"],
-        teacher_score=read_scores(teacher)["test"],
+        score=read_score(student, task.data.task, "test"),
+        teacher_score=read_score(teacher, task.data.task, "test"),
         split="test",
         parameters=final.architecture.parameters(shape),
         teacher_parameters=largest.parameters(shape),
@@ -71,7 +77,7 @@ def write_up(
             "recipe": request.recipe.to_dict(),
         },
         front=tuple(
-            FrontPoint(point.architecture, point.latency_ms, point.score, evaluated=True)
+            FrontPoint(point.architecture, point.latency_ms, point.score)
             for point in read_search(found).front
         ),
         candidates=tuple(
@@ -90,23 +96,37 @@ def write_up(
     )
 
 
-def check_output(output: Path) -> None:
-    """Refuse to write over what no run of ours has made.
+def check_output(output: Path, workspace: Path) -> None:
+    """Refuse an output that cannot be written, or would be written over what no run of ours made.
 
     Raises:
-        NasError: a file, or a folder with other content.
+        NasError: a file, a folder with other content, one that holds the workspace or lies in it,
+            or a parent that is no folder to write to.
     """
-    if output.is_dir() and (not any(output.iterdir()) or (output / "report.json").is_file()):
-        return
-    if output.exists():
+    output, workspace = output.resolve(), workspace.resolve()
+    if output == workspace or output in workspace.parents or workspace in output.parents:
+        raise NasError(f"output {output} and workspace {workspace} must lie apart")
+    if output.exists() and not (
+        output.is_dir() and {entry.name for entry in output.iterdir()} <= RESULT
+    ):
         raise NasError(f"output {output} exists and is no earlier result: choose another folder")
+    parent = nearest_existing(output.parent)
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise NasError(f"output {output} cannot be made: {parent} is no folder to write to")
 
 
 def hand_over(report: Report, student: Artifact, output: Path) -> None:
-    """Write the result beside ``output``, then put it in its place whole."""
+    """Write the result beside ``output``, then put it in its place whole.
+
+    Raises:
+        NasError: the disk is full.
+    """
     output = output.absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+    with (
+        full_disk_reported(output.parent),
+        tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch,
+    ):
         fresh = Path(scratch) / "fresh"
         fresh.mkdir()
         shutil.copytree(student.path / MODEL, fresh / MODEL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from nas.data import Examples, TaskData, load_data, load_texts
-from nas.evaluate import collator, score
+from nas.data import Examples, Task, TaskData, load_data, load_texts
+from nas.evaluate import collator, scores
 from nas.export import MODEL, export
 from nas.manifest import SCRATCH
+from nas.metrics import METRICS_OF
 from nas.request import Run, origin
 from nas.teacher import digest as teacher_digest
 from nas.teacher import finetune, load_teacher, teacher_scores
@@ -82,8 +84,8 @@ def prepare_teacher(run: Run, data: TaskData) -> Artifact:
                 )
         teacher.model.save_pretrained(folder / MODEL)
         teacher.tokenizer.save_pretrained(folder / MODEL)
-        scores = teacher_scores(teacher, data, run.request.recipe.max_length)
-        (folder / SCORES).write_text(json.dumps(scores))
+        found = teacher_scores(teacher, data, run.request.recipe.max_length)
+        (folder / SCORES).write_text(json.dumps(found))
 
     inputs = {
         "teacher": teacher_digest(run.request.teacher),
@@ -93,9 +95,8 @@ def prepare_teacher(run: Run, data: TaskData) -> Artifact:
         "seed": run.request.seed,
     }
     teacher = run.workspace.artifact("teacher", inputs, build)
-    run.display.say(
-        f"teacher   {data.task.metric} {read_scores(teacher)['validation']:.4f} (validation)"
-    )
+    value = read_score(teacher, data.task, "validation")
+    run.display.say(f"teacher   {data.task.metric} {value:.4f} (validation){origin(teacher)}")
     return teacher
 
 
@@ -127,6 +128,7 @@ def train_supernet(
 
     def train(
         supernet: Supernet,
+        guide: Supernet,
         title: str,
         data: EncodedExamples,
         settings: SandwichSettings,
@@ -137,24 +139,25 @@ def train_supernet(
         if not trained.is_dir():
             with run.display.stage(title) as bar:
                 SandwichTrainer(
-                    supernet, Supernet.from_pretrained(teacher.path / MODEL), space, data,
-                    collate, settings, folder, seed=run.request.seed, progress=bar,
+                    supernet, guide, space, data, collate, settings, folder,
+                    seed=run.request.seed, progress=bar,
                 ).run()  # fmt: skip
             supernet.save_pretrained(folder / "trained.tmp")
             os.replace(folder / "trained.tmp", trained)
         return Supernet.from_pretrained(trained)
 
     def build(folder: Path) -> None:
-        supernet = ordered_supernet(run, teacher, task)
+        guide = ordered_supernet(run, teacher, task)
+        supernet = deepcopy(guide)
         scratch = folder / SCRATCH
         if recipe.general is not None:
             encoded = encode(Examples(texts), task.tokenizer, recipe.max_length)
             supernet = train(
-                supernet, "Train the supernet on unlabelled text", encoded,
+                supernet, guide, "Train the supernet on unlabelled text", encoded,
                 recipe.general.settings, scratch / "general",
             )  # fmt: skip
         supernet = train(
-            supernet, "Train the supernet on the task", task.train, recipe.supernet,
+            supernet, guide, "Train the supernet on the task", task.train, recipe.supernet,
             scratch / "task",
         )  # fmt: skip
         supernet.save_pretrained(folder / MODEL)
@@ -185,7 +188,11 @@ def unlabelled_texts(run: Run, source: str, task: EncodedTask) -> tuple[str, ...
 
 
 def ordered_supernet(run: Run, teacher: Artifact, task: EncodedTask) -> Supernet:
-    """The teacher as a supernet whose leading slices hold its most important units."""
+    """The teacher as a supernet whose leading slices hold its most important units.
+
+    Its units stand where the trained supernet's and every student's do, so it is what their hidden
+    states are compared with; its function is the teacher's.
+    """
     supernet = Supernet.from_pretrained(teacher.path / MODEL)
     rows = np.random.default_rng(run.request.seed).permutation(len(task.train))
     rows = rows[: run.request.recipe.importance_examples]
@@ -213,7 +220,7 @@ def develop(
 
     def build(folder: Path) -> None:
         student = Supernet.from_pretrained(supernet.path / MODEL).extract(architecture)
-        guide = Supernet.from_pretrained(teacher.path / MODEL)
+        guide = ordered_supernet(run, teacher, task)
         neighbours = WordNeighbours.from_embeddings(
             guide.weights.bert.embeddings.word_embeddings.weight,
             task.tokenizer,
@@ -229,17 +236,17 @@ def develop(
         sample = collate([task.test[row] for row in rows])
         sample.pop("labels")
         export(student, task.tokenizer, folder, sample=sample)
-        scores = {
-            name: score(
+        found = {
+            name: scores(
                 lambda batch: student(**batch).logits,
                 examples,
                 collate,
                 student.device,
-                task.data.task.metric,
+                METRICS_OF[task.data.task.kind],
             )
             for name, examples in (("validation", task.validation), ("test", task.test))
         }
-        (folder / SCORES).write_text(json.dumps(scores))
+        (folder / SCORES).write_text(json.dumps(found))
 
     inputs = {
         "architecture": architecture.to_dict(),
@@ -250,13 +257,12 @@ def develop(
         "seed": run.request.seed,
     }
     student = run.workspace.artifact("student", inputs, build)
-    scores = read_scores(student)
-    run.display.say(
-        f"student   {task.data.task.metric} {scores['test']:.4f} (test){origin(student)}"
-    )
+    value = read_score(student, task.data.task, "test")
+    run.display.say(f"student   {task.data.task.metric} {value:.4f} (test){origin(student)}")
     return student
 
 
-def read_scores(artifact: Artifact) -> dict[str, float]:
-    scores: dict[str, float] = json.loads((artifact.path / SCORES).read_text())
-    return scores
+def read_score(artifact: Artifact, task: Task, split: str) -> float:
+    """A teacher's or student's score by the task's metric on ``validation`` or ``test``."""
+    scores = json.loads((artifact.path / SCORES).read_text())
+    return float(scores[split][task.metric])

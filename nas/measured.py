@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from latency.runtimes import Model, runtime_of
@@ -15,6 +16,7 @@ from nas.data import TaskData
 from nas.device import time_models
 from nas.evaluate import accelerator, collator, score
 from nas.export import MODEL, onnx_model
+from nas.labels import align_labels, check_labels
 from nas.tokenization import encode
 from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of
@@ -45,14 +47,12 @@ def evaluate_folder(
     try:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
     model.eval().to(accelerator())
-    if model.config.num_labels != data.task.num_labels:
-        raise NasError(
-            f"{folder} predicts {model.config.num_labels} labels, "
-            f"the data has {data.task.num_labels}"
-        )
+    architecture = architecture_of(model.config)
+    check_labels(f"model {folder}", model.config, data.task)
+    align_labels(model, data.task)
     examples = encode(getattr(data, split), tokenizer, max_length)
     value = score(
         lambda batch: model(**batch).logits,
@@ -62,7 +62,6 @@ def evaluate_folder(
         data.task.metric,
     )
     (latency,) = time_models([_served(model, folder, target)], target, shape_of(model.config))
-    architecture = architecture_of(model.config)
     return {
         "architecture": str(architecture),
         "parameters": f"{model.num_parameters():,}",

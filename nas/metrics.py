@@ -10,6 +10,8 @@ from supernet.errors import NasError
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
 REGRESSION_METRICS = ("pearson_spearman",)
 METRICS = CLASSIFICATION_METRICS + REGRESSION_METRICS
+METRICS_OF = {"classification": CLASSIFICATION_METRICS, "regression": REGRESSION_METRICS}
+"""By the kind of task."""
 
 
 def check_metric(metric: str) -> None:

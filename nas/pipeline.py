@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas.choosing import choose, read_trials, search
-from nas.device import Trial, profile_target, time_teacher, verify
-from nas.export import MODEL
+from nas.choosing import check_budget, choose, read_trials, search
+from nas.device import Trial, profile_target, verify
 from nas.handover import check_output, hand_over, write_up
 from nas.learning import develop, prepare_teacher, read_data, tokenize, train_supernet
 from nas.report import Report
 from nas.request import Run
-from nas.teacher import outline
+from nas.teacher import inspect_teacher
 from supernet.space import trimmed
 
 
@@ -26,30 +25,32 @@ def run_pipeline(run: Run, output: Path) -> Report:
     Raises:
         NasError: whatever a user can mend, in one line.
     """
-    check_output(output)
+    check_output(output, run.workspace.root)
     with run.workspace.lock():
         data = read_data(run)
+        original = inspect_teacher(
+            run.request.teacher, data.task, max_length=run.request.recipe.max_length
+        )
+        space = trimmed(run.request.space, original.architecture)
+        profile = profile_target(run, space, original.shape)
+        check_budget(run, space, original, profile)
         teacher = prepare_teacher(run, data)
         task = tokenize(run, data, teacher)
-        largest, _ = outline(teacher.path / MODEL)
-        space = trimmed(run.request.space, largest)
         supernet = train_supernet(run, space, teacher, task)
-        profile = profile_target(run, space)
-        baseline = time_teacher(run, teacher)
-        found = search(run, space, supernet, profile, baseline, task)
-        stages = [teacher, supernet, profile, baseline, found]
+        found = search(run, space, supernet, profile, original, task)
+        stages = [profile, teacher, supernet, found]
 
         too_slow: list[Trial] = []
         while True:
-            choice = choose(run, found, teacher, too_slow)
+            choice = choose(run, found, original, too_slow)
             trials = read_trials(choice)
             student = develop(run, trials[-1].architecture, supernet, teacher, task)
             stages += [choice, student]
-            final = verify(run, trials[-1], student, teacher)
+            final = verify(run, trials[-1], student, original)
             if final.met:
                 break
             run.display.warn(f"the developed {final}: taking the next architecture")
             too_slow.append(final)
-        report = write_up(run.request, final, trials, task, stages, profile, found)
+        report = write_up(run.request, final, trials, task, stages)
         hand_over(report, student, output)
     return report

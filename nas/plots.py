@@ -41,9 +41,9 @@ def front_plot(
     scores: ArrayLike,
     *,
     metric: str,
-    evaluated: ArrayLike | None = None,
     chosen: int | None = None,
     budget_ms: float | None = None,
+    percentile: int = 50,
     model: Point | None = None,
     teacher: Point | None = None,
 ) -> Figure:
@@ -53,15 +53,13 @@ def front_plot(
         latencies_ms: (N,) predicted latency of each architecture.
         scores: (N,) its validation score with inherited weights.
         metric: name of the score, for the axis.
-        evaluated: (N,) True where the score was measured, False where a regressor predicted it;
-            all measured by default.
         chosen: index of the architecture that was developed.
         budget_ms: the latency asked for.
+        percentile: of all latencies.
         model: (measured latency in ms, score) of the developed model.
         teacher: (measured latency in ms, score) of the teacher.
     """
     latency, score = np.asarray(latencies_ms, float), np.asarray(scores, float)
-    known = np.ones(len(score), bool) if evaluated is None else np.asarray(evaluated, bool)
     order = np.argsort(latency)
 
     with _style():
@@ -74,21 +72,10 @@ def front_plot(
             linewidth=1.2,
             alpha=0.6,
         )
-        for rows, face, label in (
-            (known, PALETTE["front"], "sub-network, score measured"),
-            (~known, PALETTE["surface"], "sub-network, score predicted"),
-        ):
-            if rows.any():
-                axes.scatter(
-                    latency[rows],
-                    score[rows],
-                    s=14,
-                    facecolor=face,
-                    edgecolor=PALETTE["front"],
-                    linewidth=1,
-                    label=label,
-                    zorder=3,
-                )
+        if len(score):
+            axes.scatter(
+                latency, score, s=14, color=PALETTE["front"], label="sub-network", zorder=3
+            )
         if chosen is not None:
             axes.scatter(
                 latency[chosen],
@@ -117,7 +104,7 @@ def front_plot(
                 label=f"budget, {budget_ms:.3g} ms",
             )
         _log_axis(axes, "x")
-        axes.set_xlabel("latency (ms)")
+        axes.set_xlabel(f"latency, p{percentile} (ms)")
         axes.set_ylabel(metric.replace("_", " "))
         if metric in PERCENT_METRICS:
             axes.set_ylabel(f"{metric} (%)")

@@ -1,21 +1,17 @@
-"""Recipes, spaces and targets by name or path: YAML that a user edits, checked where it is read."""
+"""Recipes: how much work goes into each stage, as YAML that a user edits."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from latency.target import Target
+from nas.configuration import read_config
 from nas.search.settings import SearchSettings
-from nas.settings import config_folder
 from supernet.distill.trainer import DistillSettings
 from supernet.errors import NasError
 from supernet.sandwich import SandwichSettings
-from supernet.space import SearchSpace
 from supernet.training import TrainingSettings
 
 
@@ -33,6 +29,13 @@ class General(BaseModel):
     texts: str = "pydoc"
     limit: int | None = Field(default=None, ge=1)
     settings: SandwichSettings
+
+    @field_validator("settings")
+    @classmethod
+    def _needs_no_labels(cls, settings: SandwichSettings) -> SandwichSettings:
+        if not (settings.soft_weight or settings.relation_weight):
+            raise ValueError("soft_weight and relation_weight are both 0: nothing else is learnt")
+        return settings
 
 
 class Recipe(BaseModel):
@@ -76,7 +79,7 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         NasError: no such recipe, not YAML, or a key or value that is not accepted.
     """
-    data = _read("recipes", name)
+    data = read_config("recipes", name)
     try:
         return Recipe.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
@@ -85,49 +88,3 @@ def load_recipe(name: str) -> Recipe:
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             raise NasError(f"recipe {name}: unknown key {key}") from error
         raise NasError(f"recipe {name}: {key}: {first['msg']}, not {first['input']!r}") from error
-
-
-def load_space(name: str) -> SearchSpace:
-    """The search space of a name under ``configs/spaces``, or of a YAML file's path.
-
-    Raises:
-        NasError: as :func:`load_recipe`.
-    """
-    return SearchSpace.from_dict(_read("spaces", name))
-
-
-def load_target(name: str) -> Target:
-    """The target of a name under ``configs/targets``, or of a YAML file's path.
-
-    Raises:
-        NasError: as :func:`load_recipe`.
-    """
-    return Target.from_dict(_read("targets", name))
-
-
-def config_names(kind: str) -> list[str]:
-    """The names that ``configs/<kind>`` offers."""
-    return sorted(path.stem for path in (config_folder() / kind).glob("*.yaml"))
-
-
-def _read(kind: str, name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        known = config_names(kind)
-        if name not in known:
-            raise NasError(
-                f"{kind[:-1]} {name!r} is unknown; known are {', '.join(known)}, "
-                "or give the path of a .yaml file"
-            )
-        path = config_folder() / kind / f"{name}.yaml"
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise NasError(f"{kind[:-1]} {name}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise NasError(
-            f"{kind[:-1]} {name}: not valid YAML: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(data, dict):
-        raise NasError(f"{kind[:-1]} {name}: needs keys and values, not {data!r}")
-    return data

@@ -18,15 +18,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, slots=True)
 class FrontPoint:
-    """An architecture of the front: predicted latency and validation score with inherited weights.
+    """An architecture of the front.
 
-    ``evaluated`` tells a measured score from one that a regressor predicted.
+    Args:
+        latency_ms: predicted, at the budget's percentile.
+        score: on validation data, with inherited weights.
     """
 
     architecture: Architecture
     latency_ms: float
     score: float
-    evaluated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Report:
         budget_ms: latency asked for, at ``budget_percentile`` (50 or 95) on ``target``.
         target: what a latency depends on besides the architecture, as ``Target.to_dict()``.
         architecture: of the model handed over.
-        predicted_p50_ms, measured_p50_ms, measured_p95_ms, teacher_p50_ms: on ``target``.
+        predicted_p50_ms, measured_p50_ms, measured_p95_ms, teacher_p50_ms,
+            teacher_p95_ms: on ``target``.
         metric: name of ``score`` and ``teacher_score``, both on the data's ``split``.
         stages: seconds that each stage took, in order; 0 where its artifact was there already.
         versions: of the packages and of Python.
@@ -79,6 +81,7 @@ class Report:
     measured_p50_ms: float
     measured_p95_ms: float
     teacher_p50_ms: float
+    teacher_p95_ms: float
     metric: str
     score: float
     teacher_score: float
@@ -105,6 +108,7 @@ class Report:
             "measured_p50_ms",
             "measured_p95_ms",
             "teacher_p50_ms",
+            "teacher_p95_ms",
             "parameters",
             "teacher_parameters",
         ):
@@ -119,6 +123,11 @@ class Report:
     def measured_ms(self) -> float:
         """The measured latency at the budget's percentile."""
         return self.measured_p50_ms if self.budget_percentile == 50 else self.measured_p95_ms
+
+    @property
+    def teacher_ms(self) -> float:
+        """The teacher's latency at the budget's percentile."""
+        return self.teacher_p50_ms if self.budget_percentile == 50 else self.teacher_p95_ms
 
     @property
     def met(self) -> bool:
@@ -159,13 +168,15 @@ class ShownFront:
     Args:
         points: the front, fastest first.
         chosen: index of the developed architecture, where it is on the front.
+        percentile: of all latencies here, 50 or 95.
         budget_ms: what was asked for.
-        model, teacher: (measured p50 in ms, score on test).
+        model, teacher: (measured ms, score on test).
     """
 
     metric: str
     points: tuple[FrontPoint, ...]
     chosen: int | None
+    percentile: int
     budget_ms: float
     model: tuple[float, float]
     teacher: tuple[float, float]
@@ -185,13 +196,15 @@ def read_front(folder: Path) -> ShownFront:
             for point in sorted(data["front"], key=lambda point: point["latency_ms"])
         )
         architecture = Architecture.from_dict(data["architecture"])
+        percentile = data["budget_percentile"]
         return ShownFront(
             metric=data["metric"],
             points=points,
             chosen=next((i for i, p in enumerate(points) if p.architecture == architecture), None),
+            percentile=percentile,
             budget_ms=data["budget_ms"],
-            model=(data["measured_p50_ms"], data["score"]),
-            teacher=(data["teacher_p50_ms"], data["teacher_score"]),
+            model=(data[f"measured_p{percentile}_ms"], data["score"]),
+            teacher=(data[f"teacher_p{percentile}_ms"], data["teacher_score"]),
         )
     except OSError as error:
         raise NasError(
@@ -212,13 +225,13 @@ def render(report: Report) -> str:
         [point.latency_ms for point in report.front],
         [point.score for point in report.front],
         metric=report.metric,
-        evaluated=[point.evaluated for point in report.front],
         chosen=next(
             (i for i, p in enumerate(report.front) if p.architecture == report.architecture), None
         ),
         budget_ms=report.budget_ms,
-        model=(report.measured_p50_ms, report.score),
-        teacher=(report.teacher_p50_ms, report.teacher_score),
+        model=(report.measured_ms, report.score),
+        teacher=(report.teacher_ms, report.teacher_score),
+        percentile=report.budget_percentile,
     )
     predictions = plots.prediction_plot(
         [

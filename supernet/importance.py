@@ -51,14 +51,8 @@ def measure_importance(
     batches: Iterable[Mapping[str, Tensor]],
     *,
     generator: torch.Generator,
-    of_logits: bool = True,
 ) -> Importance:
-    """Importance of every unit over ``batches`` of model inputs.
-
-    Args:
-        of_logits: whether the output that counts is the logits; else the last hidden states,
-            for an encoder whose head means nothing yet.
-    """
+    """Importance of every unit over ``batches`` of model inputs."""
     totals: dict[str, Tensor] = {}
     recorded: dict[str, Tensor] = {}
     was_training = model.training
@@ -68,10 +62,9 @@ def measure_importance(
             hooks.callback(module.register_forward_hook(_recorder(recorded, name)).remove)
         for batch in batches:
             recorded.clear()
-            output = model(**batch, output_hidden_states=not of_logits)
-            target = output.logits if of_logits else output.hidden_states[-1]
-            direction = torch.randn(target.shape, generator=generator).to(target.device)
-            gradients = torch.autograd.grad((target * direction).sum(), list(recorded.values()))
+            logits = model(**batch).logits
+            direction = torch.randn(logits.shape, generator=generator).to(logits.device)
+            gradients = torch.autograd.grad((logits * direction).sum(), list(recorded.values()))
             for (name, activation), gradient in zip(recorded.items(), gradients, strict=True):
                 taylor = (activation.detach() * gradient).sum(dim=1) ** 2  # (batch, units)
                 totals[name] = totals.get(name, torch.zeros(())) + taylor.sum(dim=0).cpu()

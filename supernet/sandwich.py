@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from supernet.architecture import Architecture
 from supernet.distill.losses import hard_loss, relation_loss, soft_loss
-from supernet.errors import check_number
+from supernet.errors import NasError, check_number
 from supernet.model import SubNetworkOutput, Supernet
 from supernet.space import SearchSpace
 from supernet.training import Progress, ResumableTrainer, TrainingSettings
@@ -39,11 +39,11 @@ class SandwichSettings:
         temperature: softens predictions.
         soft_weight: of the imitation of predictions.
         hard_weight: of the labels.
-        relation_weight: of the teacher's last layer's attention relations (MiniLM v2). On
-            unlabelled text this is the only loss: the other weights are 0.
+        relation_weight: of the teacher's last layer's attention relations (MiniLM v2), the one loss
+            that needs no head.
 
     Raises:
-        NasError: a value out of range.
+        NasError: a value out of range, or nothing to learn from.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -61,6 +61,8 @@ class SandwichSettings:
         check_number("temperature", self.temperature, 1e-3)
         for name in ("soft_weight", "hard_weight", "relation_weight"):
             check_number(name, getattr(self, name), 0)
+        if not (self.soft_weight or self.hard_weight or self.relation_weight):
+            raise NasError("soft_weight, hard_weight and relation_weight are all 0")
 
 
 def sandwich(space: SearchSpace, num_random: int, rng: np.random.Generator) -> list[Architecture]:
@@ -101,7 +103,8 @@ class SandwichTrainer(ResumableTrainer):
 
     Args:
         supernet: learns, in place.
-        teacher: a frozen supernet whose largest sub-network is the teacher.
+        teacher: a frozen supernet whose largest sub-network is the teacher, its units in the order
+            of the supernet's.
         space: the sub-networks; its largest fits in the supernet.
         data, collate, folder, seed, progress: as in :class:`ResumableTrainer`.
     """

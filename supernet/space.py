@@ -68,7 +68,10 @@ class SearchSpace:
         for name in ("qkv_size", "head_size"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _checked(self.name, name, getattr(self, name)))
-        attentions = {hidden: self._valid_attentions(hidden) for hidden in self.hidden_size}
+        attentions = {
+            hidden: _valid_attentions(hidden, self.num_heads, self.qkv_size, self.head_size)
+            for hidden in self.hidden_size
+        }
         for hidden, valid in attentions.items():
             if not valid:
                 raise NasError(
@@ -300,14 +303,6 @@ class SearchSpace:
 
     # ---- inside -------------------------------------------------------------------------------
 
-    def _valid_attentions(self, hidden: int) -> tuple[Attention, ...]:
-        widths = (hidden,) if self.qkv_size is None else self.qkv_size
-        return tuple(
-            (heads, qkv)
-            for qkv, heads in product(widths, self.num_heads)
-            if qkv % heads == 0 and (self.head_size is None or qkv // heads in self.head_size)
-        )
-
     def _free_layers(self, depth: int) -> int:
         return 1 if self.uniform else depth
 
@@ -366,25 +361,42 @@ def trimmed(space: SearchSpace, largest: Architecture) -> SearchSpace:
     def at_most(choices: Choices, limit: int) -> Choices:
         return tuple(choice for choice in choices if choice <= limit)
 
-    heads = min(layer.num_heads for layer in largest.layers)
-    head_size = min(layer.head_size for layer in largest.layers)
+    heads = at_most(space.num_heads, min(layer.num_heads for layer in largest.layers))
+    head_limit = min(layer.head_size for layer in largest.layers)
+    head_size = at_most(space.head_size or tuple(range(1, head_limit + 1)), head_limit)
+    qkv = space.qkv_size and at_most(space.qkv_size, max(heads, default=0) * head_limit)
     intermediate = min(layer.intermediate_size for layer in largest.layers)
-    accepted = space.head_size or tuple(range(1, head_size + 1))
     try:
         return replace(
             space,
             num_layers=at_most(space.num_layers, largest.num_layers),
-            hidden_size=at_most(space.hidden_size, largest.hidden_size),
-            num_heads=at_most(space.num_heads, heads),
-            qkv_size=space.qkv_size and at_most(space.qkv_size, heads * head_size),
+            hidden_size=tuple(
+                hidden
+                for hidden in at_most(space.hidden_size, largest.hidden_size)
+                if _valid_attentions(hidden, heads, qkv, head_size)
+            ),
+            num_heads=heads,
+            qkv_size=qkv,
             intermediate_size=at_most(space.intermediate_size, intermediate),
-            head_size=at_most(accepted, head_size),
+            head_size=head_size,
         )
     except NasError as error:
         raise NasError(
             f"space {space.name} holds nothing that fits in the teacher's {largest}; "
             "choose a space with smaller architectures"
         ) from error
+
+
+def _valid_attentions(
+    hidden: int, num_heads: Choices, qkv_size: Choices | None, head_size: Choices | None
+) -> tuple[Attention, ...]:
+    """The (num_heads, qkv_size) pairs that divide into an accepted head size."""
+    widths = (hidden,) if qkv_size is None else qkv_size
+    return tuple(
+        (heads, qkv)
+        for qkv, heads in product(widths, num_heads)
+        if qkv % heads == 0 and (head_size is None or qkv // heads in head_size)
+    )
 
 
 def _checked(space: str, name: str, choices: Any) -> Choices:

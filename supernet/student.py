@@ -28,7 +28,6 @@ AutoModel.register(TailorBertConfig, TailorBertModel)
 AutoModelForSequenceClassification.register(TailorBertConfig, TailorBertForSequenceClassification)
 
 CARRIED_SETTINGS = (
-    "hidden_act",
     "layer_norm_eps",
     "initializer_range",
     "pad_token_id",
@@ -36,7 +35,7 @@ CARRIED_SETTINGS = (
     "label2id",
     "problem_type",
 )
-"""What a student takes over from its teacher's configuration."""
+"""What a student takes over from its teacher's configuration, besides its shape."""
 
 
 def new_student(
@@ -47,7 +46,7 @@ def new_student(
     """A randomly initialised classifier of the given architecture.
 
     Args:
-        shape: vocabulary, positions, segments and labels.
+        shape: vocabulary, positions, segments, labels and activation.
         settings: further configuration keys, such as those of :data:`CARRIED_SETTINGS`.
 
     Returns:
@@ -60,6 +59,7 @@ def new_student(
         "type_vocab_size": shape.type_vocab_size,
         "num_labels": shape.num_labels,
         "hidden_size": architecture.hidden_size,
+        "hidden_act": shape.hidden_act,
         "hidden_dropout_prob": 0.0,
     } | dict(settings or {})
     if "id2label" in general:
@@ -106,4 +106,5 @@ def shape_of(config: PretrainedConfig) -> EncoderShape:
         config.max_position_embeddings,
         config.type_vocab_size,
         config.num_labels or 1,
+        config.hidden_act,
     )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -129,7 +130,6 @@ class ResumableTrainer(Trainer):
             per_device_train_batch_size=self.sampler.batch_size,
             learning_rate=settings.learning_rate,
             lr_scheduler_type="linear",
-            warmup_steps=round(settings.warmup * steps),
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
             save_strategy="no",  # by the clock, see below
@@ -142,6 +142,11 @@ class ResumableTrainer(Trainer):
             label_names=["labels"],
             dataloader_pin_memory=torch.cuda.is_available(),
         )
+        steps //= arguments.world_size
+        arguments.warmup_steps = round(settings.warmup * steps)
+        # One process takes one device; more take part through torchrun. By itself the Trainer
+        # would split batches over all devices it sees, which multiplies the batch size.
+        arguments._n_gpu = min(1, arguments.n_gpu)
         callbacks: list[TrainerCallback] = [_CheckpointByClock(checkpoint_every)]
         if progress is not None:
             callbacks.append(_ReportProgress(progress))
@@ -185,13 +190,15 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class _CheckpointByClock(TrainerCallback):
+    """Saves when the first process's clock says so: all processes must, in the same step."""
+
     def __init__(self, every: float) -> None:
         self.every = every
         self.last = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if time.monotonic() - self.last >= self.every:
-            control.should_save = True
+        due = [time.monotonic() - self.last >= self.every]
+        control.should_save = control.should_save or broadcast_object_list(due)[0]
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.last = time.monotonic()

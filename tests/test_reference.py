@@ -16,7 +16,8 @@ from latency.accuracy import PredictorErrors
 from latency.fingerprint import Fingerprint
 from latency.target import Target
 from nas.cli import app
-from nas.recipe import General, Recipe, config_names
+from nas.configuration import config_names
+from nas.recipe import General, Recipe
 from nas.report import Calibration, Candidate, FrontPoint, Report
 from nas.search.settings import SearchSettings
 from supernet.distill.trainer import DistillSettings

@@ -16,7 +16,8 @@ import typer
 import yaml
 
 from nas.cli import app
-from nas.recipe import load_recipe, load_space, load_target
+from nas.configuration import load_space, load_target
+from nas.recipe import load_recipe
 from supernet.architecture import Architecture, EncoderShape, Layer
 
 ROOT = Path(__file__).parent.parent

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +23,8 @@ Model = Callable[[Inputs], NDArray[np.float32]]
 """From ``input_ids``, ``attention_mask`` and ``token_type_ids``, each (batch, sequence), to
 logits (batch, num_labels)."""
 
+_KERNEL_VOCABULARY = 2048
+
 _MODULES = {"onnxruntime": "onnx_runtime", "torch-eager": "torch_eager"}
 
 
@@ -30,16 +34,40 @@ class Runtime(Protocol):
     FIRST_TOKEN_LAST_LAYER: bool
     """Whether it computes the last layer for the first token alone."""
 
+    def threads(self, target: Target) -> AbstractContextManager[None]:
+        """Holds the process to the target's threads; build and measure within.
+
+        A runtime whose every model has threads of its own has nothing to do here.
+        """
+        ...
+
     def kernel(
-        self, kernel: Kernel, target: Target, *, copies: int = 1, seed: int = 0
+        self,
+        kernel: Kernel,
+        target: Target,
+        *,
+        shape: EncoderShape = EncoderShape(),
+        copies: int = 1,
+        seed: int = 0,
     ) -> Callable[[], object]:
-        """A call that runs ``copies`` of a kernel with random weights on the target's workload."""
+        """A call that runs ``copies`` of a kernel with random weights on the target's workload.
+
+        Args:
+            shape: of the models that the kernel is part of.
+
+        Raises:
+            NasError: an activation that no exported model can have.
+        """
         ...
 
     def model(
         self, architecture: Architecture, target: Target, *, shape: EncoderShape, seed: int = 0
     ) -> Model:
-        """A whole classifier with random weights."""
+        """A whole classifier with random weights.
+
+        Raises:
+            NasError: an activation that no exported model can have.
+        """
         ...
 
     def load(self, path: Path, target: Target) -> Model:
@@ -81,6 +109,18 @@ def workload(target: Target, shape: EncoderShape, *, seed: int = 0) -> dict[str,
         "attention_mask": np.ones(size, np.int64),
         "token_type_ids": np.zeros(size, np.int64),
     }
+
+
+def kernel_shape(shape: EncoderShape, target: Target) -> EncoderShape:
+    """``shape`` with no more vocabulary and positions than a kernel's time depends on.
+
+    A lookup reads a row for each token, so a small vocabulary tells as much as a large one.
+    """
+    return replace(
+        shape,
+        vocab_size=min(shape.vocab_size, _KERNEL_VOCABULARY),
+        max_positions=target.sequence_length,
+    )
 
 
 def bound(model: Model, inputs: Inputs) -> Callable[[], NDArray[np.float32]]:

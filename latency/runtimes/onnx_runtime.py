@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,25 +14,33 @@ from numpy.typing import NDArray
 
 from latency.kernels import Kernel
 from latency.onnx_graph import HIDDEN, INPUTS, OUTPUT, classifier_model, kernel_model
-from latency.runtimes import Inputs, Model, workload
+from latency.runtimes import Inputs, Model, kernel_shape, workload
 from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 
 FIRST_TOKEN_LAST_LAYER = True
 
-# A lookup reads sequence_length rows of the vocabulary, so a small one tells as much.
-_KERNEL_SHAPE = EncoderShape(vocab_size=2048)
+
+def threads(target: Target) -> AbstractContextManager[None]:  # noqa: ARG001
+    """See :class:`latency.runtimes.Runtime`; every session has threads of its own."""
+    return nullcontext()
 
 
 def kernel(
-    kernel: Kernel, target: Target, *, copies: int = 1, seed: int = 0
+    kernel: Kernel,
+    target: Target,
+    *,
+    shape: EncoderShape = EncoderShape(),
+    copies: int = 1,
+    seed: int = 0,
 ) -> Callable[[], object]:
     """See :class:`latency.runtimes.Runtime`."""
-    built = kernel_model(kernel, _KERNEL_SHAPE, copies=copies, seed=seed)
+    shape = kernel_shape(shape, target)
+    built = kernel_model(kernel, shape, copies=copies, seed=seed)
     session = _session(built.SerializeToString(), target)
     feeds: dict[str, NDArray[np.generic]] = {}
-    inputs = workload(target, _KERNEL_SHAPE, seed=seed)
+    inputs = workload(target, shape, seed=seed)
     for argument in session.get_inputs():
         if argument.name == HIDDEN:
             tokens = 1 if argument.shape[1] == 1 else target.sequence_length

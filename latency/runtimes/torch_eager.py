@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from latency.kernels import SIZES, Kernel
-from latency.runtimes import Inputs, Model, workload
+from latency.onnx_graph import check_activation
+from latency.runtimes import Inputs, Model, kernel_shape, workload
 from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape, Layer
 from supernet.errors import NasError
@@ -20,23 +22,37 @@ from supernet.student import new_student
 
 FIRST_TOKEN_LAST_LAYER = False
 
-# A lookup reads sequence_length rows of the vocabulary, so a small one tells as much.
-_KERNEL_SHAPE = EncoderShape(vocab_size=2048)
+
+@contextmanager
+def threads(target: Target) -> Iterator[None]:
+    """See :class:`latency.runtimes.Runtime`; PyTorch's thread count is the whole process's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(target.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def kernel(
-    kernel: Kernel, target: Target, *, copies: int = 1, seed: int = 0
+    kernel: Kernel,
+    target: Target,
+    *,
+    shape: EncoderShape = EncoderShape(),
+    copies: int = 1,
+    seed: int = 0,
 ) -> Callable[[], object]:
     """See :class:`latency.runtimes.Runtime`."""
-    torch.set_num_threads(target.threads)
+    check_activation(shape)
+    shape = kernel_shape(shape, target)
     sizes = dict(zip(SIZES[kernel.kind], kernel.sizes, strict=True))
     layer = Layer(*(sizes.get(n, 1) for n in ("num_heads", "qkv_size", "intermediate_size")))
     # One more layer, unlike the others, so that the student is not stock BERT: their parts take
     # the same time, but are put together differently.
     other = Layer(1, layer.qkv_size, layer.intermediate_size + 1)
     architecture = Architecture(sizes.get("hidden_size", 1), (layer,) * copies + (other,))
-    student: Any = new_student(architecture, _KERNEL_SHAPE).eval()
-    tokens = _tensors(workload(target, _KERNEL_SHAPE, seed=seed))
+    student: Any = new_student(architecture, shape).eval()
+    tokens = _tensors(workload(target, shape, seed=seed))
     mask = tokens["attention_mask"][:, None, None, :].bool()
     size = (target.batch_size, target.sequence_length, sizes.get("hidden_size", 1))
     hidden = torch.randn(size, generator=torch.Generator().manual_seed(seed))
@@ -70,14 +86,19 @@ def kernel(
 
 
 def model(
-    architecture: Architecture, target: Target, *, shape: EncoderShape, seed: int = 0
+    architecture: Architecture,
+    target: Target,  # noqa: ARG001
+    *,
+    shape: EncoderShape,
+    seed: int = 0,
 ) -> Model:
     """See :class:`latency.runtimes.Runtime`."""
+    check_activation(shape)
     torch.manual_seed(seed)
-    return _model(new_student(architecture, shape), target)
+    return _model(new_student(architecture, shape))
 
 
-def load(path: Path, target: Target) -> Model:
+def load(path: Path, target: Target) -> Model:  # noqa: ARG001
     """The model of a Hugging Face folder.
 
     Raises:
@@ -87,11 +108,10 @@ def load(path: Path, target: Target) -> Model:
         student = AutoModelForSequenceClassification.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise NasError(f"{path} does not hold a sequence classifier: {error}") from error
-    return _model(student, target)
+    return _model(student)
 
 
-def _model(student: Any, target: Target) -> Model:
-    torch.set_num_threads(target.threads)
+def _model(student: Any) -> Model:
     student.eval()
 
     @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,45 +96,3 @@ class Front:
 
     def __iter__(self) -> Iterator[Point]:
         return iter(self.points)
-
-    @property
-    def fastest(self) -> Point:
-        """The point of least latency: the smallest budget that the front can meet.
-
-        Raises:
-            NasError: the front is empty.
-        """
-        if not self.points:
-            raise NasError("the front is empty")
-        return self.points[0]
-
-    def best_within(self, budget_ms: float) -> Point:
-        """The highest score within a budget.
-
-        Raises:
-            NasError: the budget is below the fastest point; the message says which is feasible.
-        """
-        if budget_ms < self.fastest.latency_ms:
-            raise NasError(
-                f"latency budget {budget_ms:g} ms is below the front's fastest architecture: "
-                f"ask for at least {self.fastest.latency_ms:.4g} ms"
-            )
-        return next(p for p in reversed(self.points) if p.latency_ms <= budget_ms)
-
-    def to_json(self) -> str:
-        return json.dumps([point.to_dict() for point in self.points])
-
-    @classmethod
-    def from_json(cls, text: str) -> Front:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            NasError: not JSON, or not a front.
-        """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise NasError(f"front: not valid JSON: {error}") from error
-        if not isinstance(data, list):
-            raise NasError(f"front must be a list of points, not {data!r}")
-        return cls(tuple(Point.from_dict(point) for point in data))

@@ -56,8 +56,6 @@ class SearchResult:
         best: the evaluation to develop: within the limits, the highest smoothed score. Smoothed
             scores that agree to four decimals are ties, which the lower latency wins.
         front: over scores that were measured, at any latency, within the caps.
-        predicted_front: over scores that the predictor expects, of scored and unscored
-            architectures alike; an outlook, not a measurement.
         evaluations: everything that is known, oldest first.
         scored: how many of them this search asked for.
         newly_scored: how many of those were not in the cache before this run.
@@ -67,7 +65,6 @@ class SearchResult:
     limits: Limits
     best: Evaluation
     front: Front
-    predicted_front: Front
     evaluations: tuple[Evaluation, ...]
     scored: int
     newly_scored: int
@@ -92,7 +89,6 @@ class SearchResult:
                 "limits": self.limits.to_dict(),
                 "best": self.best.to_dict(),
                 "front": [point.to_dict() for point in self.front],
-                "predicted_front": [point.to_dict() for point in self.predicted_front],
                 "evaluations": [evaluation.to_dict() for evaluation in self.evaluations],
                 "scored": self.scored,
                 "newly_scored": self.newly_scored,
@@ -113,7 +109,6 @@ class SearchResult:
                 limits=Limits(**data["limits"]),
                 best=Evaluation.from_dict(data["best"]),
                 front=Front(tuple(map(Point.from_dict, data["front"]))),
-                predicted_front=Front(tuple(map(Point.from_dict, data["predicted_front"]))),
                 evaluations=tuple(map(Evaluation.from_dict, data["evaluations"])),
                 scored=data["scored"],
                 newly_scored=data["newly_scored"],

@@ -26,7 +26,7 @@ class ScoreCache:
     Args:
         path: a file shared by any number of supernets and data sets; created when missing.
         supernet: key of the supernet whose inherited weights were scored.
-        data: digest of the data that they were scored on.
+        data: what they were scored on, and by: the data's digest and the metric.
         warn: receives one line for each unreadable record; the log by default.
 
     Raises:

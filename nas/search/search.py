@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas.search.constraints import Limits, parameters
 from nas.search.evolution import RegularizedEvolution
-from nas.search.front import Front, Point, non_dominated
+from nas.search.front import Front, Point
 from nas.search.guided import GuidedEvolution, fit_predictor
 from nas.search.pool import Pool, PredictLatency, Region, build_pool
 from nas.search.random_search import RandomSearch
 from nas.search.result import Evaluation, SearchResult, best_of
 from nas.search.score_cache import ScoreCache
-from nas.search.score_predictor import ScorePredictor
 from nas.search.searcher import Searcher
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture, EncoderShape
@@ -28,7 +27,6 @@ from supernet.space import SearchSpace
 Evaluate = Callable[[Sequence[Architecture]], ArrayLike]
 """From N architectures to their validation scores, (N,), with inherited weights."""
 
-_OUTLOOK = 16384
 """How many unscored architectures the predicted front is drawn from."""
 
 
@@ -103,7 +101,7 @@ def run_search(
         scorer.score(searcher.ask_expected_best(few), few)
     else:
         scorer.ask(missing + settings.refinement, settings.batch)
-    return _result(pool, scorer, settings.seed)
+    return _result(scorer, settings.seed)
 
 
 class _Scorer:
@@ -192,7 +190,7 @@ def _search_key(space: SearchSpace, region: Region, settings: SearchSettings) ->
 # ---- what was found ------------------------------------------------------------------------------
 
 
-def _result(pool: Pool, scorer: _Scorer, seed: int) -> SearchResult:
+def _result(scorer: _Scorer, seed: int) -> SearchResult:
     region, scores = scorer.region, scorer.scores
     predictor = fit_predictor(scores, region, seed)
     batch = ArchitectureBatch.of(list(scores))
@@ -214,33 +212,10 @@ def _result(pool: Pool, scorer: _Scorer, seed: int) -> SearchResult:
         limits=region.limits,
         best=best,
         front=Front.of(measured),
-        predicted_front=_predicted_front(pool, region, predictor, batch, seed),
         evaluations=evaluations,
         scored=scorer.added,
         newly_scored=scorer.newly_scored,
         score_noise=predictor.noise_,
-    )
-
-
-def _predicted_front(
-    pool: Pool, region: Region, predictor: ScorePredictor, scored: ArchitectureBatch, seed: int
-) -> Front:
-    rows = np.arange(len(pool))
-    if len(rows) > _OUTLOOK:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, _OUTLOOK, replace=False))
-    parts = [part.take(_within_caps(part, region)) for part in (scored, pool.batch(rows))]
-    latency_ms = np.concatenate([region.measure(part)[0] for part in parts])
-    expected = np.concatenate([predictor.expect(part) for part in parts])
-    first, rest = parts
-
-    def architecture(row: int) -> Architecture:
-        return first.architecture(row) if row < len(first) else rest.architecture(row - len(first))
-
-    return Front(
-        tuple(
-            Point(architecture(int(row)), float(latency_ms[row]), float(expected[row]))
-            for row in non_dominated(latency_ms, expected)
-        )
     )
 
 

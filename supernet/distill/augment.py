@@ -17,7 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 CONTINUATION = "##"
-"""Marks a word piece that continues a word (WordPiece)."""
+"""Marks a piece that continues a word (WordPiece)."""
+BEGINNINGS = ("\u0120", "\u2581")
+"""Mark a piece that begins a word (byte-level BPE, SentencePiece)."""
 
 
 class WordNeighbours:
@@ -50,11 +52,16 @@ class WordNeighbours:
         size = len(embeddings)
         pieces = tokenizer.convert_ids_to_tokens(list(range(size)))
         special = set(tokenizer.all_special_ids)
-        words = torch.tensor(
-            [i not in special and p is not None and p.isalpha() for i, p in enumerate(pieces)]
+        wordpiece = any(str(piece).startswith(CONTINUATION) for piece in pieces)
+        begun = ["" if i in special else _begun(str(p), wordpiece) for i, p in enumerate(pieces)]
+        words = torch.tensor([word.isalpha() for word in begun])
+        stop = torch.tensor([word.lower() in ENGLISH_STOP_WORDS for word in begun])
+        continues = torch.tensor(
+            [
+                not word and i not in special and str(piece).removeprefix(CONTINUATION).isalnum()
+                for i, (piece, word) in enumerate(zip(pieces, begun, strict=True))
+            ]
         )
-        stop = torch.tensor([piece in ENGLISH_STOP_WORDS for piece in pieces])
-        continues = torch.tensor([str(piece).startswith(CONTINUATION) for piece in pieces])
         occurring = torch.zeros(size, dtype=torch.bool)
         occurring[torch.tensor(sorted({token for ids in texts_ids for token in ids}))] = True
         replaceable = words & ~stop & occurring
@@ -62,7 +69,7 @@ class WordNeighbours:
         normed = torch.nn.functional.normalize(embeddings.detach().float().cpu(), dim=-1)
         candidates = words.nonzero().squeeze(-1)
         neighbours = torch.arange(size)[:, None].repeat(1, k)
-        for rows in replaceable.nonzero().squeeze(-1).split(1024):
+        for rows in replaceable.nonzero().squeeze(-1).split(1024) if replaceable.any() else ():
             similarity = normed[rows] @ normed[candidates].T
             similarity[rows[:, None] == candidates[None]] = -1.0  # not itself
             neighbours[rows] = candidates[similarity.topk(k, dim=-1).indices]
@@ -85,3 +92,14 @@ class WordNeighbours:
         pick = torch.from_numpy(rng.integers(self.neighbours.shape[1], size=tuple(ids.shape)))
         replaced = self.neighbours[ids].gather(-1, pick[..., None]).squeeze(-1)
         return torch.where(chosen, replaced, ids).to(input_ids.device)
+
+
+def _begun(piece: str, wordpiece: bool) -> str:
+    """The word that a piece begins; empty for one that continues a word.
+
+    Args:
+        wordpiece: whether the vocabulary marks continuations; else it marks beginnings.
+    """
+    if wordpiece:
+        return "" if piece.startswith(CONTINUATION) else piece
+    return piece[1:] if piece.startswith(BEGINNINGS) else ""

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from supernet.distill.augment import WordNeighbours
 from supernet.distill.losses import hard_loss, hidden_loss, soft_loss
-from supernet.errors import check_number
+from supernet.errors import NasError, check_number
 from supernet.model import Supernet
 from supernet.training import Progress, ResumableTrainer, TrainingSettings
 
@@ -27,8 +27,8 @@ class DistillSettings:
 
     Args:
         training: duration and optimizer. The learning rate is for a hidden size of 256; wider
-            students take smaller steps, narrower ones larger, in proportion (Adam's rule in muP,
-            Yang et al. 2022).
+            students take smaller steps, narrower ones larger, in proportion, as hidden matrices
+            do under Adam in muP (Yang et al. 2022).
         temperature: softens predictions.
         soft_weight: of the teacher's predictions.
         hard_weight: of the labels (of texts as they stand, not of augmented ones).
@@ -54,6 +54,8 @@ class DistillSettings:
         check_number("temperature", self.temperature, 1e-3)
         for name in ("soft_weight", "hard_weight", "hidden_weight"):
             check_number(name, getattr(self, name), 0)
+        if not (self.soft_weight or self.hard_weight or self.hidden_weight):
+            raise NasError("soft_weight, hard_weight and hidden_weight are all 0")
         for name in ("augment_share", "augment_probability"):
             check_number(name, getattr(self, name), 0, 1)
 
@@ -67,26 +69,29 @@ def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
 
 
 class _Projected(nn.Module):
-    """A student and the projection to the teacher's width that only its training needs."""
+    """A student and the projection of its states to the teacher's width, for its training alone."""
 
     def __init__(self, student: PreTrainedModel, teacher_width: int) -> None:
         super().__init__()
         self.student = student
         width = student.config.hidden_size
         self.projection = nn.Linear(width, teacher_width)
-        with torch.no_grad():  # leading units keep their meaning in an extracted student
+        with torch.no_grad():  # a student's units are the teacher's leading ones
             nn.init.eye_(self.projection.weight)
             nn.init.zeros_(self.projection.bias)
 
-    def forward(self, **inputs: Tensor) -> Any:
-        return self.student(**inputs, output_hidden_states=True)
+    def forward(self, **inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and the projected states from the embeddings' to the last layer's."""
+        output = self.student(**inputs, output_hidden_states=True)
+        return output.logits, [self.projection(state) for state in output.hidden_states]
 
 
 class DistillTrainer(ResumableTrainer):
     """Trains ``student`` in place.
 
     Args:
-        teacher: a frozen supernet whose largest sub-network is the teacher.
+        teacher: a frozen supernet whose largest sub-network is the teacher, its units in the order
+            of the supernet that the student was cut from.
         neighbours: for augmentation; None leaves the texts as they are.
         data, collate, folder, seed, progress: as in :class:`ResumableTrainer`.
     """
@@ -137,19 +142,15 @@ class DistillTrainer(ResumableTrainer):
             )
         with torch.no_grad():
             teacher = self.teacher(**inputs)
-        output = model(**inputs)
-        loss = settings.soft_weight * soft_loss(output.logits, teacher.logits, settings.temperature)
+        logits, states = model(**inputs)
+        loss = settings.soft_weight * soft_loss(logits, teacher.logits, settings.temperature)
         if settings.hard_weight and labels is not None and original.any():
-            rows = original.to(output.logits.device)
-            loss = loss + settings.hard_weight * hard_loss(output.logits[rows], labels[rows])
+            rows = original.to(logits.device)
+            loss = loss + settings.hard_weight * hard_loss(logits[rows], labels[rows])
         if settings.hidden_weight:
-            states = output.hidden_states
             mapped = layer_map(len(states) - 1, len(teacher.hidden_states) - 1)
-            projection = self.accelerator.unwrap_model(model).projection
             hidden = [
-                hidden_loss(
-                    projection(mine), teacher.hidden_states[index], inputs["attention_mask"]
-                )
+                hidden_loss(mine, teacher.hidden_states[index], inputs["attention_mask"])
                 for mine, index in zip(states, mapped, strict=True)
             ]
             loss = loss + settings.hidden_weight * torch.stack(hidden).mean()

@@ -1,11 +1,15 @@
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from latency.fingerprint import Fingerprint
 from latency.kernels import kernels_of
 from latency.profile import Profile
-from latency.profiler import MODELS, REPEATED, profile_device
+from latency.profiler import COPIES, MODELS, REPEATED, profile_device
+from latency.runtimes import torch_eager
 from latency.target import Target
 from supernet.architecture import EncoderShape
 from supernet.errors import NasError
@@ -73,6 +77,73 @@ def test_an_interrupted_profile_goes_on(tmp_path):
     assert profiled(path) == whole  # nothing more to do
 
 
+def test_all_is_built_in_the_profiles_shape_on_the_targets_threads(monkeypatch):
+    seen = set()
+
+    def built(*of, shape, **how):
+        seen.add((shape, torch.get_num_threads()))
+        return lambda *inputs: seen.add((shape, torch.get_num_threads()))
+
+    runtime = SimpleNamespace(
+        FIRST_TOKEN_LAST_LAYER=False, kernel=built, model=built, threads=torch_eager.threads
+    )
+    monkeypatch.setattr("latency.profiler.runtime_of", lambda target: runtime)
+    before = torch.get_num_threads()
+    shape = replace(SHAPE, max_positions=1024, hidden_act="relu")
+    long = Target(threads=before + 1, batch_size=1, sequence_length=1024)
+    assert profiled(None, target=long, shape=shape).shape == shape
+    assert seen == {(shape, before + 1)}
+    assert torch.get_num_threads() == before
+
+
+def save_changed(profile, path, **changes):
+    replace(profile, **changes).save(path)
+    return path
+
+
+def test_a_profile_that_had_more_time_serves(profile, tmp_path):
+    path = save_changed(profile, tmp_path / "profile.json", time_budget_s=90.0)
+    assert profiled(path) == Profile.load(path)
+    assert Profile.load(path).time_budget_s == 90.0
+
+
+def test_a_profile_that_had_less_time_is_measured_afresh(profile, tmp_path, caplog):
+    path = save_changed(profile, tmp_path / "profile.json", time_budget_s=0.05)
+    again = profiled(path)
+    assert again.complete
+    assert again.time_budget_s == 0.1
+    assert again.kernels != profile.kernels
+    (message,) = caplog.messages
+    assert "0.05 s" in message
+    assert str(path) in message
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda profile: {"kernels": profile.kernels[1:], "complete": False},
+        lambda profile: {"models": profile.models[:-1]},
+        lambda profile: {"models": profile.models[::-1]},
+        lambda profile: {"kernels": tuple(replace(k, copies=COPIES + 1) for k in profile.kernels)},
+    ],
+    ids=["other kernels", "fewer models", "another order", "other copies"],
+)
+def test_a_profile_of_another_plan_is_measured_afresh(profile, tmp_path, caplog, changed):
+    path = save_changed(profile, tmp_path / "profile.json", **changed(profile))
+    again = profiled(path)
+    assert again.complete
+    assert [k.kernel for k in again.kernels] == [k.kernel for k in profile.kernels]
+    assert [m.architecture for m in again.models] == [m.architecture for m in profile.models]
+    assert again.models[0] != profile.models[0]
+    assert "measured afresh" in " ".join(caplog.messages)
+
+
+def test_another_shapes_file_is_not_continued(profile, tmp_path):
+    path = save_changed(profile, tmp_path / "profile.json")
+    with pytest.raises(NasError, match="hidden_act='relu'"):
+        profiled(path, shape=replace(SHAPE, hidden_act="relu"))
+
+
 def test_another_targets_file_is_not_continued(profile, tmp_path):
     path = tmp_path / "profile.json"
     profile.save(path)
@@ -94,6 +165,8 @@ def test_another_machines_file_is_not_continued(profile, tmp_path):
     [
         (lambda data: data | {"format": "recipe"}, "not a latency profile"),
         (lambda data: data | {"version": 99}, "version 99"),
+        (lambda data: data | {"version": 1}, "measure the device again"),
+        (lambda data: data | {"shape": {"vocabulary": 3}}, "damaged"),
         (lambda data: {k: v for k, v in data.items() if k != "models"}, "damaged"),
         (lambda data: data | {"kernels": [{}]}, "damaged"),
         (lambda data: data | {"kernels": 3}, "damaged"),

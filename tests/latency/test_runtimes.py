@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
-from latency.kernels import kernels_of
+from latency.kernels import Kernel, kernels_of
 from latency.onnx_graph import classifier_model
 from latency.runtimes import bound, runtime_of, workload
 from latency.target import RUNTIMES, Target
@@ -34,7 +36,63 @@ def test_models_and_their_kernels_run(runtime, architecture):
     assert call().shape == (2, 3)
     kernels = kernels_of(architecture, first_token_last_layer=module.FIRST_TOKEN_LAST_LAYER)
     for kernel in kernels:
-        module.kernel(kernel, target)()
+        module.kernel(kernel, target, shape=SHAPE)()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_models_and_kernels_have_the_shapes_activation(runtime):
+    target, kernel = target_of(runtime), Kernel("feed_forward", (16, 24))
+    module, inputs = runtime_of(target), workload(target_of(runtime), SHAPE)
+
+    def outputs(hidden_act):
+        shape = replace(SHAPE, hidden_act=hidden_act)
+        torch.manual_seed(0)
+        part = module.kernel(kernel, target, shape=shape)()
+        whole = module.model(ARCHITECTURES[0], target, shape=shape)(inputs)
+        return np.concatenate([np.ravel(part), np.ravel(whole)])
+
+    np.testing.assert_array_equal(outputs("gelu"), outputs("gelu"))
+    part, whole = np.split(outputs("gelu") != outputs("relu"), [-6])
+    assert part.any()
+    assert whole.any()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_activation_that_cannot_be_exported_is_refused_when_built(runtime):
+    target, shape = target_of(runtime), replace(SHAPE, hidden_act="silu")
+    module = runtime_of(target)
+    with pytest.raises(NasError, match=r"hidden_act must be one of .*, not 'silu'"):
+        module.model(ARCHITECTURES[0], target, shape=shape)
+    for kernel in (Kernel("call", ()), Kernel("feed_forward", (16, 24))):
+        with pytest.raises(NasError, match="hidden_act"):
+            module.kernel(kernel, target, shape=shape)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_more_positions_than_berts_can_be_timed(runtime):
+    target = Target(runtime=runtime, threads=1, batch_size=1, sequence_length=1024)
+    shape, module = replace(SHAPE, max_positions=1024), runtime_of(target)
+    module.kernel(Kernel("embedding", (16,)), target, shape=shape)()
+    module.model(ARCHITECTURES[0], target, shape=shape)(workload(target, shape))
+    with pytest.raises(NasError, match="512 positions"):
+        workload(target, EncoderShape())
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_threads_are_the_targets_within_and_the_processes_own_after(runtime):
+    before = torch.get_num_threads()
+    target = Target(runtime=runtime, threads=before + 1, batch_size=1, sequence_length=7)
+    module = runtime_of(target)
+    within = target.threads if runtime == "torch-eager" else before
+    with module.threads(target):
+        assert torch.get_num_threads() == within
+    assert torch.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError), module.threads(target):
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before
+    module.kernel(Kernel("feed_forward", (16, 24)), target)()
+    module.model(ARCHITECTURES[0], target, shape=SHAPE)(workload(target, SHAPE))
+    assert torch.get_num_threads() == before
 
 
 def test_runtimes_load_what_was_exported_and_agree(tmp_path):

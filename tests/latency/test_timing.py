@@ -54,6 +54,17 @@ def test_where_all_are_disturbed_the_least_disturbed_count():
     assert Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms == (2.0, 3.0)
 
 
+def test_where_all_are_as_disturbed_their_own_times_have_no_say():
+    blocks = [block(5.0 if n % 2 else 9.0, preemptions=2) for n in range(40)]
+    latency = Record(tuple(blocks)).latency(usual_ms=1.0)
+    assert (latency.p50_ms, latency.p95_ms) == (7.0, 9.0)
+
+
+def test_where_all_are_preempted_alike_the_reference_decides():
+    blocks = [block(float(n), reference_ms=9.0 - n, preemptions=1) for n in range(8)]
+    assert set(Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms) == {6.0, 7.0}
+
+
 def test_drift_is_divided_out():
     slow = [block(2.2 * n, reference_ms=1.1, round_reference_ms=1.1) for n in (1, 1, 1)]
     assert Record(tuple(slow)).latency(usual_ms=1.0).low_ms == pytest.approx(2.0)

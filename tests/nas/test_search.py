@@ -139,7 +139,6 @@ def test_caps_hold_and_the_front_keeps_to_them(tmp_path):
     result = search(tmp_path, Evaluator(), 0.5, parameters=cap)
     assert result.best.architecture.parameters() <= cap
     assert all(point.architecture.parameters() <= cap for point in result.front)
-    assert all(point.architecture.parameters() <= cap for point in result.predicted_front)
     unlimited = search(tmp_path / "unlimited", Evaluator(), 0.5)
     assert unlimited.best.architecture.parameters() > cap
 

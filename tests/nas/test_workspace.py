@@ -261,7 +261,7 @@ def test_a_full_disk_is_one_clear_line_and_seals_nothing(tmp_path):
         with open("/dev/full", "wb", buffering=0) as device:
             device.write(b"weights")
 
-    with pytest.raises(NasError, match=r"disk of workspace .* is full .*MiB free") as raised:
+    with pytest.raises(NasError, match=r"disk of .* is full .*MiB free") as raised:
         Workspace(tmp_path).artifact("supernet", INPUTS, write_to_a_full_disk)
     assert "\n" not in str(raised.value)
     assert not any(path.suffix == "" for path in (tmp_path / "supernet").iterdir())

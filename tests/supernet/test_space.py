@@ -125,13 +125,26 @@ def test_a_missing_dimension_is_named() -> None:
         SearchSpace.from_dict(data)
 
 
-def test_trimming_keeps_what_fits() -> None:
+@pytest.mark.parametrize(
+    ("native", "largest"),
+    [
+        (False, {"hidden_size": 16, "num_heads": 2, "qkv_size": 16}),
+        (True, {"hidden_size": 32, "num_heads": 8}),  # its heads of 4 leave some widths none
+        (True, {"hidden_size": 32, "num_heads": 2}),
+    ],
+)
+def test_trimming_keeps_what_fits(native: bool, largest: dict[str, int]) -> None:
     space = tiny_space(True)
-    largest = Architecture.uniform(
-        num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
-    )
-    kept = set(everything(trimmed(space, largest)))
-    assert kept == {a for a in everything(space) if a.fits_in(largest)}
+    if native:
+        space = replace(space, qkv_size=None, num_heads=(2, 4), hidden_size=(16, 32))
+    teacher = Architecture.uniform(num_layers=1, intermediate_size=32, **largest)
+    kept = set(everything(trimmed(space, teacher)))
+    assert kept == {a for a in everything(space) if a.fits_in(teacher)}
+    assert kept
+
+
+def test_trimming_to_nothing_is_refused() -> None:
+    space = tiny_space(True)
     nothing = Architecture.uniform(num_layers=1, hidden_size=8, num_heads=2, intermediate_size=32)
     with pytest.raises(NasError, match="nothing that fits"):
         trimmed(space, nothing)

@@ -64,3 +64,26 @@ def test_words_change_with_the_probability_asked(neighbours: WordNeighbours) -> 
     """10,000 words at 0.4: the share lies within five standard deviations."""
     share = (np.array(replaced(neighbours, [[5] * 100] * 100, 0.4)) == 6).mean()
     assert abs(share - 0.4) < 5 * np.sqrt(0.4 * 0.6 / 10_000)
+
+
+@pytest.mark.parametrize("mark", ["\u0120", "\u2581"])
+def test_vocabularies_that_mark_beginnings(mark: str) -> None:
+    """Byte-level BPE (RoBERTa) and SentencePiece (XLM-R): whole words, no fragments."""
+    pieces = [f"{mark}film", f"{mark}movie", f"{mark}the", "ing", f"{mark}bad", "."]
+    tokenizer = MarkedTokenizer(pieces)
+    angles = torch.tensor([0.0, 0.1, 1.0, 0.05, 2.0, 3.0])
+    embeddings = torch.stack([angles.cos(), angles.sin()], dim=1)
+    words = WordNeighbours.from_embeddings(embeddings, tokenizer, [range(6)], k=1)  # type: ignore[arg-type]
+    ids = torch.tensor([[0, 5], [0, 3], [2, 4]])  # "film.", "filming", "the bad"
+    replaced = words.replace(ids, torch.ones(3, dtype=torch.bool), 1.0, np.random.default_rng(0))
+    assert replaced.tolist() == [[1, 5], [0, 3], [2, 2]]
+
+
+class MarkedTokenizer:
+    all_special_ids: tuple[int, ...] = ()
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces = pieces
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [self.pieces[index] for index in ids]
