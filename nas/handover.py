@@ -100,12 +100,12 @@ def check_output(output: Path, workspace: Path) -> None:
     """Refuse an output that cannot be written, or would be written over what no run of ours made.
 
     Raises:
-        NasError: a file, a folder with other content, one that holds the workspace or lies in it,
-            or a parent that is no folder to write to.
+        NasError: a file, a folder with other content, one that holds the workspace, or one in a
+            place that is no folder to write to.
     """
     output, workspace = output.resolve(), workspace.resolve()
-    if output == workspace or output in workspace.parents or workspace in output.parents:
-        raise NasError(f"output {output} and workspace {workspace} must lie apart")
+    if output == workspace or output in workspace.parents:
+        raise NasError(f"output {output} would replace the workspace {workspace}")
     if output.exists() and not (
         output.is_dir() and {entry.name for entry in output.iterdir()} <= RESULT
     ):
