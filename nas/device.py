@@ -110,10 +110,10 @@ class Trial:
     met: bool
 
     def __str__(self) -> str:
-        relation = "within" if self.met else "over"
+        over = "over" if self.measured_ms > self.limit_ms else "too near"
         return (
-            f"{self.architecture} measures {self.measured_ms:.3g} ms, {relation} the budget of "
-            f"{self.limit_ms:.3g} ms"
+            f"{self.architecture} measures {self.measured_ms:.3g} ms, "
+            f"{'within' if self.met else over} the budget of {self.limit_ms:.3g} ms"
         )
 
     def to_dict(self) -> dict[str, Any]:
