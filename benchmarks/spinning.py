@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the setting that this process times
     arguments = parser.parse_args()
-    target = Target(threads=arguments.threads)
+    target = Target(threads=arguments.threads, batch_size=1, sequence_length=64)
     if arguments.one:
         print(json.dumps(time_encoders(target, SETTINGS[arguments.one])))
         return
