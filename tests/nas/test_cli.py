@@ -136,6 +136,58 @@ def test_an_output_that_holds_other_things(fault: Run, tmp_path: Path, data: Pat
     assert (other / "thesis.txt").read_text() == "mine"
 
 
+def test_an_output_that_holds_more_than_a_result(fault: Run, tmp_path: Path, data: Path) -> None:
+    """A report.json alone does not make a folder ours to replace."""
+    other = tmp_path / "here" / "project"
+    other.mkdir()
+    (other / "report.json").write_text("{}")
+    (other / "main.c").write_text("int main;")
+    line = fault("search", "--latency", "2x", "-o", "project", "--data", str(data))
+    assert "exists and is no earlier result" in line
+    assert (other / "main.c").is_file()
+
+
+def test_an_output_that_is_the_workspace(fault: Run) -> None:
+    line = fault("search", "--latency", "2x", "-o", "here", "--workspace", "here/there")
+    assert "would replace the workspace" in line
+
+
+def test_an_output_that_cannot_be_made(fault: Run, tmp_path: Path) -> None:
+    (tmp_path / "here" / "file").touch()
+    line = fault("search", "--latency", "2x", "-o", "file/result")
+    assert "is no folder to write to" in line
+
+
+def test_more_tokens_than_the_teacher_has_positions(fault: Run, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "long.yaml").write_text("max_length: 1024")
+    line = fault(*search("--recipe", str(tmp_path / "long.yaml"), "--data", str(data)))
+    assert "max_length 1024 is more than the teacher's 512 positions" in line
+
+
+def test_an_activation_without_onnx_form(fault: Run, tmp_path: Path, data: Path) -> None:
+    BertConfig(hidden_act="silu", num_labels=2).save_pretrained(tmp_path / "teacher")
+    line = fault(*search("--teacher", str(tmp_path / "teacher"), "--data", str(data)))
+    assert "hidden_act must be one of gelu, gelu_new" in line
+    assert "'silu'" in line
+
+
+def test_an_architecture_in_long_json(fault: Run) -> None:
+    layer = {"num_heads": 2, "qkv_size": 64, "intermediate_size": 128}
+    text = json.dumps({"hidden_size": 64, "layers": [layer] * 12})
+    assert "missing.json" in fault("predict", "missing.json", text)
+
+
+@pytest.mark.parametrize("plot", ["front.txt", "nowhere/front.png"])
+def test_a_plot_that_cannot_be_drawn(fault: Run, plot: str) -> None:
+    assert f"plot {plot}" in fault("front", "result", "--plot", plot)
+
+
+def test_a_package_that_is_missing(fault: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nas.measured", None)
+    line = fault("evaluate", "result")
+    assert "pip install" in line
+
+
 def test_commands_on_what_is_no_result(fault: Run, tmp_path: Path) -> None:
     assert "report.json cannot be read" in fault("front", str(tmp_path))
     assert "holds no model" in fault("evaluate", str(tmp_path), "--data", "pydoc")

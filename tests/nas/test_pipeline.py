@@ -196,6 +196,16 @@ def test_a_second_budget_reuses_all_but_the_search(finished: Place, tmp_path: Pa
     assert stages["search"] > 0
 
 
+def test_another_metric_is_another_score(finished: Place, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path / "copy")
+    ended = place.run(output="second", metric="matthews")
+    assert ended.returncode == 0, ended.stderr
+    report = place.report("second")
+    assert report["stages"]["supernet"] == 0
+    assert report["metric"] == "matthews"
+    assert report["teacher_score"] != finished.report()["teacher_score"]
+
+
 def test_an_infeasible_budget_names_a_feasible_one(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path / "copy")
     ended = place.run(latency="0.0001ms", output="none")
