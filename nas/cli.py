@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="From a latency budget on your device to a BERT-like model that meets it, measured.",
 )
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)
 
 TeacherOption = Annotated[
     str,

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 
 class Bar:
@@ -48,20 +49,21 @@ class Display:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            if not self.console.is_terminal:
-                self.console.print(f"{title} ...")
+        plain = not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=plain) as progress:
+            if plain:
+                self.say(f"{title} ...")
             yield Bar(progress, title)
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, line: str) -> None:
         """Print one line that stands out."""
-        self.console.print(f"[yellow]warning:[/] {line}", highlight=False, soft_wrap=True)
+        self.console.print(Text("warning: ", "yellow") + Text(line), soft_wrap=True)
