@@ -28,8 +28,8 @@ def full_disk_reported(folder: Path) -> Iterator[None]:
             raise
         free = shutil.disk_usage(nearest_existing(folder)).free / 2**20
         raise NasError(
-            f"the disk of {folder} is full ({free:.0f} MiB free): make room or choose another "
-            "folder, then run the same command again; finished work is kept"
+            f"the disk of {folder} is full or nearly so ({free:.0f} MiB free): make room or choose "
+            "another folder, then run the same command again; finished work is kept"
         ) from error
 
 
