@@ -1,37 +1,46 @@
 """How well latencies of unseen architectures are predicted, beside baselines and the floor.
 
-    python benchmarks/latency_accuracy.py --space minilm-heterogeneous --threads 2
+    python benchmarks/latency_accuracy.py --runtime onnxruntime --threads 1
 
-Profiles the device, then measures held-out architectures twice (half of them with equal layers,
-half layer by layer), each built anew for the second time. The baselines learn from whole models
-measured for as long as the profile took: a straight line in FLOPs, and gradient-boosted trees on
-whole-model features. Prints a table and writes `latency_accuracy.json` and `.png`.
+Profiles the device for three minutes. Then times held-out architectures twice, each built anew for
+the second time: half from `minilm`, half from `autotinybert-kd`, half of either with equal layers,
+half layer by layer. Between those it times, for as long as the profile took, whole models for
+baselines to learn from: AutoTinyBERT's MLP on four features, a straight line in FLOPs, and
+gradient-boosted trees. Last come published architectures. All timings are kept in a file;
+`--analyse FILE...` prints tables and draws plots from such files alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import os
+import resource
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
-from time import monotonic
+from time import perf_counter
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from sklearn.ensemble import GradientBoostingRegressor
 
 from latency.accuracy import Accuracy, accuracy
+from latency.affinity import pinned
 from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
-from latency.profiler import REFERENCE, profile_device
-from latency.runtimes import bound, runtime_of, workload
-from latency.target import RUNTIMES, Latency, Target
-from latency.timing import Protocol, record, usual_reference_ms
+from latency.profile import Profile
+from latency.profiler import profile_device, reference_call
+from latency.runtimes import bound, kernel_shape, runtime_of, workload
+from latency.target import DTYPES, RUNTIMES, Target
+from latency.timing import Protocol, Record, record, usual_reference_ms
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace
 
@@ -39,122 +48,215 @@ FloatArray = NDArray[np.float64]
 SPACES = Path(__file__).parent.parent / "configs" / "spaces"
 SHAPE = EncoderShape()
 GROUP = 8
+PROTOCOL = Protocol(rounds=10, extra_rounds=5)
+CONFIDENCE = 0.95
 
 
 def main() -> None:
     arguments = parse()
-    target = Target(
-        runtime=arguments.runtime,
-        threads=arguments.threads,
-        batch_size=arguments.batch,
-        sequence_length=arguments.sequence,
-    )
-    space = SearchSpace.from_dict(
-        yaml.safe_load((SPACES / f"{arguments.space}.yaml").read_text(encoding="utf-8"))
-    )
-    rng = np.random.default_rng([arguments.seed, 1])  # other than what the profile draws
-    held_out = draw(space, arguments.models, rng)
+    if arguments.analyse:
+        results = [json.loads(path.read_text()) for path in arguments.analyse]
+    else:
+        results = [measured(arguments)]
+        save(results[0], arguments.output)
+    for result in results:
+        analysed = analyse(result)
+        show(result, analysed)
+        name = file_name(Target.from_dict(result["target"]))
+        plot(result, analysed, arguments.output / f"{name}.png")
+        summary = {key: value for key, value in analysed.items() if key != "predictions"}
+        result["analysis"] = summary
+        save(result, arguments.output)
 
-    start = monotonic()
-    profile = profile_device(
-        target, space, time_budget_s=arguments.time, seed=arguments.seed, shape=SHAPE
-    )
-    profile_s = monotonic() - start
-    predictor = LatencyPredictor(profile).fit()
-    training, training_ms = measure_for(profile_s, target, space, rng)
-    first, second = (measure_all(held_out, target) for _ in range(2))
 
-    low_ms = np.array([[latency.low_ms for latency in one] for one in (first, second)])
-    p50_ms = np.array([[latency.p50_ms for latency in one] for one in (first, second)])
-    measured_ms = low_ms.mean(axis=0)
-    predictions = {
-        "kernels and calibration": predictor.predict_low(held_out),
-        "straight line in FLOPs": flops_line(training, training_ms, target)(held_out),
-        "boosted trees on whole models": boosted_trees(training, training_ms, target)(held_out),
-    }
-    rows = {name: accuracy(ms, measured_ms) for name, ms in predictions.items()}
-    rows["kernels and calibration, p50"] = accuracy(predictor.predict(held_out), p50_ms.mean(0))
-    rows["floor: measured twice"] = accuracy(low_ms[1], low_ms[0])
-    rows["floor: measured twice, p50"] = accuracy(p50_ms[1], p50_ms[0])
-    show(rows, target, space, profile_s, len(training))
-
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    result = {
-        "target": target.to_dict(),
-        "space": space.to_dict(),
-        "fingerprint": Fingerprint.of_this_machine().to_dict(),
-        "seed": arguments.seed,
-        "profile_s": profile_s,
-        "accuracy": {name: card.to_dict() for name, card in rows.items()},
-        "profile_errors": predictor.errors().to_dict(),
-        "training": [
-            {"architecture": a.to_dict(), "low_ms": ms}
-            for a, ms in zip(training, training_ms.tolist(), strict=True)
-        ],
-        "held_out": [
-            {
-                "architecture": architecture.to_dict(),
-                "predicted_ms": {name: float(ms[row]) for name, ms in predictions.items()},
-                "low_ms": low_ms[:, row].tolist(),
-                "samples_ms": [first[row].samples_ms, second[row].samples_ms],
-            }
-            for row, architecture in enumerate(held_out)
-        ],
-    }
-    (arguments.output / "latency_accuracy.json").write_text(json.dumps(result))
-    plot(predictions, measured_ms, target, arguments.output / "latency_accuracy.png")
+def save(result: dict[str, Any], folder: Path) -> None:
+    name = file_name(Target.from_dict(result["target"]))
+    (folder / f"{name}.json").write_text(json.dumps(result))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runtime", choices=RUNTIMES, default="onnxruntime")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--sequence", type=int, default=64)
-    parser.add_argument("--space", default="minilm-heterogeneous", help="a name in configs/spaces")
-    parser.add_argument("--models", type=int, default=64, help="held-out architectures")
-    parser.add_argument("--time", type=float, default=90.0, help="seconds for the profile")
+    parser.add_argument("--models", type=int, default=120, help="held-out architectures")
+    parser.add_argument("--time", type=float, default=180.0, help="seconds for the profile")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--analyse", type=Path, nargs="*", help="result files; nothing is timed")
     return parser.parse_args()
 
 
-def draw(space: SearchSpace, count: int, rng: np.random.Generator) -> list[Architecture]:
-    """Alternately with equal layers and layer by layer, whichever of the two the space has."""
-    kinds = [replace(space, uniform=uniform) for uniform in (True, False)]
-    return [kinds[index % 2].sample(rng) for index in range(count)]
+def file_name(target: Target) -> str:
+    return f"latency_accuracy-{target.device}-{target.runtime}-{target.dtype}-{target.threads}t"
 
 
-def measure_all(architectures: Sequence[Architecture], target: Target) -> list[Latency]:
-    """Build and measure, a few side by side; drift divided out over all of them."""
-    runtime = runtime_of(target)
-    reference = runtime.kernel(REFERENCE, target, shape=SHAPE)
-    inputs = workload(target, SHAPE)
-    records = []
-    with runtime.threads(target):
-        for start in range(0, len(architectures), GROUP):
-            calls = [
-                bound(runtime.model(architecture, target, shape=SHAPE), inputs)
-                for architecture in architectures[start : start + GROUP]
-            ]
-            records += record(calls, reference=reference, protocol=Protocol())
-    usual_ms = usual_reference_ms(records)
-    return [one.latency(usual_ms) for one in records]
+# ---- measuring --------------------------------------------------------------------------------
 
 
-def measure_for(
-    seconds: float, target: Target, space: SearchSpace, rng: np.random.Generator
-) -> tuple[list[Architecture], FloatArray]:
-    """As many whole models as the time allows, and their latencies."""
-    start = monotonic()
-    architectures: list[Architecture] = []
-    latencies: list[Latency] = []
-    while monotonic() - start < seconds:
-        group = draw(space, GROUP, rng)
-        latencies += measure_all(group, target)
-        architectures += group
-    return architectures, np.array([latency.low_ms for latency in latencies])
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything that is timed, kept as it goes; the profile goes on where it was stopped."""
+    target = Target(
+        device=arguments.device,
+        runtime=arguments.runtime,
+        dtype=arguments.dtype,
+        threads=arguments.threads,
+        batch_size=arguments.batch,
+        sequence_length=arguments.sequence,
+    )
+    spaces = covered_spaces()
+    rng = np.random.default_rng([arguments.seed, 1])  # other than what the profile draws
+    held_out = drawn(spaces, arguments.models, rng)
+    training = endless(spaces, rng)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / f".{file_name(target)}.profile.json"
+    console = Console()
+    with console.status("profile") as status:
+        profile = profile_device(
+            target, spaces, time_budget_s=arguments.time, seed=arguments.seed, shape=SHAPE,
+            path=path,
+            progress=lambda s: status.update(f"profile: {s.measured} kernels and models timed"),
+        )  # fmt: skip
+    timer = Timer(target)
+    with timer.runtime.threads(target), pinned(target.threads):
+        first, learnt, learnt_ms = timer.interleaved(held_out, training, profile.seconds)
+        second = timer.all(held_out, "held-out models, built anew")
+        published = timer.all([one for _, one, _ in published_architectures()], "published")
+    usual_ms = usual_reference_ms([*first, *second, *published])
+    pace = profile.usual_ms[-1] / usual_ms
+    return {
+        "target": target.to_dict(),
+        "fingerprint": Fingerprint.of_this_machine(target).to_dict(),
+        "seed": arguments.seed,
+        "profile": profile.to_dict(),
+        "training": [
+            {"architecture": a.to_dict(), "steady_ms": pace * r.latency(usual_ms).steady_ms}
+            for a, r in zip(learnt, learnt_ms, strict=True)
+        ],
+        "held_out": rows(held_out, (first, second), usual_ms, pace),
+        "published": rows(
+            [a for _, a, _ in published_architectures()], (published,), usual_ms, pace
+        ),
+    }
 
+
+def rows(
+    architectures: Sequence[Architecture],
+    passes: Sequence[Sequence[Record]],
+    usual_ms: float,
+    pace: float,
+) -> list[dict[str, Any]]:
+    """Of each architecture and pass: the median at the profile's pace, as clocked, and samples."""
+    found = []
+    for number, architecture in enumerate(architectures):
+        records = [one[number] for one in passes]
+        latencies = [one.latency(usual_ms) for one in records]
+        found.append(
+            {
+                "architecture": architecture.to_dict(),
+                "steady_ms": [pace * one.steady_ms for one in latencies],
+                "p50_ms": [one.p50_ms for one in latencies],
+                "is_steady": [one.is_steady(usual_ms) for one in records],
+                "samples_ms": [[list(b.samples_ms) for b in one.blocks] for one in records],
+            }
+        )
+    return found
+
+
+class Timer:
+    """Builds and times whole models, a few side by side."""
+
+    def __init__(self, target: Target) -> None:
+        self.runtime = runtime_of(target)
+        self._target = target
+        self._shape = kernel_shape(SHAPE, target)
+        self._reference = reference_call(self.runtime, target, SHAPE)
+        self._inputs = workload(target, self._shape)
+
+    def group(self, architectures: Sequence[Architecture]) -> list[Record]:
+        calls = [
+            bound(self.runtime.model(one, self._target, shape=self._shape), self._inputs)
+            for one in architectures
+        ]
+        return record(calls, reference=self._reference, protocol=PROTOCOL)
+
+    def all(self, architectures: Sequence[Architecture], what: str) -> list[Record]:
+        starts = range(0, len(architectures), GROUP)
+        return [
+            one
+            for start in track(starts, what)
+            for one in self.group(architectures[start : start + GROUP])
+        ]
+
+    def interleaved(
+        self,
+        held_out: Sequence[Architecture],
+        training: Iterator[Architecture],
+        seconds: float,
+    ) -> tuple[list[Record], list[Architecture], list[Record]]:
+        """Held-out models, and between their groups others, until these have had their seconds."""
+        first: list[Record] = []
+        learnt: list[Architecture] = []
+        learnt_ms: list[Record] = []
+        spent = 0.0
+        starts = range(0, len(held_out), GROUP)
+        for done, start in enumerate(track(starts, "held-out models, and the baselines' own"), 1):
+            first += self.group(held_out[start : start + GROUP])
+            while spent < seconds * done / len(starts):
+                began = perf_counter()
+                group = [next(training) for _ in range(GROUP)]
+                learnt_ms += self.group(group)
+                learnt += group
+                spent += perf_counter() - began
+        return first, learnt, learnt_ms
+
+
+def covered_spaces() -> list[SearchSpace]:
+    """`minilm` and `autotinybert-kd`, with equal layers and layer by layer."""
+    loaded = [
+        SearchSpace.from_dict(yaml.safe_load((SPACES / f"{name}.yaml").read_text()))
+        for name in ("minilm", "autotinybert-kd")
+    ]
+    return [replace(space, uniform=uniform) for space in loaded for uniform in (True, False)]
+
+
+def drawn(
+    spaces: Sequence[SearchSpace], count: int, rng: np.random.Generator
+) -> list[Architecture]:
+    return [spaces[number % len(spaces)].sample(rng) for number in range(count)]
+
+
+def endless(spaces: Sequence[SearchSpace], rng: np.random.Generator) -> Iterator[Architecture]:
+    while True:
+        yield from drawn(spaces, len(spaces), rng)
+
+
+def published_architectures() -> list[tuple[str, Architecture, float | None]]:
+    """Name, architecture, claimed speed-up over BERT-base on a CPU; nothing without the file."""
+    folder = os.environ.get("NAS_DATA")
+    path = Path(folder).parent / "published_architectures.json" if folder else None
+    if path is None or not path.exists():
+        return []
+    return [
+        (
+            entry["name"],
+            Architecture.uniform(
+                num_layers=entry["layers"],
+                hidden_size=entry["hidden"],
+                num_heads=entry["heads"],
+                qkv_size=entry["qkv"],
+                intermediate_size=entry["intermediate"],
+            ),
+            entry.get("speedup_cpu"),
+        )
+        for entry in json.loads(path.read_text())["architectures"]
+    ]
+
+
+# ---- baselines --------------------------------------------------------------------------------
 
 Baseline = Callable[[Sequence[Architecture]], FloatArray]
 
@@ -190,7 +292,7 @@ def boosted_trees(
     """Trees on the logarithms of depth, widths, FLOPs and parameters."""
 
     def features(of: Sequence[Architecture]) -> FloatArray:
-        rows = [
+        table = [
             [
                 a.num_layers,
                 a.hidden_size,
@@ -203,46 +305,223 @@ def boosted_trees(
             ]
             for a in of
         ]
-        return np.log(np.array(rows, dtype=np.float64))
+        return np.log(np.array(table, dtype=np.float64))
 
     trees = GradientBoostingRegressor(n_estimators=300, learning_rate=0.05, random_state=0)
     trees.fit(features(architectures), np.log(times_ms))
     return lambda of: np.exp(trees.predict(features(of)))
 
 
-def show(
-    rows: dict[str, Accuracy], target: Target, space: SearchSpace, profile_s: float, models: int
-) -> None:
+def autotinybert_mlp(
+    architectures: Sequence[Architecture], times_ms: FloatArray, target: Target
+) -> Baseline:
+    """AutoTinyBERT's predictor (Yin et al. 2021): hidden size, depth, mean intermediate, mean qkv.
+
+    Three hidden layers of 2,000, mean squared error, 5,000 steps of Adam at 1e-5 on batches of 32;
+    features and milliseconds are scaled to at most 1.
+    """
+    import torch
+
+    del target
+
+    def features(of: Sequence[Architecture]) -> FloatArray:
+        return np.array(
+            [
+                [
+                    a.hidden_size,
+                    a.num_layers,
+                    np.mean([layer.intermediate_size for layer in a.layers]),
+                    np.mean([layer.qkv_size for layer in a.layers]),
+                ]
+                for a in of
+            ],
+            dtype=np.float64,
+        )
+
+    torch.manual_seed(0)
+    torch.set_num_threads(max(1, os.cpu_count() or 1))
+    scale, longest = features(architectures).max(axis=0), times_ms.max()
+    inputs = torch.tensor(features(architectures) / scale, dtype=torch.float32)
+    targets = torch.tensor(times_ms / longest, dtype=torch.float32)
+    widths = [4, 2000, 2000, 2000]
+    layers: list[torch.nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(2000, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+    for _ in track(range(5000), "AutoTinyBERT's MLP"):
+        batch = torch.randint(len(inputs), (min(32, len(inputs)),))
+        loss = torch.nn.functional.mse_loss(model(inputs[batch])[:, 0], targets[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def predict(of: Sequence[Architecture]) -> FloatArray:
+        with torch.inference_mode():
+            found = model(torch.tensor(features(of) / scale, dtype=torch.float32))[:, 0].numpy()
+        return np.maximum(found.astype(np.float64) * longest, 1e-3)
+
+    return predict
+
+
+# ---- analysis ---------------------------------------------------------------------------------
+
+
+def analyse(result: dict[str, Any]) -> dict[str, Any]:
+    """Accuracy of all predictors, coverage of the bound, published architectures, speed."""
+    target = Target.from_dict(result["target"])
+    predictor = LatencyPredictor(Profile.from_dict(result["profile"])).fit()
+    held_out = [Architecture.from_dict(row["architecture"]) for row in result["held_out"]]
+    passes = np.array([row["steady_ms"] for row in result["held_out"]])  # (N, 2)
+    clocked = np.array([row["p50_ms"] for row in result["held_out"]])
+    learnt = [Architecture.from_dict(row["architecture"]) for row in result["training"]]
+    learnt_ms = np.array([row["steady_ms"] for row in result["training"]])
+    ours = predictor.predict(held_out)
+    predictions = {
+        "TailorBERT": ours,
+        "AutoTinyBERT's MLP": autotinybert_mlp(learnt, learnt_ms, target)(held_out),
+        "straight line in FLOPs": flops_line(learnt, learnt_ms, target)(held_out),
+        "boosted trees": boosted_trees(learnt, learnt_ms, target)(held_out),
+    }
+    mean_ms = np.sqrt(passes[:, 0] * passes[:, 1])
+    cards = {name: accuracy(ms, mean_ms) for name, ms in predictions.items()}
+    each = np.concatenate([passes[:, 0], passes[:, 1]])
+    cards["TailorBERT, against one timing"] = accuracy(np.tile(ours, 2), each)
+    cards["TailorBERT, against the clock"] = accuracy(ours, np.sqrt(clocked[:, 0] * clocked[:, 1]))
+    cards["floor: timed twice"] = accuracy(passes[:, 1], passes[:, 0])
+    cards["floor: timed twice, clock"] = accuracy(clocked[:, 1], clocked[:, 0])
+    by_kind = {
+        kind: accuracy(ours[rows], mean_ms[rows]).to_dict()
+        for kind, rows in {
+            "minilm, equal layers": slice(0, None, 4),
+            "minilm, layer by layer": slice(1, None, 4),
+            "autotinybert-kd, equal layers": slice(2, None, 4),
+            "autotinybert-kd, layer by layer": slice(3, None, 4),
+        }.items()
+    }
+    upper = predictor.predict_upper(held_out, CONFIDENCE)
+    return {
+        "accuracy": {name: card.to_dict() for name, card in cards.items()},
+        "by_kind": by_kind,
+        "profile_s": predictor.profile.seconds,
+        "profile_measurements": len(predictor.profile.measurements),
+        "training_models": len(learnt),
+        "own_errors": asdict(predictor.errors()),
+        "coverage": float((each <= np.tile(upper, 2)).mean()),
+        "margin": predictor.margin(CONFIDENCE),
+        "published": published_rows(result, predictor),
+        "speed": speed(predictor),
+        "predictions": predictions,
+    }
+
+
+def published_rows(result: dict[str, Any], predictor: LatencyPredictor) -> list[dict[str, Any]]:
+    """Predicted and measured milliseconds, and speed-ups over BERT-base beside the claims."""
+    named = published_architectures()
+    if not named or not result["published"]:
+        return []
+    predicted = predictor.predict([one for _, one, _ in named])
+    timed = np.array([row["steady_ms"][0] for row in result["published"]])
+    return [
+        {
+            "name": name,
+            "predicted_ms": float(predicted[row]),
+            "measured_ms": float(timed[row]),
+            "predicted_speedup": float(predicted[0] / predicted[row]),
+            "measured_speedup": float(timed[0] / timed[row]),
+            "claimed_speedup": claimed,
+        }
+        for row, (name, _, claimed) in enumerate(named)
+    ]
+
+
+def speed(predictor: LatencyPredictor) -> dict[str, float]:
+    """Architectures a second through `predict`, on one core, over all of `autotinybert-kd`."""
+    space = covered_spaces()[2]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rates = []
+    for _ in range(4):  # the first time its tables are filled
+        count, spent = 0, 0.0
+        for block in space.enumerate():
+            began = perf_counter()
+            predictor.predict(block)
+            spent += perf_counter() - began
+            count += len(block)
+        rates.append(count / spent / 1e6)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "architectures": count,
+        "first_time_millions_a_second": rates[0],
+        "then_millions_a_second": max(rates[1:]),
+        "memory_grew_mib": (after - before) / 1024,
+    }
+
+
+def show(result: dict[str, Any], analysed: dict[str, Any]) -> None:
+    target = Target.from_dict(result["target"])
     table = Table(
         *("", "MAPE", "within 5%", "within 10%", "bias", "Kendall tau"),
-        title=f"{space.name} on {target}",
-        caption=f"profile {profile_s:.0f} s; baselines learn from {models} models in that time",
+        title=f"{len(result['held_out'])} held-out architectures on {target}",
+        caption=f"profile {analysed['profile_s']:.0f} s, "
+        f"{analysed['profile_measurements']} timings; "
+        f"baselines learn from {analysed['training_models']} models in that time; "
+        f"{analysed['coverage']:.1%} within the {CONFIDENCE:.0%} bound "
+        f"({analysed['margin']:+.1%})",
     )
-    for name, card in rows.items():
+    for name, data in (analysed["accuracy"] | analysed["by_kind"]).items():
+        card = Accuracy(**data)
         table.add_row(
             name,
-            f"{card.mape_percent:.1f}%",
-            f"{card.within_5_percent:.0%}",
-            f"{card.within_10_percent:.0%}",
-            f"{card.bias_percent:+.1f}%",
-            f"{card.kendall_tau:.3f}",
+            f"{card.mape_percent:.2f}%",
+            f"{card.within_5_percent:.1%}",
+            f"{card.within_10_percent:.1%}",
+            f"{card.bias_percent:+.2f}%",
+            f"{card.kendall_tau:.4f}",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(analysed["speed"])
+    if analysed["published"]:
+        table = Table(
+            "", "predicted ms", "measured ms", "speed-up predicted", "measured", "claimed"
+        )
+        for row in analysed["published"]:
+            table.add_row(
+                row["name"],
+                f"{row['predicted_ms']:.2f}",
+                f"{row['measured_ms']:.2f}",
+                f"{row['predicted_speedup']:.1f}x",
+                f"{row['measured_speedup']:.1f}x",
+                f"{row['claimed_speedup']}x" if row["claimed_speedup"] else "",
+            )
+        console.print(table)
 
 
-def plot(
-    predictions: dict[str, FloatArray], measured_ms: FloatArray, target: Target, path: Path
-) -> None:
-    figure, axes = plt.subplots(figsize=(6, 6))
-    ends = np.array([measured_ms.min() * 0.8, measured_ms.max() * 1.25])
-    axes.plot(ends, ends, color="black", linewidth=0.8)
-    axes.fill_between(ends, ends * 0.9, ends * 1.1, color="black", alpha=0.08, label="within 10%")
-    for (name, predicted_ms), marker in zip(predictions.items(), "o^x", strict=True):
-        axes.plot(predicted_ms, measured_ms, marker, markersize=4, label=name)
-    axes.set(xscale="log", yscale="log", xlabel="predicted (ms)", ylabel="measured (ms)")
-    axes.set_title(str(target), fontsize=10)
-    axes.legend()
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+def plot(result: dict[str, Any], analysed: dict[str, Any], path: Path) -> None:
+    measured_ms = np.array([row["steady_ms"] for row in result["held_out"]])
+    mean_ms = np.sqrt(measured_ms[:, 0] * measured_ms[:, 1])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
+    ends = np.array([mean_ms.min() * 0.8, mean_ms.max() * 1.25])
+    left.plot(ends, ends, color="black", linewidth=0.8)
+    left.fill_between(ends, ends * 0.9, ends * 1.1, color="black", alpha=0.1, label="within 10%")
+    shares = {"floor: timed twice": np.abs(measured_ms[:, 1] / measured_ms[:, 0] - 1)}
+    markers = dict(zip(analysed["predictions"], "ox^s", strict=True))
+    for name, predicted in reversed(list(analysed["predictions"].items())):
+        left.plot(predicted, mean_ms, markers[name], markersize=4, alpha=0.8, label=name)
+        shares[name] = np.abs(predicted / mean_ms - 1)
+    left.set(xscale="log", yscale="log", xlabel="predicted (ms)", ylabel="measured (ms)")
+    left.legend()
+    for name, errors in shares.items():
+        style = {"color": "black", "linestyle": "--"} if name.startswith("floor") else {}
+        right.plot(
+            100 * np.sort(errors), np.arange(1, len(errors) + 1) / len(errors), label=name, **style
+        )
+    right.set(xlim=(0, 30), ylim=(0, 1), xlabel="error (%)", ylabel="share of architectures")
+    right.grid(alpha=0.3)
+    right.legend(loc="lower right")
+    figure.suptitle(str(Target.from_dict(result["target"])))
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from typing import Any
 import onnx
 
 from latency.fingerprint import Fingerprint
+from latency.options import load_target
 from latency.runtimes import runtime_of
 from latency.target import Budget
 from nas import device, learning
-from nas.configuration import load_space, load_target
 from nas.evaluate import collator, score
 from nas.export import MODEL, ONNX, onnx_model
 from nas.pipeline import run_pipeline
@@ -40,6 +40,7 @@ from nas.settings import data_folder
 from nas.teacher import outline
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
+from supernet.configs import load_space
 from supernet.distill.augment import WordNeighbours
 from supernet.distill.trainer import DistillTrainer
 
@@ -247,7 +248,7 @@ def main() -> None:
 
 
 def save(path: Path, rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    fingerprint = Fingerprint.of_this_machine()
+    fingerprint = Fingerprint.of_this_machine(load_target(arguments.target))
     content = {
         "script": "benchmarks/speedups.py",
         "arguments": {

@@ -63,7 +63,7 @@ def main() -> None:
     result = {
         "script": "benchmarks/spinning.py",
         "target": target.to_dict(),
-        "machine": Fingerprint.of_this_machine().to_dict(),
+        "machine": Fingerprint.of_this_machine(target).to_dict(),
         "rows": rows,
     }
     (RESULTS / "spinning.json").write_text(json.dumps(result, indent=1) + "\n")

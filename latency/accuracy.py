@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,18 +40,41 @@ class PredictorErrors(Accuracy):
 
     The floor is the same agreement between two measurements of the same models, each built anew
     for the second. No predictor can be much better than it.
+
+    Args:
+        margin_95_percent: a latency is below its prediction and so much more with 95% probability;
+            None where too few models were measured to tell.
+        by_latency: the accuracy of the fastest, middle and slowest third of the models, by the
+            range of their measured milliseconds, such as ``"0.2 to 1.5 ms"``.
     """
 
+    margin_95_percent: float | None
     floor_models: int
     floor_mape_percent: float
     floor_within_5_percent: float
     floor_within_10_percent: float
+    by_latency: Mapping[str, Accuracy] = field(default_factory=dict)
+
+
+def by_latency(
+    predicted_ms: NDArray[np.float64], measured_ms: NDArray[np.float64]
+) -> dict[str, Accuracy]:
+    """Accuracy of the fastest, middle and slowest third, by the range of their milliseconds."""
+    thirds = [rows for rows in np.array_split(np.argsort(measured_ms), 3) if len(rows)]
+    return {
+        f"{measured_ms[rows].min():.3g} to {measured_ms[rows].max():.3g} ms": accuracy(
+            predicted_ms[rows], measured_ms[rows]
+        )
+        for rows in thirds
+    }
 
 
 def accuracy(predicted_ms: NDArray[np.float64], measured_ms: NDArray[np.float64]) -> Accuracy:
     """Compare two arrays, (N,) each; or a first measurement with a second, for the floor."""
     from scipy.stats import kendalltau
 
+    if not len(measured_ms):
+        return Accuracy(0, math.nan, math.nan, math.nan, math.nan, math.nan)
     ratios = predicted_ms / measured_ms
     errors = np.abs(ratios - 1)
     tau = float(kendalltau(predicted_ms, measured_ms).statistic) if len(ratios) > 1 else 0.0

@@ -1,58 +1,120 @@
-"""Which kernels and which models of a space to measure: few, spread over all of it."""
+"""What to measure next: models drawn at random to know the error, and what would lower it most."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latency.calls import Subject, calls_of
 from latency.kernels import SIZES, Kernel, lower
+from latency.process import SumProcess
+from latency.profile import Role
+from latency.target import Workload
+from latency.terms import FloatArray
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch, IntArray
 from supernet.space import SearchSpace
 
-_POOL = 2000  # architectures drawn to learn which kernels a space can ask for
+Planned = tuple[Subject, Role]
+
+_SAMPLE = 500  # architectures drawn to learn which kernels a space can ask for
+_OPENING = 3  # kernels of each kind to begin with
+_CANDIDATES = 150  # models, and as many kernels, to choose from
+_POOL = 200  # models whose variance is to be lowered
 
 
-def kernel_design(
-    space: SearchSpace,
-    counts: Mapping[str, int],
+def opening(
+    spaces: Sequence[SearchSpace],
+    workloads: Sequence[Workload],
     *,
     first_token_last_layer: bool,
     rng: np.random.Generator,
-) -> list[Kernel]:
-    """Kernels that fill the space's range of shapes, fewer where it has fewer.
+) -> list[Planned]:
+    """The first of all: the call, a few kernels of each kind, each space's extremes."""
+    kernels = [Kernel("call", ())]
+    for kind, shapes in kernel_shapes(spaces, first_token_last_layer, rng).items():
+        picked = shapes[spread(np.log(shapes), _OPENING)]
+        kernels += [Kernel(kind, tuple(map(int, sizes))) for sizes in picked]
+    subjects = [Subject.kernel(k, _pick(workloads, rng)) for k in kernels]
+    subjects += [Subject(space.largest, workloads[-1]) for space in spaces]
+    subjects += [Subject(space.smallest, workloads[0]) for space in spaces]
+    return [(subject, "chosen") for subject in dict.fromkeys(subjects)]
 
-    Args:
-        counts: kernels at the most, by kind.
-        first_token_last_layer: see :func:`latency.kernels.lower`.
+
+def draw(
+    spaces: Sequence[SearchSpace],
+    workloads: Sequence[Workload],
+    count: int,
+    rng: np.random.Generator,
+) -> list[Subject]:
+    """Models of the spaces in turn, each at a workload of the grid, all at random."""
+    return [
+        Subject(spaces[number % len(spaces)].sample(rng), _pick(workloads, rng))
+        for number in range(count)
+    ]
+
+
+def most_useful(
+    process: SumProcess,
+    spaces: Sequence[SearchSpace],
+    workloads: Sequence[Workload],
+    count: int,
+    *,
+    first_token_last_layer: bool,
+    rng: np.random.Generator,
+) -> list[Subject]:
+    """The kernels and models whose measurement lowers the error over the spaces most a second.
+
+    See :meth:`latency.process.SumProcess.gains`. Models with a layer of each size teach more than
+    ones with equal layers, whatever the space has.
     """
-    pool = [space.largest, space.smallest, *(space.sample(rng) for _ in range(_POOL))]
-    lowered = lower(ArchitectureBatch.of(pool), first_token_last_layer=first_token_last_layer)
-    chosen = [Kernel("call", ())]
+    free = [replace(space, uniform=False) for space in spaces]
+    candidates = draw([*spaces, *free], workloads, _CANDIDATES, rng)
+    for kind, shapes in kernel_shapes(spaces, first_token_last_layer, rng).items():
+        rows = rng.choice(len(shapes), min(len(shapes), _CANDIDATES // 6), replace=False)
+        kernels = [Kernel(kind, tuple(map(int, shapes[row]))) for row in rows]
+        candidates += [Subject.kernel(kernel, _pick(workloads, rng)) for kernel in kernels]
+    calls = calls_of(candidates, first_token_last_layer=first_token_last_layer)
+    pool = draw(spaces, workloads, _POOL, rng)
+    chosen = process.gains(
+        calls,
+        calls_of(pool, first_token_last_layer=first_token_last_layer),
+        count,
+        cost_ms(candidates, process.predict(calls)),
+    )
+    return [candidates[row] for row in chosen]
+
+
+def cost_ms(subjects: Sequence[Subject], times_ms: FloatArray) -> FloatArray:
+    """About what building and measuring takes, (N,): ten rounds, and a matrix's bytes to write."""
+    width = [
+        sum(4 * x.qkv_size + 2 * x.intermediate_size for x in s.what.layers) * s.what.hidden_size
+        if isinstance(s.what, Architecture)
+        else s.copies * s.what.sizes[0] * s.what.sizes[-1]
+        if s.what.sizes
+        else 0
+        for s in subjects
+    ]
+    return 40 + 40 * np.maximum(times_ms, 0.01) + 4e-5 * np.array(width, dtype=np.float64)
+
+
+def kernel_shapes(
+    spaces: Sequence[SearchSpace], first_token_last_layer: bool, rng: np.random.Generator
+) -> dict[str, IntArray]:
+    """Sizes of the kernels that a sample of the spaces' models has, (N, D), by kind."""
+    models = [space.sample(rng) for space in spaces for _ in range(_SAMPLE // len(spaces))]
+    models += [extreme for space in spaces for extreme in (space.largest, space.smallest)]
+    lowered = lower(ArchitectureBatch.of(models), first_token_last_layer=first_token_last_layer)
+    found = {}
     for kind, table in lowered.items():
         shapes = np.unique(table.reshape(-1, len(SIZES[kind])), axis=0)
         shapes = shapes[shapes.all(axis=1)]  # without the zeros of absent layers
-        picked = shapes[spread(np.log(shapes), counts[kind])]
-        chosen += [Kernel(kind, tuple(map(int, sizes))) for sizes in picked]
-    return chosen
-
-
-def model_design(space: SearchSpace, count: int, *, rng: np.random.Generator) -> list[Architecture]:
-    """The largest, the smallest, and others that fill the space between.
-
-    What spreads is depth, width and mean layer sizes, on a logarithmic scale.
-    """
-    pool = [space.largest, space.smallest, *(space.sample(rng) for _ in range(_POOL))]
-    pool = list(dict.fromkeys(pool))
-    batch = ArchitectureBatch.of(pool)
-    means = [
-        sizes.sum(axis=1) / batch.num_layers
-        for sizes in (batch.num_heads, batch.qkv_size, batch.intermediate_size)
-    ]
-    points = np.log(np.stack([batch.num_layers, batch.hidden_size, *means], axis=1))
-    return [pool[row] for row in spread(points, count)]
+        if len(shapes):
+            found[kind] = shapes
+    return found
 
 
 def spread(points: NDArray[np.float64], count: int) -> IntArray:
@@ -75,3 +137,7 @@ def spread(points: NDArray[np.float64], count: int) -> IntArray:
         distance = np.minimum(distance, np.linalg.norm(scaled - scaled[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
     return np.array(chosen, dtype=np.int64)
+
+
+def _pick(workloads: Sequence[Workload], rng: np.random.Generator) -> Workload:
+    return workloads[int(rng.integers(len(workloads)))]

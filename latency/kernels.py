@@ -35,6 +35,9 @@ the first token's output alone, which is all that a classifier reads of its last
 STACKED = frozenset(kind for kind in SIZES if kind.endswith(("attention", "feed_forward")))
 """Kinds of which a model has one for each layer, so that one measurement may hold several."""
 
+HIDDEN = "hidden"
+"""The input, in a kernel's graph, of what the layers before pass on."""
+
 
 @dataclass(frozen=True, order=True)
 class Kernel:
@@ -77,6 +80,7 @@ def lower(batch: ArchitectureBatch, *, first_token_last_layer: bool) -> dict[str
         a model, D the sizes named in :data:`SIZES`. Absent kernels are zeros. ``call``, which
         has no sizes, is left out: every model has one.
     """
+    batch = batch.expanded()
     depth = batch.qkv_size.shape[1]
     layer = np.arange(depth)
     present = layer < batch.num_layers[:, None]  # (N, L)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from latency.kernels import SIZES, STACKED, Kernel
+from latency.kernels import HIDDEN, SIZES, STACKED, Kernel
 from latency.onnx_builder import MICROSOFT, GraphBuilder
 from latency.weights import FloatArray, Weights, checked_weights, layer_prefix, random_weights
 from supernet.architecture import Architecture, EncoderShape, Layer
@@ -25,7 +25,6 @@ from supernet.errors import NasError
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
-HIDDEN = "hidden"
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """Names in transformers: by the error function, by tanh under two names, and ReLU."""
 
@@ -173,7 +172,6 @@ class _BertWriter:
             self._mask("integer"),
             domain=MICROSOFT,
             num_heads=layer.num_heads,
-            qkv_hidden_sizes=[layer.qkv_size] * 3,
             mask_filter_value=_MASKED,
         )
         return self._residual(f"{prefix}output.", context, hidden)

@@ -7,40 +7,42 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from latency.accuracy import PredictorErrors, accuracy
-from latency.kernels import lower
+from latency.accuracy import PredictorErrors, accuracy, by_latency
+from latency.calls import Subject, calls_of
+from latency.kernels import SIZES
+from latency.process import SumProcess, traffic_ms
 from latency.profile import Profile
-from latency.regression import KernelRegressor, RatioRegressor
+from latency.tables import ShapeTable
+from latency.target import PERCENTILES, Target, Workload
+from latency.terms import FloatArray
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch, IntArray
 from supernet.errors import NasError
 
-FloatArray = NDArray[np.float64]
-Architectures = ArchitectureBatch | Sequence[Architecture]
+_CONFIDENCE = 0.95  # of the margin in the error card
 
-_FOLDS = 7
+Architectures = ArchitectureBatch | Sequence[Architecture]
 
 
 class LatencyPredictor:
-    """Predicts the latency of architectures on the target of a profile.
+    """Predicts the latency of architectures on the device and runtime of a profile.
 
-    A model takes the sum of its kernels, each read from a table that regressions on the measured
-    kernels fill, times a ratio learned from whole models, which knows what single kernels do not
-    show: caches, memory, dispatch.
+    A model takes the sum of its kernels, each read from a table that the process fitted to all
+    measured kernels and models fills (:mod:`latency.process`); what reading its weights costs where
+    they outgrow a cache; and a correction, smooth in a few features of whole models.
 
     Args:
         profile: a complete one.
+        first_token_last_layer: whether the runtime computes the last layer for the first token
+            alone (see :class:`latency.runtimes.Runtime`).
 
     Attributes:
-        kernels_: a fitted regressor for each kind of kernel.
-        calibration_: the fitted ratio of whole models to the sum of their kernels.
-        call_ms_: what a call of the runtime takes by itself.
-        percentile_ratios_: measured percentile over the statistic that is fitted, by percentile.
+        process_: the fitted process.
+        p95_ratio_: the median p95 of the profile's models over their p50.
 
     Raises:
-        NasError: the profile is not complete.
+        NasError: the profile is not complete, holds no model, or was disturbed.
 
     Example: ``LatencyPredictor(Profile.load(path)).fit().predict(architectures)``
     """
@@ -48,156 +50,232 @@ class LatencyPredictor:
     def __init__(self, profile: Profile) -> None:
         if not profile.complete:
             raise NasError("the latency profile is not complete; run the profiling to its end")
+        profile.check_steady()
         self.profile = profile
+        self.first_token_last_layer = profile.target.runtime == "onnxruntime"
 
-    def fit(self) -> Self:
-        """Fit all regressions; some seconds."""
-        kernel_ms = self._kernel_times()
-        self.call_ms_ = float(kernel_ms.pop("call")[1][0])
-        self.kernels_ = {
-            kind: KernelRegressor(kind).fit(sizes, times_ms)
-            for kind, (sizes, times_ms) in kernel_ms.items()
-        }
-        measured = self._measured_ms()
-        means = [np.log(times).mean(axis=0) for times in measured.values()]
-        self._low_ms, self._p50_ms, p95_ms = np.exp(means).T  # of M models, (M,) each
-        models = ArchitectureBatch.of(list(measured))
-        self._sum_ms = self.kernel_sum(models)
-        self._features = _calibration_features(models, self._sum_ms)
-        self.calibration_ = RatioRegressor().fit(self._features, self._low_ms / self._sum_ms)
-        self.percentile_ratios_ = {
-            50: float(np.median(self._p50_ms / self._low_ms)),
-            95: float(np.median(p95_ms / self._low_ms)),
-        }
+    def fit(self, *, learn: bool = True) -> Self:
+        """Fit to all that counts in the profile; a second or two.
+
+        Args:
+            learn: see :meth:`latency.process.SumProcess.fit`.
+        """
+        subjects, self._steady_ms, count = _distinct(self.profile)
+        self._row = {subject: row for row, subject in enumerate(subjects)}
+        calls = calls_of(subjects, first_token_last_layer=self.first_token_last_layer)
+        if not calls.is_model.any():
+            raise NasError("the latency profile holds no model that was measured steadily")
+        self.process_ = SumProcess().fit(calls, self._steady_ms, noise=1 / count, learn=learn)
+        residual, _ = self.process_.left_out()
+        self._left_out_ms = self._steady_ms - residual * self.process_.prior_ms_
+        models = [m for m in self._counted() if isinstance(m[0].what, Architecture)]
+        self.p95_ratio_ = float(np.median([p95 / steady for _, _, steady, p95 in models]))
+        self._tables: dict[tuple[str, Workload], ShapeTable] = {}
         return self
 
-    def predict(self, architectures: Architectures, percentile: int = 50) -> FloatArray:
-        """Milliseconds at a percentile (50 or 95) on the undisturbed device, (N,)."""
-        if percentile not in self.percentile_ratios_:
-            raise NasError(f"percentile must be 50 or 95, not {percentile!r}")
-        return self.predict_low(architectures) * self.percentile_ratios_[percentile]
+    def predict(
+        self, architectures: Architectures, percentile: int = 50, *, target: Target | None = None
+    ) -> FloatArray:
+        """Milliseconds at a percentile (50 or 95) on the undisturbed device, (N,).
 
-    def predict_low(self, architectures: Architectures) -> FloatArray:
-        """Milliseconds of the statistic that is fitted (``Latency.low_ms``), (N,)."""
+        Args:
+            target: with the workload to predict for; None takes the profile's own. Of a mix of
+                lengths it is the expected latency.
+
+        Raises:
+            NasError: another percentile, or a target that the profile does not serve.
+        """
+        ratio = self._ratio(percentile)
+        target = target or self.profile.target
+        self.profile.check_serves(target)
         batch = _batch(architectures)
-        sum_ms = self.kernel_sum(batch)
-        return sum_ms * self.calibration_.predict(_calibration_features(batch, sum_ms))
+        total = np.zeros(len(batch))
+        for one, share in target.workloads():
+            total += share * self._steady(batch, one.workload)
+        return ratio * total
+
+    def predict_upper(
+        self,
+        architectures: Architectures,
+        confidence: float = 0.95,
+        percentile: int = 50,
+        *,
+        target: Target | None = None,
+    ) -> FloatArray:
+        """What an architecture's latency is below with probability ``confidence``, (N,).
+
+        Raises:
+            NasError: see :meth:`predict` and :meth:`margin`.
+        """
+        margin = self.margin(confidence, percentile)
+        return self.predict(architectures, percentile, target=target) * (1 + margin)
+
+    def margin(self, confidence: float = 0.95, percentile: int = 50) -> float:
+        """How far above its prediction a latency is at most, relative, at a confidence.
+
+        The split-conformal quantile (Vovk et al. 2005; Lei et al. 2018) of the relative errors on
+        models drawn at random from the profile's spaces, each predicted from all other
+        measurements: for another model so drawn it holds whatever the errors' distribution is.
+
+        Raises:
+            NasError: a confidence that the number of drawn models does not support.
+        """
+        predicted, measured = self.held_out(percentile)
+        errors = np.sort(measured / predicted - 1)
+        rank = math.ceil((len(errors) + 1) * confidence)
+        if not 0 < confidence < 1 or rank > len(errors):
+            most = len(errors) / (len(errors) + 1)
+            raise NasError(
+                f"confidence must be above 0 and at most {most:.3f}, which {len(errors)} models "
+                f"drawn at random support, not {confidence!r}"
+            )
+        return float(errors[max(rank, 1) - 1])
+
+    @property
+    def max_confidence(self) -> float:
+        """The most that :meth:`margin` supports."""
+        drawn = len(self.held_out(50)[0])
+        return drawn / (drawn + 1)
 
     def errors(self) -> PredictorErrors:
-        """Accuracy of p50 on the profile's models, each left out of what predicts it."""
-        own = accuracy(self._left_out_p50_ms(), self._p50_ms)
-        twice = np.array([times for times in self._measured_ms().values() if len(times) == 2])
-        first_ms, second_ms = twice[:, :, 1].T  # p50
-        floor = accuracy(second_ms, first_ms)
+        """Accuracy on the models drawn at random, each predicted from all other measurements."""
+        predicted, measured = self.held_out(50)
+        first, second = self.repeated()
+        floor = accuracy(second, first)
+        own = accuracy(predicted, measured)
+        tells = self.max_confidence >= _CONFIDENCE
         return PredictorErrors(
             **own.to_dict(),
+            margin_95_percent=100 * self.margin(_CONFIDENCE) if tells else None,
             floor_models=floor.models,
             floor_mape_percent=floor.mape_percent,
             floor_within_5_percent=floor.within_5_percent,
             floor_within_10_percent=floor.within_10_percent,
+            by_latency=by_latency(predicted, measured),
         )
 
-    def kernel_sum(self, architectures: Architectures) -> FloatArray:
-        """The call and all kernels, before calibration, in milliseconds, (N,).
+    # ---- what was measured --------------------------------------------------------------------
 
-        Raises:
-            NasError: a layer of a kind that no model of the profile's space has.
-        """
-        batch = _batch(architectures)
-        first_token = "first_token_attention" in self.kernels_
-        total = np.full(len(batch), self.call_ms_)
-        for kind, sizes in lower(batch, first_token_last_layer=first_token).items():
-            if not sizes.any():
-                continue
-            if kind not in self.kernels_:
-                raise NasError(
-                    f"the profile's space {self.profile.space.get('name')} has no layer with the "
-                    f"kernel {kind}, but a model to be predicted has: profile a deeper space"
-                )
-            total += _gather(self.kernels_[kind], sizes)
-        return total
+    def _counted(self) -> list[tuple[Subject, str, float, float]]:
+        """Of every measurement that counts: subject, role, steady_ms, p95 at the same pace."""
+        profile = self.profile
+        return [
+            (m.subject, m.role, x.steady_ms, x.p95_ms * x.steady_ms / x.p50_ms)
+            for m, x, steady in zip(
+                profile.measurements, profile.latencies, profile.steady, strict=True
+            )
+            if steady
+        ]
 
-    def _left_out_p50_ms(self) -> FloatArray:
-        """Each of the profile's M models predicted by a calibration that has not seen it, (M,).
+    def held_out(self, percentile: int = 50) -> tuple[FloatArray, FloatArray]:
+        """Of models drawn at random: milliseconds predicted from all else, and measured, (N,)."""
+        ratio = self._ratio(percentile)
+        rows, measured = [], []
+        for subject, role, steady_ms, p95_ms in self._counted():
+            if role == "drawn" and self._row[subject] not in rows:
+                rows.append(self._row[subject])
+                measured.append(steady_ms if percentile == 50 else p95_ms)
+        return ratio * self._left_out_ms[rows], np.array(measured)
 
-        The only model of a profile is predicted by the sum of its kernels.
-        """
-        fold = np.arange(len(self._sum_ms)) % _FOLDS
-        predicted = self._sum_ms.copy()
-        for index in range(min(_FOLDS, len(fold))):
-            seen, unseen = fold != index, fold == index
-            if seen.any():
-                low_ms = self._low_ms[seen]
-                calibration = RatioRegressor().fit(
-                    self._features[seen], low_ms / self._sum_ms[seen]
-                )
-                predicted[unseen] *= calibration.predict(self._features[unseen])
-                predicted[unseen] *= np.median(self._p50_ms[seen] / low_ms)
-        return predicted
+    def repeated(self) -> tuple[FloatArray, FloatArray]:
+        """Of models built and measured twice: the first time, and the second, (N,) each."""
+        counted = self._counted()
+        first = {s: ms for s, role, ms, _ in reversed(counted) if role == "drawn"}
+        pairs = [(first[s], ms) for s, role, ms, _ in counted if role == "again" and s in first]
+        ones, others = np.array(pairs).reshape(-1, 2).T
+        return ones, others
 
-    def _kernel_times(self) -> dict[str, tuple[IntArray, FloatArray]]:
-        """Sizes, (N, D), and milliseconds of one kernel, (N,), by kind."""
-        measured: dict[str, list[tuple[tuple[int, ...], float]]] = {}
-        latencies = self.profile.kernel_latencies()
-        call_ms = next(
-            latency.low_ms
-            for entry, latency in zip(self.profile.kernels, latencies, strict=True)
-            if entry.kernel.kind == "call"
-        )
-        for entry, latency in zip(self.profile.kernels, latencies, strict=True):
-            time_ms = latency.low_ms
-            if entry.kernel.kind != "call":  # the others were called too
-                time_ms = max(time_ms - call_ms, 0.01 * time_ms) / entry.copies
-            measured.setdefault(entry.kernel.kind, []).append((entry.kernel.sizes, time_ms))
-        return {
-            kind: (np.array([s for s, _ in rows], dtype=np.int64), np.array([t for _, t in rows]))
-            for kind, rows in measured.items()
-        }
+    def _ratio(self, percentile: int) -> float:
+        if percentile not in PERCENTILES:
+            raise NasError(f"percentile must be 50 or 95, not {percentile!r}")
+        return 1.0 if percentile == 50 else self.p95_ratio_
 
-    def _measured_ms(self) -> dict[Architecture, list[tuple[float, float, float]]]:
-        """Of each model low_ms, p50 and p95, once for every time it was measured."""
-        measured: dict[Architecture, list[tuple[float, float, float]]] = {}
-        for entry, latency in zip(self.profile.models, self.profile.model_latencies(), strict=True):
-            statistics = (latency.low_ms, latency.p50_ms, latency.p95_ms)
-            measured.setdefault(entry.architecture, []).append(statistics)
-        return measured
+    # ---- many architectures -------------------------------------------------------------------
+
+    def _steady(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
+        """Milliseconds of one workload, (N,)."""
+        streamed, other = _megabytes(batch, workload, first_token=self.first_token_last_layer)
+        total = self._kernels(batch, workload) + traffic_ms(streamed, other, self.process_.traffic_)
+        return total * (1 + self._level(batch, workload))
+
+    def _kernels(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
+        """The call and all kernels, (N,)."""
+        hidden = batch.hidden_size
+        total = self._table("embedding", workload)(hidden)
+        total += self._table("head", workload)(hidden)
+        total += self._call_ms(workload)
+        width = hidden[:, None]
+        if not self.first_token_last_layer:
+            layers = self._table("attention", workload)(width, batch.num_heads, batch.qkv_size)
+            layers += self._table("feed_forward", workload)(width, batch.intermediate_size)
+            return total + batch.over_layers(layers)
+        heads, qkv, intermediate = batch.last_layer()
+        total += self._table("first_token_attention", workload)(hidden, heads, qkv)
+        total += self._table("first_token_feed_forward", workload)(hidden, intermediate)
+        if not (batch.num_layers > 1).any():
+            return total
+        layers = self._table("attention", workload)(width, batch.num_heads, batch.qkv_size)
+        layers += self._table("feed_forward", workload)(width, batch.intermediate_size)
+        return total + batch.over_layers(layers, but_last=True)
+
+    def _call_ms(self, workload: Workload) -> float:
+        shape = np.array([workload], dtype=np.int64)
+        return float(self.process_.shape_ms("call", shape)[0])
+
+    def _table(self, kind: str, workload: Workload) -> ShapeTable:
+        key = (kind, workload)
+        if key not in self._tables:
+
+            def times(sizes: IntArray) -> FloatArray:
+                if kind not in self.process_.coefficients_:
+                    raise NasError(
+                        f"no model of the profile has the kernel {kind}, but a model to be "
+                        "predicted has: profile a space of deeper models"
+                    )
+                workloads = np.broadcast_to(np.array(workload), (len(sizes), 2))
+                return self.process_.shape_ms(kind, np.hstack([workloads, sizes]))
+
+            self._tables[key] = ShapeTable(times, len(SIZES[kind]))
+        return self._tables[key]
+
+    def _level(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
+        """See :meth:`latency.process.SumProcess.level`, (N,): a parabola, told by three points."""
+        tokens = math.log(workload.batch_size * workload.sequence_length)
+        points = np.array([[-1.0, tokens], [0.0, tokens], [1.0, tokens]])
+        below, middle, above = self.process_.level(points)
+        width = batch.over_layers(4 * batch.qkv_size + 2 * batch.intermediate_size)
+        x = np.log(4e-6 * batch.hidden_size * width)
+        return middle + x * (0.5 * (above - below) + x * (0.5 * (above + below) - middle))
+
+
+def _distinct(profile: Profile) -> tuple[list[Subject], FloatArray, FloatArray]:
+    """Subjects measured steadily; their geometric mean times, (N,); how often each was measured."""
+    times: dict[Subject, list[float]] = {}
+    for one, latency, steady in zip(
+        profile.measurements, profile.latencies, profile.steady, strict=True
+    ):
+        if steady:
+            times.setdefault(one.subject, []).append(latency.steady_ms)
+    means = np.array([math.exp(math.fsum(map(math.log, ms)) / len(ms)) for ms in times.values()])
+    return list(times), means, np.array([float(len(ms)) for ms in times.values()])
+
+
+def _megabytes(
+    batch: ArchitectureBatch, workload: Workload, *, first_token: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Weights that are read for one token each, and all others, (N,) each; see latency.terms."""
+    hidden = batch.hidden_size.astype(np.float64)
+    layers = batch.over_layers(4 * batch.qkv_size + 2 * batch.intermediate_size)
+    tokens = workload.batch_size * workload.sequence_length
+    head, embedding = 4e-6 * hidden**2, 4e-6 * hidden * tokens
+    if not first_token:
+        return head, embedding + 4e-6 * hidden * layers
+    _, qkv, intermediate = batch.last_layer()
+    last = 4 * qkv + 2 * intermediate
+    return head + 4e-6 * hidden * last, embedding + 4e-6 * hidden * (layers - last)
 
 
 def _batch(architectures: Architectures) -> ArchitectureBatch:
     if isinstance(architectures, ArchitectureBatch):
         return architectures
     return ArchitectureBatch.of(architectures)
-
-
-def _calibration_features(batch: ArchitectureBatch, sum_ms: FloatArray) -> FloatArray:
-    """Logarithms of the kernels' sum, of the depth, and of the layers' weights, (N, 3)."""
-    width = 4 * batch.qkv_size + 2 * batch.intermediate_size  # of a layer's matrices
-    weights = batch.hidden_size * width.sum(axis=1)
-    return np.log(np.stack([sum_ms, batch.num_layers, weights], axis=1))
-
-
-def _gather(regressor: KernelRegressor, sizes: IntArray) -> FloatArray:
-    """Sum over a model's kernels of one kind, (N,), for sizes (N, K, D); zeros are absent.
-
-    Distinct values of each size are numbered, so that a shape is one index into a table, of
-    which only the shapes that occur are computed.
-    """
-    index = np.zeros(sizes.shape[:-1], dtype=np.int64)  # (N, K)
-    axes = []
-    for column in range(sizes.shape[-1]):
-        values = sizes[..., column]
-        occurs = np.zeros(values.max(initial=0) + 1, dtype=bool)
-        occurs[values] = True
-        axes.append(np.flatnonzero(occurs))
-        numbers = np.cumsum(occurs) - 1
-        index = index * len(axes[-1]) + numbers[values]
-    table = np.zeros(math.prod(map(len, axes)))
-    occurs = np.zeros(len(table), dtype=bool)
-    occurs[index] = True
-    rows = np.flatnonzero(occurs)
-    coordinates = np.unravel_index(rows, [len(axis) for axis in axes])
-    shapes = np.stack([axis[c] for axis, c in zip(axes, coordinates, strict=True)], axis=1)
-    present = shapes.all(axis=1)
-    table[rows[present]] = regressor.predict(shapes[present])
-    total: FloatArray = table[index].sum(axis=1)
-    return total

@@ -1,152 +1,215 @@
-"""Profile: the measured kernels and models of one target, as a JSON file."""
+"""Profile: what was measured of one device and runtime, and how it is put into a file."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+import numpy as np
 
 from latency.atomic import write_text
+from latency.calls import Subject
 from latency.fingerprint import Fingerprint
-from latency.kernels import Kernel
-from latency.target import Latency, Target
-from latency.timing import Block, Record, usual_reference_ms
-from supernet.architecture import Architecture, EncoderShape
+from latency.profile_rows import FORMAT, VERSION, measurement_row
+from latency.target import Latency, Target, Workload
+from latency.timing import Record, usual_reference_ms
+from supernet.architecture import EncoderShape
 from supernet.errors import NasError
 
-FORMAT = "tailorbert-latency-profile"
-VERSION = 2
+Role = Literal["chosen", "drawn", "again"]
+"""Why something was measured: chosen to learn from; drawn at random from the spaces, so that the
+predictor's error on it is the error on any; or drawn before, and built and measured again."""
+
+MOST_DISTURBED = 0.5
+"""A profile with a larger share of unsteady measurements is refused."""
 
 
 @dataclass(frozen=True)
-class KernelRecord:
-    """``copies`` of a kernel, run in one call, as measured."""
+class Measurement:
+    """Something as measured.
 
-    kernel: Kernel
-    copies: int
+    Args:
+        session: which of the profile's sessions it belongs to.
+    """
+
+    subject: Subject
+    role: Role
+    session: int
     record: Record
 
 
 @dataclass(frozen=True)
-class ModelRecord:
-    """A whole model as measured."""
+class Session:
+    """One process that measured.
 
-    architecture: Architecture
-    record: Record
+    Args:
+        began: date and time in ISO 8601, UTC.
+        others_share: of all the machine's cores, what other processes used meanwhile, 0 to 1.
+    """
+
+    began: str
+    others_share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What was measured of one target.
+    """What was measured of one device and runtime.
 
     Args:
-        target: what it holds for.
+        target: device, runtime, threads and dtype that it holds for, and a workload.
+        workloads: the grid of batch sizes and sequence lengths that was measured.
         fingerprint: the machine and software it was measured on.
-        space: the space's mapping (``SearchSpace.to_dict``), whose sizes are covered.
+        spaces: mappings (``SearchSpace.to_dict``) of the spaces whose sizes are covered.
         shape: what all measured models have besides what is searched.
         seed: of the choice of what to measure.
-        time_budget_s: the time that every record had its share of.
-        kernels, models: everything measured, in the order taken.
-        complete: whether all that was planned is measured.
+        seconds: that measuring and building took.
+        complete: whether it was measured to its time or target error.
+        sessions: the processes that measured, in their order.
+        measurements: everything measured, in the order taken.
     """
 
     target: Target
+    workloads: tuple[Workload, ...]
     fingerprint: Fingerprint
-    space: Mapping[str, Any]
+    spaces: tuple[Mapping[str, Any], ...]
     shape: EncoderShape
     seed: int
-    time_budget_s: float
-    kernels: tuple[KernelRecord, ...] = ()
-    models: tuple[ModelRecord, ...] = ()
+    seconds: float = 0.0
     complete: bool = False
+    sessions: tuple[Session, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
 
-    def usual_reference_ms(self) -> float:
-        """The reference kernel's time on the undisturbed machine, over the whole profile."""
-        records = [entry.record for entry in self.kernels]
-        return usual_reference_ms(records + [entry.record for entry in self.models])
+    @cached_property
+    def usual_ms(self) -> tuple[float, ...]:
+        """The reference kernel's time on the undisturbed machine, one a session.
 
-    def kernel_latencies(self) -> list[Latency]:
-        """One a kernel record, drift divided out over the whole profile."""
-        usual_ms = self.usual_reference_ms()
-        return [entry.record.latency(usual_ms) for entry in self.kernels]
+        NaN where a session has measured nothing yet.
+        """
+        sessions: list[list[Record]] = [[] for _ in self.sessions]
+        for one in self.measurements:
+            sessions[one.session].append(one.record)
+        return tuple(usual_reference_ms(records) if records else math.nan for records in sessions)
 
-    def model_latencies(self) -> list[Latency]:
-        """One a model record, likewise."""
-        usual_ms = self.usual_reference_ms()
-        return [entry.record.latency(usual_ms) for entry in self.models]
+    @cached_property
+    def latencies(self) -> tuple[Latency, ...]:
+        """One a measurement; ``steady_ms`` at the pace that most of the profile was taken at."""
+        pace_ms = float(np.median([self.usual_ms[m.session] for m in self.measurements]))
+        found = []
+        for one in self.measurements:
+            usual_ms = self.usual_ms[one.session]
+            latency = one.record.latency(usual_ms)
+            found.append(replace(latency, steady_ms=latency.steady_ms * pace_ms / usual_ms))
+        return tuple(found)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "target": self.target.to_dict(),
-            "fingerprint": self.fingerprint.to_dict(),
-            "space": dict(self.space),
-            "shape": asdict(self.shape),
-            "seed": self.seed,
-            "time_budget_s": self.time_budget_s,
-            "complete": self.complete,
-            "kernels": [
-                {
-                    "kind": entry.kernel.kind,
-                    "sizes": list(entry.kernel.sizes),
-                    "copies": entry.copies,
-                    "blocks": _blocks_to_lists(entry.record),
-                }
-                for entry in self.kernels
-            ],
-            "models": [
-                {
-                    "architecture": entry.architecture.to_dict(),
-                    "blocks": _blocks_to_lists(entry.record),
-                }
-                for entry in self.models
-            ],
-        }
+    @cached_property
+    def steady(self) -> tuple[bool, ...]:
+        """Of each measurement, whether the machine was quiet enough for it to count."""
+        return tuple(m.record.is_steady(self.usual_ms[m.session]) for m in self.measurements)
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`.
+    @property
+    def unsteady_share(self) -> float:
+        """Share of the measurements that do not count, 0 to 1."""
+        return 1 - sum(self.steady) / max(1, len(self.steady))
+
+    def warnings(self) -> list[str]:
+        """What was amiss while it was measured, for people; empty if nothing."""
+        found = []
+        others = max((session.others_share for session in self.sessions), default=0.0)
+        if self.unsteady_share > 0.05:
+            found.append(
+                f"disturbed: {self.unsteady_share:.0%} of the measurements were not steady enough "
+                f"to count, and other processes used {others:.0%} of the machine meanwhile; measure "
+                "again while nothing else runs"
+            )
+        for number in range(len(self.sessions)):
+            slowdown = self._slowdown(number)
+            if slowdown > 1.1:
+                found.append(
+                    f"throttled: the reference kernel ended {slowdown - 1:.0%} slower than it began"
+                )
+        return found
+
+    def _slowdown(self, session: int) -> float:
+        """The reference's time in the last fifth of a session over that in its first fifth."""
+        records = [m.record for m in self.measurements if m.session == session]
+        fifth = len(records) // 5
+        if fifth < 3:
+            return 1.0
+        return usual_reference_ms(records[-fifth:]) / usual_reference_ms(records[:fifth])
+
+    def check_steady(self) -> None:
+        """Refuse a profile of a machine that was busy with something else.
 
         Raises:
-            NasError: not a profile, of another version, or damaged.
+            NasError: most measurements are unsteady.
         """
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise NasError("not a latency profile")
-        if data.get("version") != VERSION:
+        if self.unsteady_share > MOST_DISTURBED:
             raise NasError(
-                f"latency profile of version {data.get('version')!r}, accepted is {VERSION}: "
-                "measure the device again, into another file"
+                f"the profile was disturbed: {self.unsteady_share:.0%} of its measurements are "
+                "not steady; measure again, into another file, while nothing else runs"
             )
-        try:
-            return cls(
-                target=Target.from_dict(data["target"]),
-                fingerprint=Fingerprint.from_dict(data["fingerprint"]),
-                space=data["space"],
-                shape=EncoderShape(**data["shape"]),
-                seed=data["seed"],
-                time_budget_s=float(data["time_budget_s"]),
-                complete=data["complete"],
-                kernels=tuple(
-                    KernelRecord(
-                        Kernel(entry["kind"], tuple(entry["sizes"])),
-                        entry["copies"],
-                        _record_from_lists(entry["blocks"]),
+
+    def check_serves(self, target: Target) -> None:
+        """Refuse a target that this profile tells nothing of.
+
+        Raises:
+            NasError: another device, runtime, dtype or number of threads, or a batch size or
+                sequence length outside those measured.
+        """
+        for name in ("device", "runtime", "dtype", "threads"):
+            ours, theirs = getattr(self.target, name), getattr(target, name)
+            if ours != theirs:
+                raise NasError(
+                    f"the profile is of {name} {ours}, the target asks for {theirs}: "
+                    "profile the device for that target"
+                )
+        for one, _ in target.workloads():
+            for name in ("batch_size", "sequence_length"):
+                value = getattr(one, name)
+                measured = [getattr(workload, name) for workload in self.workloads]
+                if not min(measured) <= value <= max(measured):
+                    raise NasError(
+                        f"the profile holds for {name} {min(measured)} to {max(measured)}, "
+                        f"the target asks for {value}: profile the device for that too"
                     )
-                    for entry in data["kernels"]
-                ),
-                models=tuple(
-                    ModelRecord(
-                        Architecture.from_dict(entry["architecture"]),
-                        _record_from_lists(entry["blocks"]),
-                    )
-                    for entry in data["models"]
-                ),
+
+    def check_continues(self, other: Profile) -> None:
+        """Refuse to put measurements of ``other`` beside these.
+
+        Raises:
+            NasError: another device, runtime, software or shape of models.
+        """
+        self.check_serves(other.target.of(self.workloads[0]))
+        if differences := self.fingerprint.differences(other.fingerprint):
+            raise NasError(
+                f"the profile was measured on another machine or software: {'; '.join(differences)}"
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise NasError(f"latency profile is damaged: {error!r}") from error
+        if self.shape != other.shape:
+            raise NasError(f"the profile is of models of shape {self.shape}, not {other.shape}")
+
+    def merged(self, other: Profile) -> Self:
+        """All that two profiles of one device hold; each keeps its own pace.
+
+        Raises:
+            NasError: they are not of one device, runtime, software and shape of models.
+        """
+        self.check_continues(other)
+        shift = len(self.sessions)
+        moved = tuple(replace(m, session=m.session + shift) for m in other.measurements)
+        return replace(
+            self,
+            workloads=tuple(dict.fromkeys(self.workloads + other.workloads)),
+            spaces=self.spaces + tuple(s for s in other.spaces if s not in self.spaces),
+            seconds=self.seconds + other.seconds,
+            complete=self.complete and other.complete,
+            sessions=self.sessions + other.sessions,
+            measurements=self.measurements + moved,
+        )
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all.
@@ -167,42 +230,54 @@ class Profile:
             NasError: no such file, not JSON, or not a sound profile.
         """
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise NasError(f"profile {path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise NasError(f"profile {path} is not valid JSON: {error}") from error
         try:
             return cls.from_dict(data)
         except NasError as error:
             raise NasError(f"{path}: {error}") from error
 
-    def with_records(
-        self, kernels: tuple[KernelRecord, ...], models: tuple[ModelRecord, ...], complete: bool
-    ) -> Self:
-        """This profile with further records."""
-        return replace(
-            self,
-            kernels=self.kernels + kernels,
-            models=self.models + models,
-            complete=complete,
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "target": self.target.to_dict(),
+            "workloads": [list(workload) for workload in self.workloads],
+            "fingerprint": self.fingerprint.to_dict(),
+            "spaces": [dict(space) for space in self.spaces],
+            "shape": asdict(self.shape),
+            "seed": self.seed,
+            "seconds": round(self.seconds, 3),
+            "complete": self.complete,
+            "sessions": [asdict(session) for session in self.sessions],
+            "measurements": [measurement_row(one) for one in self.measurements],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            NasError: not a profile, of another version, or damaged; it names the entry.
+        """
+        from latency.profile_file import ProfileFile  # pydantic: a device that measures may lack it
+
+        file = ProfileFile.read(data)
+        return cls(
+            target=Target.from_dict(file.target),
+            workloads=file.grid(),
+            fingerprint=Fingerprint.from_dict(file.fingerprint.model_dump()),
+            spaces=tuple(file.spaces),
+            shape=EncoderShape(**file.shape.model_dump()),
+            seed=file.seed,
+            seconds=file.seconds,
+            complete=file.complete,
+            sessions=tuple(Session(**session.model_dump()) for session in file.sessions),
+            measurements=tuple(
+                Measurement(row.subject(), row.role, row.session, row.record())
+                for row in file.measurements
+            ),
         )
-
-
-def _blocks_to_lists(record: Record) -> list[list[Any]]:
-    """For each block: reference, the round's reference, preemptions, samples; in milliseconds."""
-    return [
-        [block.reference_ms, block.round_reference_ms, block.preemptions, list(block.samples_ms)]
-        for block in record.blocks
-    ]
-
-
-def _record_from_lists(blocks: list[list[Any]]) -> Record:
-    if not blocks:
-        raise NasError("latency profile is damaged: a record without blocks")
-    return Record(
-        tuple(
-            Block(tuple(samples), reference, drift, preemptions)
-            for reference, drift, preemptions, samples in blocks
-        )
-    )

@@ -1,95 +1,116 @@
-"""Measures a profile: chooses what to measure, times it in small groups, keeps what it has."""
+"""Measures a profile: what teaches most, a few at a time, until it is good enough or time is up."""
 
 from __future__ import annotations
 
-import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from latency.design import kernel_design, model_design
+from latency.affinity import pinned
+from latency.calls import Subject
+from latency.design import Planned, draw, most_useful, opening
 from latency.fingerprint import Fingerprint
-from latency.kernels import STACKED, Kernel
-from latency.profile import KernelRecord, ModelRecord, Profile
-from latency.runtimes import Runtime, bound, runtime_of, workload
-from latency.target import Target
-from latency.timing import Protocol, record
-from supernet.architecture import Architecture, EncoderShape
+from latency.kernels import Kernel
+from latency.machine import Usage, others_share
+from latency.predictor import LatencyPredictor
+from latency.profile import MOST_DISTURBED, Measurement, Profile, Session
+from latency.runtimes import Runtime, bound, kernel_shape, runtime_of, workload
+from latency.target import Target, Workload
+from latency.timing import Protocol, Stopwatch, now, record
+from supernet.architecture import EncoderShape
 from supernet.errors import NasError
 from supernet.space import SearchSpace
 
-ProfileProgress = Callable[[float], None]
-"""Called with the share of the profile that is done, from 0 to 1."""
+REFERENCES = (Kernel("feed_forward", (256, 1024)), Kernel("head", (1448,)))
+REFERENCE_WORKLOAD = Workload(1, 64)
+"""The reference, run beside everything in the target's runtime, and its input: one kernel that
+arithmetic bounds, and one that memory does, for it reads 8 MB of weights once. Neighbours on a
+machine may slow either."""
 
-REFERENCE = Kernel("feed_forward", (256, 1024))
-"""The reference kernel, run beside everything in the target's runtime."""
+LEAST_DRAWN = 20
+"""Models drawn at random at the least, however little time there is: what 95% bounds need."""
 
-KERNELS = {
-    "embedding": 6,
-    "attention": 40,
-    "feed_forward": 28,
-    "first_token_attention": 20,
-    "first_token_feed_forward": 12,
-    "head": 6,
-}
-MODELS = 28
-REPEATED = 10
-"""Models built and measured a second time, for the repeatability floor."""
-COPIES = 4
-"""Layers' kernels in one call, so that they meet weights that are not in the nearest cache."""
+GROUP = 8
+"""Subjects measured side by side, and held in memory together."""
 
-Subject = Kernel | Architecture
-"""What is measured."""
+_BATCH = 4  # groups planned at once
+_DRAWN, _AGAIN = 12, 4  # of a batch: models drawn, and models drawn before, built anew
+_ATTEMPTS = 3  # at a steady measurement of one subject
+_PROTOCOL = Protocol(rounds=10, extra_rounds=5)
 
-_log = logging.getLogger(__name__)
-_GROUP = 8  # measured side by side, and held in memory together
-_BUILD_SHARE = 0.2  # of the time goes into building what is measured
+
+@dataclass(frozen=True)
+class Status:
+    """How far a profile is.
+
+    Args:
+        share: of its time, or of the way to its target error, whichever is more, 0 to 1.
+        measured: kernels and models so far.
+        error_percent: mean error on models drawn at random, each predicted from all others; None
+            until there are enough.
+    """
+
+    share: float
+    measured: int
+    error_percent: float | None
+
+
+ProfileProgress = Callable[[Status], None]
 
 
 def profile_device(
     target: Target,
-    space: SearchSpace,
+    spaces: Sequence[SearchSpace],
     *,
-    time_budget_s: float = 90.0,
+    workloads: Sequence[Workload] = (),
+    time_budget_s: float = 180.0,
+    target_error: float | None = None,
     seed: int = 0,
     path: Path | None = None,
     shape: EncoderShape = EncoderShape(),
     progress: ProfileProgress | None = None,
 ) -> Profile:
-    """Measure what a latency predictor of ``space`` on ``target`` needs.
+    """Measure what a latency predictor of ``spaces`` on ``target`` needs.
 
     Args:
-        time_budget_s: measuring stops getting more precise after so many seconds; on a slow
-            device the least that is useful may take longer.
-        path: where the profile is kept after every group, and continued from if it is there. It
-            is measured afresh, with a warning, where what is there had less time, or was planned
-            by another version of this module.
+        workloads: batch sizes and sequence lengths to measure; none takes the target's own.
+        time_budget_s: seconds for building and measuring, those of earlier sessions included; on
+            a slow device the least that is useful may take longer.
+        target_error: a mean relative error, such as 0.03, at which measuring stops early.
+        path: where the profile is kept after every group, and continued from if it is there.
         shape: what all models have besides what is searched, their activation above all.
 
     Raises:
-        NasError: ``path`` holds a profile of another target, machine, space, shape or seed.
+        NasError: ``path`` holds a profile of another target, machine, grid, space, shape or seed.
     """
     runtime = runtime_of(target)
-    subjects = _subjects(space, runtime, seed)
+    grid = tuple(workloads) or tuple(one.workload for one, _ in target.workloads())
+    longest = max(one.sequence_length for one in grid)
+    if longest > shape.max_positions:
+        raise NasError(
+            f"target: sequence_length {longest} exceeds the model's {shape.max_positions} positions"
+        )
     fresh = Profile(
         target=target,
-        fingerprint=Fingerprint.of_this_machine(),
-        space=space.to_dict(),
+        workloads=grid,
+        fingerprint=Fingerprint.of_this_machine(target),
+        spaces=tuple(space.to_dict() for space in spaces),
         shape=shape,
         seed=seed,
-        time_budget_s=time_budget_s,
     )
-    profile = _continued(fresh, subjects, path)
-    if profile.complete:
+    profile = _continued(fresh, path)
+    goal = _Goal(time_budget_s, target_error)
+    if profile.complete and goal.reached(profile, _error(_fitted(profile))):
         return profile
-    with runtime.threads(target):
-        return _measured(profile, subjects, runtime, path, progress)
+    with runtime.threads(target), pinned(target.threads):
+        return _measured(profile, spaces, runtime, goal, path, progress)
 
 
-def _continued(fresh: Profile, subjects: Sequence[Subject], path: Path | None) -> Profile:
+def _continued(fresh: Profile, path: Path | None) -> Profile:
     """What ``path`` holds of the profile that is wanted, else ``fresh``, which holds nothing.
 
     Raises:
@@ -98,96 +119,178 @@ def _continued(fresh: Profile, subjects: Sequence[Subject], path: Path | None) -
     if path is None or not path.exists():
         return fresh
     kept = Profile.load(path)
-    for name in ("target", "space", "shape", "seed"):
-        theirs, ours = getattr(kept, name), getattr(fresh, name)
-        if theirs != ours:
-            raise NasError(
-                f"profile {path} is of {name} {theirs}, not of {ours}; give another path"
-            )
-    if kept.fingerprint != fresh.fingerprint:
-        raise NasError(
-            f"profile {path} was measured on {kept.fingerprint} with other software or another "
-            f"machine than this ({fresh.fingerprint}); give another path"
-        )
-    if kept.time_budget_s < fresh.time_budget_s:
-        _log.warning(
-            "profile %s had %g s, not the %g s that it is given now: measured afresh",
-            path,
-            kept.time_budget_s,
-            fresh.time_budget_s,
-        )
-        return fresh
-    if not _is_start_of(subjects, kept):
-        _log.warning("profile %s holds other kernels or models than planned: measured afresh", path)
-        return fresh
-    return kept if kept.complete else replace(kept, time_budget_s=fresh.time_budget_s)
+    try:
+        kept.check_continues(fresh)
+        for name in ("target", "workloads", "spaces", "seed"):
+            if getattr(kept, name) != getattr(fresh, name):
+                raise NasError(f"it is of other {name}")
+    except NasError as error:
+        raise NasError(f"profile {path} cannot be continued: {error}; give another path") from error
+    return kept
 
 
-def _is_start_of(subjects: Sequence[Subject], kept: Profile) -> bool:
-    """Whether a profile holds the first of what is planned; or all of it, where it is complete."""
-    count = len(kept.kernels) + len(kept.models)
-    kernels = [(s, _copies(s)) for s in subjects[:count] if isinstance(s, Kernel)]
-    models = [s for s in subjects[:count] if isinstance(s, Architecture)]
-    return (
-        [(entry.kernel, entry.copies) for entry in kept.kernels] == kernels
-        and [entry.architecture for entry in kept.models] == models
-        and kept.complete == (count == len(subjects))
-    )
+@dataclass(frozen=True)
+class _Goal:
+    """When measuring ends."""
+
+    time_budget_s: float
+    target_error: float | None
+
+    def reached(self, profile: Profile, error: float | None, *, next_s: float = 0.0) -> bool:
+        """Whether the error is low enough, or the next group would end after the time is up."""
+        if sum(m.role == "drawn" for m in profile.measurements) < LEAST_DRAWN:
+            return False
+        if self.target_error is not None and error is not None and error <= self.target_error:
+            return True
+        return profile.seconds + next_s > self.time_budget_s
+
+    def share(self, profile: Profile, error: float | None) -> float:
+        """How much of the way there is done, 0 to 1."""
+        shares = [profile.seconds / self.time_budget_s]
+        if self.target_error is not None and error:
+            shares.append((self.target_error / error) ** 2)  # an error falls as the root of time
+        return min(1.0, max(shares))
 
 
 def _measured(
     profile: Profile,
-    subjects: Sequence[Subject],
+    spaces: Sequence[SearchSpace],
     runtime: Runtime,
+    goal: _Goal,
     path: Path | None,
     progress: ProfileProgress | None,
 ) -> Profile:
-    """``profile`` with the rest of ``subjects``, kept in ``path`` after every group."""
-    target, shape, seed = profile.target, profile.shape, profile.seed
-    inputs = workload(target, shape, seed=seed)
-    reference = runtime.kernel(REFERENCE, target, shape=shape)
-
-    def build(subject: Subject) -> Callable[[], object]:
-        if isinstance(subject, Kernel):
-            return runtime.kernel(subject, target, shape=shape, copies=_copies(subject), seed=seed)
-        return bound(runtime.model(subject, target, shape=shape, seed=seed), inputs)
-
-    pending = subjects[len(profile.kernels) + len(profile.models) :]
-    groups = [pending[start : start + _GROUP] for start in range(0, len(pending), _GROUP)]
-    share_s = profile.time_budget_s * (1 - _BUILD_SHARE) / math.ceil(len(subjects) / _GROUP)
-    for index, group in enumerate(groups):
-        measured = record(
-            [build(subject) for subject in group],
-            reference=reference,
-            protocol=Protocol(limit_s=share_s),
-        )
-        pairs = list(zip(group, measured, strict=True))
-        profile = profile.with_records(
-            tuple(KernelRecord(s, _copies(s), r) for s, r in pairs if isinstance(s, Kernel)),
-            tuple(ModelRecord(s, r) for s, r in pairs if isinstance(s, Architecture)),
-            complete=index == len(groups) - 1,
-        )
-        if path:
-            profile.save(path)
-        if progress:
-            progress((len(profile.kernels) + len(profile.models)) / len(subjects))
+    """``profile`` with what it still needs, kept in ``path`` after every group."""
+    session = MeasuringSession(profile, runtime, min(60.0, goal.time_budget_s / 20))
+    profile = replace(profile, sessions=(*profile.sessions, Session(now())), complete=False)
+    while not profile.complete:
+        predictor = _fitted(profile)
+        error = _error(predictor)
+        planned = [] if goal.reached(profile, error) else _planned(profile, predictor, spaces)
+        for start in range(0, len(planned), GROUP):
+            profile = session.measure(profile, planned[start : start + GROUP])
+            if path:
+                profile.save(path)
+            if progress:
+                percent = None if error is None else 100 * error
+                progress(Status(goal.share(profile, error), len(profile.measurements), percent))
+            if goal.reached(profile, error, next_s=session.slowest_s):
+                break
+        ended = goal.reached(profile, error, next_s=session.slowest_s)
+        profile = replace(profile, complete=ended)
+    if path:
+        profile.save(path)
     return profile
 
 
-def _subjects(space: SearchSpace, runtime: Runtime, seed: int) -> list[Subject]:
-    """All that a profile measures, in order.
+class MeasuringSession:
+    """Builds and times groups of subjects, and keeps account of what that takes."""
 
-    Shuffled, so that no kind falls into one bad minute; repetitions come last, far from the
-    first measurement.
-    """
-    rng = np.random.default_rng(seed)
-    kernels = kernel_design(
-        space, KERNELS, first_token_last_layer=runtime.FIRST_TOKEN_LAST_LAYER, rng=rng
-    )
-    models = model_design(space, MODELS, rng=rng)
-    subjects: list[Subject] = [*kernels, *models]
-    return [subjects[row] for row in rng.permutation(len(subjects))] + models[:REPEATED]
+    def __init__(self, profile: Profile, runtime: Runtime, group_limit_s: float) -> None:
+        self.slowest_s = 0.0
+        self._runtime, self._target, self._seed = runtime, profile.target, profile.seed
+        longest = max(one.sequence_length for one in profile.workloads)
+        self._shape = kernel_shape(profile.shape, self._target.of(Workload(1, longest)))
+        self._protocol = replace(_PROTOCOL, limit_s=group_limit_s)
+        self._earlier_s, self._watch, self._before = profile.seconds, Stopwatch(), Usage.now()
+        self._reference = reference_call(runtime, profile.target, profile.shape)
+        self._usual_ms = math.inf
+
+    def measure(self, profile: Profile, group: Sequence[Planned]) -> Profile:
+        """``profile`` with ``group`` measured."""
+        began_s = self._watch.seconds()
+        records = record(
+            [self._build(subject) for subject, _ in group],
+            reference=self._reference,
+            protocol=self._protocol,
+            usual_ms=self._usual_ms,
+        )
+        number = len(profile.sessions) - 1
+        others = round(others_share(self._before, Usage.now()), 4)
+        grown = replace(
+            profile,
+            seconds=self._earlier_s + self._watch.seconds(),
+            sessions=(*profile.sessions[:-1], replace(profile.sessions[-1], others_share=others)),
+            measurements=profile.measurements
+            + tuple(
+                Measurement(subject, role, number, one)
+                for (subject, role), one in zip(group, records, strict=True)
+            ),
+        )
+        self._usual_ms = grown.usual_ms[-1]
+        self.slowest_s = max(self.slowest_s, self._watch.seconds() - began_s)
+        return grown
+
+    def _build(self, subject: Subject) -> Callable[[], object]:
+        target = self._target.of(subject.workload)
+        if isinstance(subject.what, Kernel):
+            return self._runtime.kernel(
+                subject.what, target, shape=self._shape, copies=subject.copies, seed=self._seed
+            )
+        model = self._runtime.model(subject.what, target, shape=self._shape, seed=self._seed)
+        return bound(model, workload(target, self._shape, seed=self._seed))
 
 
-def _copies(kernel: Kernel) -> int:
-    return COPIES if kernel.kind in STACKED else 1
+def reference_call(runtime: Runtime, target: Target, shape: EncoderShape) -> Callable[[], object]:
+    """The reference, ready to be timed."""
+    fixed = target.of(REFERENCE_WORKLOAD)
+    calls = [runtime.kernel(kernel, fixed, shape=shape) for kernel in REFERENCES]
+    return lambda: [call() for call in calls]
+
+
+def _planned(
+    profile: Profile, predictor: LatencyPredictor | None, spaces: Sequence[SearchSpace]
+) -> list[Planned]:
+    """What to measure next, in the order to measure it in."""
+    rng = np.random.default_rng([profile.seed, len(profile.measurements)])
+    first_token = runtime_of(profile.target).FIRST_TOKEN_LAST_LAYER
+    grid = profile.workloads
+    planned: list[Planned] = [(subject, "drawn") for subject in draw(spaces, grid, _DRAWN, rng)]
+    planned += _once_more(profile, rng)
+    if predictor is None:
+        chosen = opening(spaces, grid, first_token_last_layer=first_token, rng=rng)
+        planned += [one for one in chosen if one[0] not in _measured_steadily(profile)]
+    else:
+        useful = most_useful(
+            predictor.process_, spaces, grid, GROUP * _BATCH - len(planned),
+            first_token_last_layer=first_token, rng=rng,
+        )  # fmt: skip
+        planned += [(subject, "chosen") for subject in useful]
+    return [planned[row] for row in rng.permutation(len(planned))]
+
+
+def _once_more(profile: Profile, rng: np.random.Generator) -> list[Planned]:
+    """Some models drawn before, to be built anew; and what was not steady, if not tried enough."""
+    steady = _measured_steadily(profile)
+    attempts = Counter(m.subject for m in profile.measurements)
+    again = {m.subject for m in profile.measurements if m.role == "again"}
+    repeatable = [
+        m.subject
+        for m in profile.measurements
+        if m.role == "drawn" and m.subject in steady and m.subject not in again
+    ]
+    rows = rng.permutation(len(repeatable))[:_AGAIN]
+    planned: list[Planned] = [(repeatable[row], "again") for row in rows]
+    for one in profile.measurements:
+        waiting = one.subject not in steady and attempts[one.subject] < _ATTEMPTS
+        if waiting and (one.subject, one.role) not in planned and len(planned) < 2 * _AGAIN:
+            planned.append((one.subject, one.role))
+    return planned
+
+
+def _measured_steadily(profile: Profile) -> set[Subject]:
+    return {m.subject for m, ok in zip(profile.measurements, profile.steady, strict=True) if ok}
+
+
+def _fitted(profile: Profile) -> LatencyPredictor | None:
+    """A predictor from what there is so far; None where that is too little."""
+    steady = _measured_steadily(profile)
+    drawn = sum(m.role == "drawn" and m.subject in steady for m in profile.measurements)
+    if drawn < _DRAWN // 2 or profile.unsteady_share > MOST_DISTURBED:
+        return None
+    return LatencyPredictor(replace(profile, complete=True)).fit()
+
+
+def _error(predictor: LatencyPredictor | None) -> float | None:
+    """Mean relative error on models drawn at random, each predicted from all others."""
+    return None if predictor is None else predictor.errors().mape_percent / 100

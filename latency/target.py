@@ -5,17 +5,40 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple, Self
 
 from supernet.errors import NasError
 
-DEVICES = ("cpu",)
-RUNTIMES = ("onnxruntime", "torch-eager")
-DTYPES = ("float32",)
+DEVICES = ("cpu", "cuda")
+RUNTIMES = ("onnxruntime", "torch-eager", "torch-compile", "torch-cuda-graphs")
+DTYPES = ("float32", "float16", "bfloat16", "int8")
 PERCENTILES = (50, 95)
 
+_TORCH_CPU = ("float32",)
+_TORCH_CUDA = ("float32", "float16", "bfloat16")
+_SERVED: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("cpu", "onnxruntime"): ("float32", "int8"),
+    ("cpu", "torch-eager"): _TORCH_CPU,
+    ("cpu", "torch-compile"): _TORCH_CPU,
+    ("cuda", "onnxruntime"): ("float32",),
+    ("cuda", "torch-eager"): _TORCH_CUDA,
+    ("cuda", "torch-compile"): _TORCH_CUDA,
+    ("cuda", "torch-cuda-graphs"): _TORCH_CUDA,
+}
+"""The number types of each runtime on each device."""
+
 _BUDGET = re.compile(r"\s*(?P<value>[0-9.]+)\s*(?P<unit>ms|x)\s*(?:@\s*p(?P<percentile>\d+)\s*)?")
+
+
+class Workload(NamedTuple):
+    """One call's input: so many sequences of so many tokens, padding included."""
+
+    batch_size: int
+    sequence_length: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch_size}, sequence {self.sequence_length}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +46,21 @@ class Target:
     """Everything a latency depends on besides the architecture.
 
     Args:
-        device: ``"cpu"``.
-        runtime: ``"onnxruntime"`` or ``"torch-eager"``.
-        threads: worker threads of the runtime.
-        dtype: ``"float32"``.
+        device: ``"cpu"`` or ``"cuda"``.
+        runtime: ``"onnxruntime"``, ``"torch-eager"``, ``"torch-compile"``, or
+            ``"torch-cuda-graphs"`` (on ``"cuda"`` alone).
+        threads: worker threads of the runtime on the CPU.
+        dtype: ``"float32"``; ``"int8"`` for ``"onnxruntime"`` on the CPU (weights quantized
+            ahead, activations as they come); ``"float16"`` and ``"bfloat16"`` for PyTorch on
+            ``"cuda"``.
         batch_size: sequences in a call.
         sequence_length: tokens in a sequence, padding included.
+        lengths: where texts differ, (tokens, share of the texts) ascending by tokens: a batch is
+            padded to its longest. The longest is then ``sequence_length``, and the latency is
+            the expected one. Empty: every sequence has ``sequence_length`` tokens.
 
     Raises:
-        NasError: a name that is not offered, or a count below 1.
+        NasError: a name that is not offered, a combination that is not, or a count below 1.
     """
 
     device: str = "cpu"
@@ -40,6 +69,7 @@ class Target:
     dtype: str = "float32"
     batch_size: int
     sequence_length: int
+    lengths: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name, accepted in (("device", DEVICES), ("runtime", RUNTIMES), ("dtype", DTYPES)):
@@ -48,19 +78,83 @@ class Target:
                 raise NasError(
                     f"target: {name} must be one of {', '.join(accepted)}, not {value!r}"
                 )
+        served = _SERVED.get((self.device, self.runtime), ())
+        if self.dtype not in served:
+            offered = f"offers {', '.join(served)}" if served else "is not offered"
+            raise NasError(
+                f"target: runtime {self.runtime} on {self.device} {offered}, not {self.dtype}"
+            )
         for name in ("threads", "batch_size", "sequence_length"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            check_count(f"target: {name}", getattr(self, name))
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        for length, share in self.lengths:
+            check_count("target: lengths: a length", length)
+            number = isinstance(share, int | float) and not isinstance(share, bool)
+            if not number or not 0 < share <= 1:
                 raise NasError(
-                    f"target: {name} must be a whole number of at least 1, not {value!r}"
+                    f"target: lengths: the share of {length} tokens must be above 0 and at most 1, "
+                    f"not {share!r}"
                 )
+        if not self.lengths:
+            return
+        tokens = [length for length, _ in self.lengths]
+        if tokens != sorted(set(tokens)) or tokens[-1] != self.sequence_length:
+            raise NasError(
+                f"target: lengths must ascend to sequence_length {self.sequence_length}, "
+                f"not {tokens}"
+            )
+        total = math.fsum(share for _, share in self.lengths)
+        if abs(total - 1) > 1e-6:
+            raise NasError(f"target: the shares of lengths must add up to 1, not {total:g}")
+
+    @property
+    def workload(self) -> Workload:
+        """The longest call."""
+        return Workload(self.batch_size, self.sequence_length)
+
+    def of(self, workload: Workload) -> Self:
+        """This device and runtime with another workload, of one length."""
+        size, length = workload
+        return replace(self, batch_size=size, sequence_length=length, lengths=())
+
+    def workloads(self) -> tuple[tuple[Self, float], ...]:
+        """The targets of one length that calls amount to, and the share of each.
+
+        A batch of B texts is padded to its longest, so one of length l has the share
+        F(l)^B - F(l')^B, F the cumulative shares of the texts and l' the next shorter length.
+
+        >>> mix = Target(threads=1, batch_size=2, sequence_length=64,
+        ...     lengths=((32, 0.5), (64, 0.5)))
+        >>> [(one.sequence_length, share) for one, share in mix.workloads()]
+        [(32, 0.25), (64, 0.75)]
+        """
+        if not self.lengths:
+            return ((self, 1.0),)
+        found, below, total = [], 0.0, 0.0
+        for length, share in self.lengths:
+            total += share
+            upto = 1.0 if length == self.sequence_length else total**self.batch_size
+            found.append((replace(self, sequence_length=length, lengths=()), upto - below))
+            below = upto
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        lengths = data.pop("lengths")
+        return (
+            data | {"lengths": {str(tokens): share for tokens, share in lengths}}
+            if lengths
+            else data
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`; keys with a default may be left out.
+
+        ``lengths`` is a mapping from tokens to shares, which need not add up to 1 (counts will
+        do); ``sequence_length`` is then by default the longest.
 
         Raises:
             NasError: not a mapping, an unknown key, a missing one, or a value out of range.
@@ -71,6 +165,11 @@ class Target:
         for key in data:
             if key not in names:
                 raise NasError(f"target: unknown key {key!r}; accepted are {', '.join(names)}")
+        if data.get("lengths"):
+            lengths = _lengths(data["lengths"])
+            data = {"sequence_length": lengths[-1][0], **data, "lengths": lengths}
+        else:
+            data = {name: value for name, value in data.items() if name != "lengths"}
         for name in ("threads", "batch_size", "sequence_length"):
             if name not in data:
                 raise NasError(f"target: {name} is missing")
@@ -79,9 +178,10 @@ class Target:
     def __str__(self) -> str:
         """``cpu onnxruntime float32, 2 threads, batch 1, sequence 64``."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        mixed = f"{self.lengths[0][0]} to " if len(self.lengths) > 1 else ""
         return (
             f"{self.device} {self.runtime} {self.dtype}, {threads}, "
-            f"batch {self.batch_size}, sequence {self.sequence_length}"
+            f"batch {self.batch_size}, sequence {mixed}{self.sequence_length}"
         )
 
 
@@ -92,20 +192,20 @@ class Latency:
     Args:
         p50_ms, p95_ms: percentiles of the samples, as the clock showed them.
         minimum_ms: the fastest sample.
-        low_ms: the robust low statistic with drift divided out (:mod:`latency.timing`): the
-            most repeatable of them, used for fitting and comparing, not for promises.
+        steady_ms: the median with the machine's drift divided out (:mod:`latency.timing`): the
+            most repeatable of them, used for fitting.
         samples_ms: every accepted sample, in the order taken.
     """
 
     p50_ms: float
     p95_ms: float
     minimum_ms: float
-    low_ms: float
+    steady_ms: float
     samples_ms: tuple[float, ...]
 
     @classmethod
-    def of(cls, samples_ms: Sequence[float], low_ms: float | None = None) -> Self:
-        """Statistics of ``samples_ms``; ``low_ms`` defaults to the fastest sample.
+    def of(cls, samples_ms: Sequence[float], steady_ms: float | None = None) -> Self:
+        """Statistics of ``samples_ms``; ``steady_ms`` defaults to their median.
 
         Raises:
             NasError: no samples.
@@ -117,8 +217,23 @@ class Latency:
             p50_ms=_percentile(ordered, 50),
             p95_ms=_percentile(ordered, 95),
             minimum_ms=ordered[0],
-            low_ms=ordered[0] if low_ms is None else low_ms,
+            steady_ms=_percentile(ordered, 50) if steady_ms is None else steady_ms,
             samples_ms=tuple(samples_ms),
+        )
+
+    @classmethod
+    def expected(cls, latencies: Sequence[Self], shares: Sequence[float]) -> Self:
+        """Of a mix of calls: every statistic the mean, weighted by ``shares``."""
+
+        def mean(values: Sequence[float]) -> float:
+            return math.fsum(v * s for v, s in zip(values, shares, strict=True))
+
+        return cls(
+            p50_ms=mean([one.p50_ms for one in latencies]),
+            p95_ms=mean([one.p95_ms for one in latencies]),
+            minimum_ms=mean([one.minimum_ms for one in latencies]),
+            steady_ms=mean([one.steady_ms for one in latencies]),
+            samples_ms=tuple(ms for one in latencies for ms in one.samples_ms),
         )
 
     def at(self, percentile: int) -> float:
@@ -194,6 +309,33 @@ class Budget:
     def __str__(self) -> str:
         limit = f"{self.speedup:g}x" if self.milliseconds is None else f"{self.milliseconds:g}ms"
         return limit if self.percentile == 50 else f"{limit}@p{self.percentile}"
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is not a whole number of at least 1.
+
+    Raises:
+        NasError: naming ``name``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise NasError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def _lengths(given: object) -> tuple[tuple[int, float], ...]:
+    """Ascending lengths with their shares, from a mapping of lengths to counts or shares."""
+    wrong = NasError(
+        f"target: lengths must map tokens to shares, such as {{32: 0.8, 64: 0.2}}, not {given!r}"
+    )
+    if not isinstance(given, Mapping):
+        raise wrong
+    try:
+        counts = sorted((int(tokens), float(count)) for tokens, count in given.items())
+    except (TypeError, ValueError, OverflowError) as error:
+        raise wrong from error
+    total = math.fsum(count for _, count in counts)
+    if not math.isfinite(total) or total <= 0:
+        raise wrong
+    return tuple((tokens, count / total) for tokens, count in counts)
 
 
 def _percentile(ordered: Sequence[float], percentile: float) -> float:

@@ -4,8 +4,9 @@ Callables are interleaved, so that a slow minute falls on all of them. In each r
 a short block: calls that settle caches and threads, then timed calls; and beside each block a fixed
 reference kernel is timed. A block is disturbed where the operating system took a core from the
 process meanwhile, or the reference beside it ran slower than usual: it is kept in the record, left
-out of the statistics, and measured again. What drift is left, the clock speed's above all, is the
-reference's over a whole round, and is divided out of the statistic used for fitting.
+out of the statistics, and measured again. Before a block the reference is waited for to be at its
+usual pace, for a while. What drift is left, the clock speed's above all, is the reference's over a
+whole round, and is divided out of the statistic used for fitting.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import perf_counter, perf_counter_ns
 
 import numpy as np
@@ -29,8 +31,8 @@ Call = Callable[[], object]
 Progress = Callable[[int, int], None]
 """Called with the blocks done and the blocks planned."""
 
-_LOW = 10  # percentile over a callable's blocks: the quiet machine, but not one lucky block
-_USUAL = 10  # percentile over all readings of the reference, likewise
+_USUAL = 25  # percentile over all readings of the reference: the quiet machine, not a lucky one
+_ENOUGH = 3  # undisturbed blocks that tell a median
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Protocol:
         minimum_calls: timed calls of a block at the least.
         disturbed_ratio: the reference is slow where it takes more than this many times its
             usual time.
+        patience_ms: time spent at most waiting for the reference's usual pace, over all blocks.
 
     Raises:
         NasError: a count below 1.
@@ -58,6 +61,7 @@ class Protocol:
     block_ms: float = 2.0
     minimum_calls: int = 3
     disturbed_ratio: float = 1.15
+    patience_ms: float = 1000.0
 
     def __post_init__(self) -> None:
         for name in ("rounds", "minimum_calls"):
@@ -88,8 +92,8 @@ class Record:
 
     blocks: tuple[Block, ...]
 
-    def quiet(self, usual_ms: float, disturbed_ratio: float) -> tuple[Block, ...]:
-        """The undisturbed blocks; the least disturbed quarter where fewer are.
+    def quiet(self, usual_ms: float, disturbed_ratio: float = 1.15) -> tuple[Block, ...]:
+        """The undisturbed blocks; where there are too few, the least disturbed quarter.
 
         What the callable itself took has no say in the choice, or the statistics would be of its
         fastest blocks.
@@ -98,19 +102,44 @@ class Record:
             usual_ms: the reference's time on the undisturbed machine.
         """
         quiet = tuple(b for b in self.blocks if not _disturbed(b, usual_ms, disturbed_ratio))
-        enough = math.ceil(len(self.blocks) / 4)
+        enough = max(_ENOUGH, math.ceil(len(self.blocks) / 4))
         if len(quiet) >= enough:
             return quiet
         by_disturbance = sorted(self.blocks, key=lambda b: (b.preemptions, b.reference_ms))
         return tuple(by_disturbance[:enough])
 
+    def is_steady(self, usual_ms: float, disturbed_ratio: float = 1.15) -> bool:
+        """Whether enough blocks are undisturbed to tell the callable's latency."""
+        quiet = sum(not _disturbed(b, usual_ms, disturbed_ratio) for b in self.blocks)
+        return quiet >= min(_ENOUGH, len(self.blocks))
+
+    def disturbed_share(self, usual_ms: float, disturbed_ratio: float = 1.15) -> float:
+        """Share of the blocks, 0 to 1, in which the machine did something else too."""
+        return sum(_disturbed(b, usual_ms, disturbed_ratio) for b in self.blocks) / len(self.blocks)
+
     def latency(self, usual_ms: float, disturbed_ratio: float = 1.15) -> Latency:
         """Statistics over the quiet blocks."""
         quiet = self.quiet(usual_ms, disturbed_ratio)
-        fastest = np.array([min(block.samples_ms) for block in quiet])
-        drift = np.array([block.round_reference_ms for block in quiet]) / usual_ms
-        low_ms = float(np.percentile(fastest / drift, _LOW))
-        return Latency.of([ms for block in quiet for ms in block.samples_ms], low_ms)
+        undrifted = [
+            ms * usual_ms / block.round_reference_ms for block in quiet for ms in block.samples_ms
+        ]
+        samples = [ms for block in quiet for ms in block.samples_ms]
+        return Latency.of(samples, float(np.median(undrifted)))
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter()
+
+    def seconds(self) -> float:
+        return perf_counter() - self._start
+
+
+def now() -> str:
+    """Date and time in ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def usual_reference_ms(records: Sequence[Record]) -> float:
@@ -149,9 +178,15 @@ def record(
     reference: Call | None = None,
     protocol: Protocol = Protocol(),
     progress: Progress | None = None,
+    usual_ms: float = math.inf,
 ) -> list[Record]:
-    """As :func:`measure`, returning every sample."""
+    """As :func:`measure`, returning every sample.
+
+    Args:
+        usual_ms: the reference's time on the undisturbed machine, where it is known from before.
+    """
     reference = reference or _numpy_kernel()
+    patience = _Patience(protocol.patience_ms, protocol.disturbed_ratio, usual_ms)
     taken: list[tuple[Block, ...]] = [() for _ in calls]
     start = perf_counter()
     done = 0
@@ -159,22 +194,45 @@ def record(
         waiting = range(len(calls)) if index < protocol.rounds else _wanting(taken, protocol)
         if not waiting or (index >= 3 and perf_counter() - start > protocol.limit_s):
             break
-        for which, block in zip(waiting, _round(calls, waiting, reference, protocol), strict=True):
+        blocks = _round(calls, waiting, reference, protocol, patience)
+        for which, block in zip(waiting, blocks, strict=True):
             taken[which] += (block,)
+        patience.usual_ms = min(patience.usual_ms, blocks[0].round_reference_ms)
         done += len(waiting)
         if progress:
             progress(done, max(done, protocol.rounds * len(calls)))
     return [Record(blocks) for blocks in taken]
 
 
+@dataclass
+class _Patience:
+    """What waiting is left for the reference to be at its usual pace."""
+
+    left_ms: float
+    disturbed_ratio: float
+    usual_ms: float
+
+    def reading(self, reference: Call) -> float:
+        """The reference's time, once it is usual or patience has run out."""
+        while True:
+            samples = _run(reference, 0.0, 3)
+            if min(samples) <= self.disturbed_ratio * self.usual_ms or self.left_ms <= 0:
+                return min(samples)
+            self.left_ms -= sum(samples)
+
+
 def _round(
-    calls: Sequence[Call], waiting: Sequence[int], reference: Call, protocol: Protocol
+    calls: Sequence[Call],
+    waiting: Sequence[int],
+    reference: Call,
+    protocol: Protocol,
+    patience: _Patience,
 ) -> list[Block]:
     """One block of each callable in ``waiting``."""
     readings, blocks, preempted = [], [], []
     for which in waiting:
         _run(reference, protocol.settle_ms / 2, 1)
-        readings.append(min(_run(reference, 0.0, 3)))
+        readings.append(patience.reading(reference))
         _run(calls[which], protocol.settle_ms, 1)
         before = _preemptions()
         blocks.append(tuple(_run(calls[which], protocol.block_ms, protocol.minimum_calls)))

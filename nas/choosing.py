@@ -118,14 +118,18 @@ def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:
     """What a search keeps to. A speed-up is over the teacher as predicted, like all the others.
 
     A teacher timed at another moment than the profile would shift the limit by as much as the
-    machine's pace has changed meanwhile.
+    machine's pace has changed meanwhile. So much of the budget is left free as predictions may
+    fall short at the recipe's confidence, or the recipe's headroom, if that is more.
     """
     request = run.request
+    predictor = load_predictor(profile)
+    confidence = min(request.recipe.confidence, predictor.max_confidence)
+    margin = max(0.0, predictor.margin(confidence, request.budget.percentile))
     return Limits(
         request.budget.limit_ms(_teacher_ms(run, teacher, profile)),
         request.max_parameters,
         request.max_memory_bytes,
-        request.recipe.headroom,
+        max(request.recipe.headroom, margin / (1 + margin)),
     )
 
 
@@ -139,8 +143,8 @@ def _settings(run: Run) -> SearchSettings:
 
 
 def _latency(run: Run, profile: Artifact) -> PredictLatency:
-    percentile = run.request.budget.percentile
-    return lambda batch: load_predictor(profile).predict(batch, percentile)
+    percentile, target = run.request.budget.percentile, run.request.target
+    return lambda batch: load_predictor(profile).predict(batch, percentile, target=target)
 
 
 def choose(run: Run, found: Artifact, teacher: Outline, too_slow: Sequence[Trial]) -> Artifact:

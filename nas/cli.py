@@ -6,16 +6,13 @@ import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from supernet.errors import NasError
-
-if TYPE_CHECKING:
-    from latency.predictor import LatencyPredictor
 
 app = typer.Typer(
     name="nas",
@@ -120,8 +117,8 @@ def search(
     `AutoModelForSequenceClassification.from_pretrained`), `model.onnx`, `report.html` and
     `report.json`.
     """
+    from latency.options import load_target
     from latency.target import Budget
-    from nas.configuration import load_target
     from nas.recipe import load_recipe
 
     budget = Budget.parse(latency)
@@ -189,62 +186,6 @@ def finetune(
 
 
 @app.command()
-def profile(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The profile, a JSON file.")
-    ] = Path("profile.json"),
-    target: TargetOption = "cpu",
-    space: SpaceOption = "minilm",
-    time: Annotated[
-        float, typer.Option(min=5, help="Seconds to measure for; more seconds, smaller error.")
-    ] = 90.0,
-    seed: SeedOption = 0,
-) -> None:
-    """Measure this device, so that latencies of architectures can be predicted.
-
-    Keep the machine quiet meanwhile. A profile that was interrupted goes on where it was.
-
-    **Example:** `nas profile --target cpu --space minilm -o laptop.json`
-    """
-    from latency.predictor import LatencyPredictor
-    from latency.profiler import profile_device
-    from nas.configuration import load_space, load_target
-    from nas.progress import Display
-
-    where = load_target(target)
-    with Display().stage(f"Profile {where}") as bar:
-        measured = profile_device(
-            where, load_space(space or "minilm"), time_budget_s=time, seed=seed,
-            path=output, progress=lambda share: bar(share, 1.0),
-        )  # fmt: skip
-    out.print(f"{output}: {where}")
-    out.print(_error_table(LatencyPredictor(measured).fit()))
-
-
-@app.command()
-def predict(
-    profile: Annotated[Path, typer.Argument(help="A file that `nas profile` wrote.")],
-    architectures: Annotated[
-        list[str],
-        typer.Argument(help="Architectures as JSON, or JSON files, or folders of models."),
-    ],
-) -> None:
-    """Predict the latency of architectures on a profiled device.
-
-    **Example:** `nas predict laptop.json fast-model/model`
-    """
-    from latency.predictor import LatencyPredictor
-    from latency.profile import Profile
-
-    read = [_architecture(text) for text in architectures]
-    predictor = LatencyPredictor(Profile.load(profile)).fit()
-    table = Table("architecture", "parameters", "predicted ms")
-    for architecture, predicted in zip(read, predictor.predict(read), strict=True):
-        table.add_row(str(architecture), f"{architecture.parameters():,}", f"{predicted:.3g}")
-    out.print(table)
-
-
-@app.command()
 def front(
     result: Annotated[Path, typer.Argument(help="The output folder of `nas search`.")],
     latency: Annotated[
@@ -259,12 +200,13 @@ def front(
 
     **Example:** `nas front fast-model --latency 3ms --plot front.png`
     """
+    from latency.drawing import check_plot
     from latency.target import Budget
     from nas.plots import front_plot
     from nas.report import read_front
 
     if plot is not None:
-        _check_plot(plot)
+        check_plot(plot)
     shown = read_front(result)
     budget_ms = shown.budget_ms
     if latency is not None:
@@ -321,7 +263,7 @@ def evaluate(
     **Example:** `nas evaluate fast-model --data my-data/`
     """
     _silence()
-    from nas.configuration import load_target
+    from latency.options import load_target
     from nas.measured import evaluate_folder, model_folder
     from nas.recipe import load_recipe
 
@@ -339,17 +281,10 @@ def evaluate(
     out.print(table)
 
 
-def _check_plot(path: Path) -> None:
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise NasError(f"plot {path} must end in .png, .svg or .pdf")
-    if not path.absolute().parent.is_dir():
-        raise NasError(f"plot {path}: there is no folder {path.absolute().parent}")
-
-
 def _space(name: str | None, teacher: str) -> Any:
     """The named space, or the one that suits the teacher's width."""
-    from nas.configuration import load_space
     from nas.teacher import outline
+    from supernet.configs import load_space
     from supernet.space import trimmed
 
     if name is not None:
@@ -365,32 +300,6 @@ def _read(data: str, text: list[str] | None, label: str, metric: str | None, see
     from nas.data import load_data
 
     return load_data(data, text_columns=text, label_column=label, metric=metric, seed=seed)
-
-
-def _architecture(text: str) -> Any:
-    """An architecture given as JSON, as a JSON file, or as the folder of a model."""
-    from supernet.architecture import Architecture
-
-    if text.lstrip().startswith("{"):
-        return Architecture.from_json(text)
-    path = Path(text)
-    if not path.exists():
-        raise NasError(f"architecture {text!r} is neither JSON nor a file or folder here")
-    if path.is_dir():
-        from transformers import AutoConfig
-
-        from nas.measured import model_folder
-        from supernet.student import architecture_of
-
-        return architecture_of(AutoConfig.from_pretrained(model_folder(path)))
-    return Architecture.from_json(path.read_text())
-
-
-def _error_table(predictor: LatencyPredictor) -> Table:
-    table = Table("", "predictor, on models left out of its fit")
-    for name, value in predictor.errors().to_dict().items():
-        table.add_row(name.replace("_", " "), f"{value:.3g}")
-    return table
 
 
 def _silence() -> None:

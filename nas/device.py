@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from latency.affinity import pinned
 from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
-from latency.profile import VERSION, Profile
-from latency.profiler import REFERENCE, profile_device
+from latency.profile import Profile
+from latency.profile_rows import VERSION
+from latency.profiler import Status, profile_device, reference_call
 from latency.runtimes import Model, bound, runtime_of, workload
 from latency.target import Latency, Target
 from latency.timing import Protocol, measure
@@ -21,12 +23,26 @@ from nas.request import Run, origin
 from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.architecture import Architecture, EncoderShape
+from supernet.errors import NasError
 from supernet.space import SearchSpace
 
 PROFILE = "profile.json"
 
 VERIFY = Protocol(rounds=40, block_ms=10.0)
 """How a candidate and the teacher are timed side by side: about a second each."""
+
+
+def check_target(target: Target) -> None:
+    """Refuse a target that no model can be handed over for.
+
+    Raises:
+        NasError: a dtype that models are not scored in.
+    """
+    if target.dtype == "int8":
+        raise NasError(
+            f"target {target}: models are scored and exported with floating-point weights; for "
+            "dtype int8 there are only profiles and predictions (`latency profile`)"
+        )
 
 
 def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifact:
@@ -36,10 +52,23 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
     def build(folder: Path) -> None:
         scratch = folder / SCRATCH / PROFILE
         with run.display.stage(f"Profile {target}") as bar:
+
+            def show(status: Status) -> None:
+                bar(status.share, 1.0)
+                if status.error_percent is not None:
+                    bar.note(f"{status.measured} timed, {status.error_percent:.1f}% off")
+
             profile = profile_device(
-                target, space, time_budget_s=run.request.recipe.profile_s, seed=run.request.seed,
-                shape=shape, path=scratch, progress=lambda share: bar(share, 1.0),
+                target, [space], time_budget_s=run.request.recipe.profile_s,
+                seed=run.request.seed, shape=shape, path=scratch, progress=show,
             )  # fmt: skip
+        for warning in profile.warnings():
+            run.display.warn(f"profile   {warning}")
+        try:
+            profile.check_steady()
+        except NasError:
+            scratch.unlink()  # or the next run would go on from it
+            raise
         profile.save(folder / PROFILE)
 
     inputs = {
@@ -48,13 +77,14 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
         "space": space.to_dict(),
         "shape": asdict(shape),
         "seconds": run.request.recipe.profile_s,
-        "device": Fingerprint.of_this_machine().to_dict(),
+        "device": Fingerprint.of_this_machine(target).to_dict(),
         "seed": run.request.seed,
     }
     profile = run.workspace.artifact("profile", inputs, build)
     errors = load_predictor(profile).errors()
     run.display.say(
-        f"device    {target}: predictions {errors.mape_percent:.1f}% off on average"
+        f"device    {target}: predictions {errors.mape_percent:.1f}% off on average, where "
+        f"measuring again is {errors.floor_mape_percent:.1f}% off"
         f"{origin(profile)}"
     )
     return profile
@@ -77,15 +107,23 @@ def time_side_by_side(run: Run, teacher: Outline, models: Sequence[Model]) -> li
 
 
 def time_models(models: Sequence[Model], target: Target, shape: EncoderShape) -> list[Latency]:
-    """Latencies of models side by side, their blocks interleaved."""
-    inputs = workload(target, shape)
+    """Latencies of models side by side, their blocks interleaved.
+
+    Of a mix of lengths, the expected latency.
+    """
     runtime = runtime_of(target)
-    with runtime.threads(target):
-        return measure(
-            [bound(model, inputs) for model in models],
-            reference=runtime.kernel(REFERENCE, target, shape=shape),
-            protocol=VERIFY,
+    workloads = target.workloads()
+    calls = [bound(model, workload(one, shape)) for model in models for one, _ in workloads]
+    with runtime.threads(target), pinned(target.threads):
+        latencies = measure(
+            calls, reference=reference_call(runtime, target, shape), protocol=VERIFY
         )
+    shares = [share for _, share in workloads]
+    count = len(workloads)
+    return [
+        Latency.expected(latencies[start : start + count], shares)
+        for start in range(0, len(latencies), count)
+    ]
 
 
 @dataclass(frozen=True)

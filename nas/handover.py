@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latency.fingerprint import Fingerprint
-from latency.profile import Profile
 from nas.choosing import read_search
-from nas.device import PROFILE, Trial, load_predictor
+from nas.device import Trial, load_predictor
 from nas.export import MODEL, ONNX
 from nas.full_disk import full_disk_reported, nearest_existing
 from nas.learning import EncodedTask, read_score
@@ -44,16 +43,15 @@ def write_up(
         spent = 0.0 if artifact.reused else artifact.seconds
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
     predictor = load_predictor(profile)
-    measured = Profile.load(profile.path / PROFILE)
-    models = [entry.architecture for entry in measured.models]
-    fingerprint = Fingerprint.of_this_machine()
+    fingerprint = Fingerprint.of_this_machine(request.target)
+    predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
     split = " + ".join(str(len(s)) for s in (task.train, task.validation, task.test))
     return Report(
         budget_ms=final.limit_ms,
         budget_percentile=request.budget.percentile,
         target=request.target.to_dict(),
         architecture=final.architecture,
-        predicted_p50_ms=float(predictor.predict([final.architecture])[0]),
+        predicted_p50_ms=float(predictor.predict([final.architecture], target=request.target)[0]),
         measured_p50_ms=final.p50_ms,
         measured_p95_ms=final.p95_ms,
         teacher_p50_ms=final.teacher_p50_ms,
@@ -82,15 +80,11 @@ def write_up(
         ),
         candidates=tuple(
             Candidate(trial.architecture, float(predicted), trial.p50_ms, trial.met)
-            for trial, predicted in zip(
-                trials, predictor.predict([trial.architecture for trial in trials]), strict=True
-            )
+            for trial, predicted in zip(trials, predicted_ms, strict=True)
         ),
         calibration=tuple(
-            Calibration(float(predicted), latency.p50_ms)
-            for predicted, latency in zip(
-                predictor.predict(models), measured.model_latencies(), strict=True
-            )
+            Calibration(float(predicted), float(ms))
+            for predicted, ms in zip(*predictor.held_out(), strict=True)
         ),
         predictor_errors=predictor.errors().to_dict(),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.choosing import check_budget, choose, read_trials, search
-from nas.device import Trial, profile_target, verify
+from nas.device import Trial, check_target, profile_target, verify
 from nas.handover import check_output, hand_over, write_up
 from nas.learning import develop, prepare_teacher, read_data, tokenize, train_supernet
 from nas.report import Report
@@ -26,6 +26,7 @@ def run_pipeline(run: Run, output: Path) -> Report:
         NasError: whatever a user can mend, in one line.
     """
     check_output(output, run.workspace.root)
+    check_target(run.request.target)
     with run.workspace.lock():
         data = read_data(run)
         original = inspect_teacher(

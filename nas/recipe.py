@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from nas.configuration import read_config
 from nas.search.settings import SearchSettings
+from supernet.configs import read_config
 from supernet.distill.trainer import DistillSettings
 from supernet.errors import NasError
 from supernet.sandwich import SandwichSettings
@@ -51,6 +51,8 @@ class Recipe(BaseModel):
         profile_s: time spent on profiling the device.
         search: evaluations and how they are chosen.
         distill: the chosen architecture's own training.
+        confidence: probability that an architecture which the search finds within the budget
+            measures within it.
         headroom: share of the budget left free, so that the model meets it again tomorrow.
         candidates: architectures timed on the device at most.
     """
@@ -66,6 +68,7 @@ class Recipe(BaseModel):
     profile_s: float = Field(default=90.0, gt=0)
     search: SearchSettings = SearchSettings()
     distill: DistillSettings = DistillSettings()
+    confidence: float = Field(default=0.9, gt=0, lt=1)
     headroom: float = Field(default=0.03, ge=0, lt=1)
     candidates: int = Field(default=6, ge=1)
 

@@ -8,22 +8,6 @@ from pathlib import Path
 from supernet.errors import NasError
 
 
-def config_folder() -> Path:
-    """The folder of ``spaces/``, ``recipes/`` and ``targets/`` that names refer to.
-
-    It stands beside the packages in a checkout, where people edit it, and inside ``nas`` in an
-    installed wheel.
-
-    Raises:
-        NasError: neither exists, so the installation is damaged.
-    """
-    package = Path(__file__).parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "spaces").is_dir():
-            return folder
-    raise NasError(f"no configs folder in {package} or beside it: reinstall tailorbert")
-
-
 def data_folder() -> Path | None:
     """The folder of data sets that benchmarks and opt-in tests read: ``NAS_DATA``, if set.
 

@@ -60,6 +60,18 @@ class EncoderShape:
     num_labels: int = 2
     hidden_act: str = "gelu"
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> EncoderShape:
+        """Of the content of a model's ``config.json``; what it leaves out is BERT's own."""
+        labels = config.get("id2label")
+        return cls(
+            config.get("vocab_size", cls().vocab_size),
+            config.get("max_position_embeddings", cls().max_positions),
+            config.get("type_vocab_size", cls().type_vocab_size),
+            len(labels) if labels else config.get("num_labels", cls().num_labels),
+            config.get("hidden_act", cls().hidden_act),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -170,6 +182,28 @@ class Architecture:
         for layer in layers:
             _check_keys("layer", layer, fields)
         return cls(data["hidden_size"], tuple(Layer(**layer) for layer in layers))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Architecture:
+        """Of the content of a model's ``config.json``, stock BERT's or TailorBERT's.
+
+        Raises:
+            NasError: another model type, or a key missing.
+        """
+        kind = config.get("model_type")
+        if kind not in ("bert", "tailorbert"):
+            raise NasError(f"model type {kind!r} is not accepted; accepted are bert, tailorbert")
+        try:
+            if kind == "tailorbert":
+                return cls.from_dict({name: config[name] for name in ("hidden_size", "layers")})
+            return cls.uniform(
+                num_layers=config["num_hidden_layers"],
+                hidden_size=config["hidden_size"],
+                num_heads=config["num_attention_heads"],
+                intermediate_size=config["intermediate_size"],
+            )
+        except KeyError as error:
+            raise NasError(f"a model configuration of type {kind} needs {error}") from error
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict())

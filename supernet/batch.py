@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,13 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ArchitectureBatch:
-    """N architectures of up to L layers. Absent layers hold zeros.
+    """N architectures of up to L layers.
 
     Args:
         hidden_size: (N,)
         num_layers: (N,)
-        num_heads, qkv_size, intermediate_size: (N, L)
+        num_heads, qkv_size, intermediate_size: (N, L), zeros where a layer is absent; or (N, 1)
+            where the layers of each architecture are equal, whatever its depth.
     """
 
     hidden_size: IntArray
@@ -58,8 +60,51 @@ class ArchitectureBatch:
             self.intermediate_size[rows],
         )
 
+    @property
+    def has_equal_layers(self) -> bool:
+        """Whether one column stands for all layers of an architecture."""
+        return self.qkv_size.shape[1] == 1
+
+    def over_layers(self, values: NDArray[Any], *, but_last: bool = False) -> NDArray[Any]:
+        """Sum of a value a layer, (N, L) or (N, 1) as the sizes are, over the layers, (N,).
+
+        Args:
+            values: zero where a layer is absent.
+            but_last: leave each architecture's last layer out.
+        """
+        if self.has_equal_layers:
+            return values[:, 0] * (self.num_layers - but_last)
+        total: NDArray[Any] = values.sum(axis=1)
+        return total - values[np.arange(len(self)), self.num_layers - 1] if but_last else total
+
+    def last_layer(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Of each architecture's last layer: num_heads, qkv_size, intermediate_size, (N,) each."""
+        if self.has_equal_layers:
+            return self.num_heads[:, 0], self.qkv_size[:, 0], self.intermediate_size[:, 0]
+        rows, last = np.arange(len(self)), self.num_layers - 1
+        return (
+            self.num_heads[rows, last],
+            self.qkv_size[rows, last],
+            self.intermediate_size[rows, last],
+        )
+
+    def expanded(self) -> ArchitectureBatch:
+        """The same architectures with a column a layer."""
+        if not self.has_equal_layers:
+            return self
+        present = np.arange(self.num_layers.max(initial=1)) < self.num_layers[:, None]  # (N, L)
+        return ArchitectureBatch(
+            self.hidden_size,
+            self.num_layers,
+            self.num_heads * present,
+            self.qkv_size * present,
+            self.intermediate_size * present,
+        )
+
     def architecture(self, row: int) -> Architecture:
         depth = int(self.num_layers[row])
+        if self.has_equal_layers and depth > 1:
+            return self.take(np.array([row])).expanded().architecture(0)
         columns = (self.num_heads, self.qkv_size, self.intermediate_size)
         return Architecture(
             int(self.hidden_size[row]),

@@ -268,6 +268,7 @@ class SearchSpace:
         for architecture in batch:
             if architecture not in self:
                 raise NasError(f"architecture {architecture} is not in space {self.name}")
+        batch = batch.expanded()
         codes = np.zeros((len(batch), len(self.code_names)), dtype=np.int64)
         codes[:, 0] = np.searchsorted(self.num_layers, batch.num_layers)
         codes[:, 1] = np.searchsorted(self.hidden_size, batch.hidden_size)
@@ -336,17 +337,16 @@ class SearchSpace:
         self, depth: int, hidden: int, options: int, start: int, stop: int
     ) -> ArchitectureBatch:
         """Architectures ``start`` to ``stop`` of one depth and width, in mixed-radix order."""
-        layers = np.zeros((3, stop - start, depth), dtype=np.int64)
+        columns = self._free_layers(depth)  # one where all layers are equal
+        layers = np.zeros((3, stop - start, columns), dtype=np.int64)
         attentions = np.array(self.attentions[hidden], dtype=np.int64)
         intermediates = np.array(self.intermediate_size, dtype=np.int64)
         rest = np.array(range(start, stop), dtype=object if stop > 2**62 else np.int64)
-        for layer in range(self._free_layers(depth)):
+        for layer in range(columns):
             rest, option = rest // options, (rest % options).astype(np.int64)
             attention, intermediate = np.divmod(option, len(intermediates))
             layers[:2, :, layer] = attentions[attention].T
             layers[2, :, layer] = intermediates[intermediate]
-        if self.uniform:
-            layers[:] = layers[:, :, :1]
         count = np.ones(stop - start, dtype=np.int64)
         return ArchitectureBatch(count * hidden, count * depth, *layers)
 

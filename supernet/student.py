@@ -15,8 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from supernet.architecture import Architecture, EncoderShape, Layer
-from supernet.errors import NasError
+from supernet.architecture import Architecture, EncoderShape
 from supernet.modeling_tailorbert import (
     TailorBertConfig,
     TailorBertForSequenceClassification,
@@ -85,18 +84,7 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
     Raises:
         NasError: another model type.
     """
-    if isinstance(config, TailorBertConfig):
-        return Architecture(config.hidden_size, tuple(Layer(**s) for s in config.layers or []))
-    if config.model_type == "bert":
-        return Architecture.uniform(
-            num_layers=config.num_hidden_layers,
-            hidden_size=config.hidden_size,
-            num_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-        )
-    raise NasError(
-        f"model type {config.model_type!r} is not accepted; accepted are bert, tailorbert"
-    )
+    return Architecture.from_config(config.to_dict())
 
 
 def shape_of(config: PretrainedConfig) -> EncoderShape:

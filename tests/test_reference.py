@@ -12,14 +12,15 @@ import typer
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
+from latency import cli as latency_cli
 from latency.accuracy import PredictorErrors
 from latency.fingerprint import Fingerprint
 from latency.target import Target
-from nas.cli import app
-from nas.configuration import config_names
+from nas import cli as nas_cli
 from nas.recipe import General, Recipe
 from nas.report import Calibration, Candidate, FrontPoint, Report
 from nas.search.settings import SearchSettings
+from supernet.configs import config_names
 from supernet.distill.trainer import DistillSettings
 from supernet.sandwich import SandwichSettings
 from supernet.space import SearchSpace
@@ -27,7 +28,11 @@ from supernet.training import TrainingSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {
+    f"{program} {name}": command
+    for program, app in (("nas", nas_cli.app), ("latency", latency_cli.app))
+    for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+}
 
 SETTINGS = {
     "## Recipes": Recipe,
@@ -64,7 +69,7 @@ def tables(text: str) -> list[dict[str, list[str]]]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str) -> None:
-    (documented,) = tables(section(f"### `nas {name}`"))
+    (documented,) = tables(section(f"### `{name}`"))
     expected = {}
     for parameter in COMMANDS[name].params:
         is_argument = parameter.param_type_name == "argument"

@@ -15,10 +15,12 @@ import pytest
 import typer
 import yaml
 
-from nas.cli import app
-from nas.configuration import load_space, load_target
+from latency import cli as latency_cli
+from latency.options import load_target
+from nas import cli as nas_cli
 from nas.recipe import load_recipe
 from supernet.architecture import Architecture, EncoderShape, Layer
+from supernet.configs import load_space
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,6 +28,7 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 LOADERS = {"recipe": load_recipe, "space": load_space, "target": load_target}
 
 TAILORED = Architecture(32, (Layer(2, 16, 64), Layer(1, 24, 32)))
+APPS = {"latency": latency_cli.app, "nas": nas_cli.app}
 PLAIN = Architecture.uniform(num_layers=2, hidden_size=32, num_heads=2, intermediate_size=64)
 
 
@@ -34,20 +37,20 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command line) of every call of ``nas`` in the shell blocks of all pages."""
+    """(page, command line) of every call of ours in the shell blocks of all pages."""
     return [
         (page.name, line.replace("\\\n", " ").strip())
         for page in PAGES
         for block in blocks(page.read_text(encoding="utf-8"), "sh")
         for line in re.split(r"&&|(?<!\\)\n", block)
-        if line.strip().startswith("nas ")
+        if line.strip().startswith(tuple(f"{name} " for name in APPS))
     ]
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_commands_parse(page: str, line: str) -> None:
-    _, name, *arguments = shlex.split(line, comments=True)
-    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    program, name, *arguments = shlex.split(line, comments=True)
+    known = typer.main.get_command(APPS[program]).commands  # type: ignore[attr-defined]
     known[name].make_context(name, arguments)
 
 

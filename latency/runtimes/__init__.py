@@ -25,7 +25,12 @@ logits (batch, num_labels)."""
 
 _KERNEL_VOCABULARY = 2048
 
-_MODULES = {"onnxruntime": "onnx_runtime", "torch-eager": "torch_eager"}
+_MODULES = {
+    "onnxruntime": "onnx_runtime",
+    "torch-eager": "torch_eager",
+    "torch-compile": "torch_compile",
+    "torch-cuda-graphs": "torch_cuda_graphs",
+}
 
 
 class Runtime(Protocol):
@@ -52,11 +57,14 @@ class Runtime(Protocol):
     ) -> Callable[[], object]:
         """A call that runs ``copies`` of a kernel with random weights on the target's workload.
 
+        The device is done when the call returns.
+
         Args:
             shape: of the models that the kernel is part of.
 
         Raises:
-            NasError: an activation that no exported model can have.
+            NasError: an activation that no exported model can have, or the target's device is
+                not here.
         """
         ...
 
@@ -65,13 +73,22 @@ class Runtime(Protocol):
     ) -> Model:
         """A whole classifier with random weights.
 
+        Returns:
+            A function of inputs of the target's batch size and sequence length; a runtime that
+            prepares models for one shape refuses others with a NasError.
+
         Raises:
-            NasError: an activation that no exported model can have.
+            NasError: an activation that no exported model can have, or the target's device is
+                not here.
         """
         ...
 
     def load(self, path: Path, target: Target) -> Model:
-        """An exported model."""
+        """An exported model, in the target's number type.
+
+        Raises:
+            NasError: it does not load, or the target's device is not here.
+        """
         ...
 
 

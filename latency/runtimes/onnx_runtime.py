@@ -1,20 +1,23 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU in float32 or int8, and on CUDA."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from latency.kernels import Kernel
-from latency.onnx_graph import HIDDEN, INPUTS, OUTPUT, classifier_model, kernel_model
-from latency.runtimes import Inputs, Model, kernel_shape, workload
+from latency.onnx_graph import INPUTS, OUTPUT, classifier_model, kernel_model
+from latency.onnx_session import feeds, start
+from latency.quantization import quantized
+from latency.runtimes import Inputs, Model, kernel_shape
 from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
@@ -37,30 +40,22 @@ def kernel(
 ) -> Callable[[], object]:
     """See :class:`latency.runtimes.Runtime`."""
     shape = kernel_shape(shape, target)
-    built = kernel_model(kernel, shape, copies=copies, seed=seed)
-    session = _session(built.SerializeToString(), target)
-    feeds: dict[str, NDArray[np.generic]] = {}
-    inputs = workload(target, shape, seed=seed)
-    for argument in session.get_inputs():
-        if argument.name == HIDDEN:
-            tokens = 1 if argument.shape[1] == 1 else target.sequence_length
-            size = (target.batch_size, tokens, kernel["hidden_size"])
-            feeds[HIDDEN] = np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
-        else:
-            feeds[argument.name] = inputs[argument.name]
-    return partial(session.run, None, feeds)
+    session = _session(kernel_model(kernel, shape, copies=copies, seed=seed), target)
+    inputs = feeds(session, target, shape, seed=seed)
+    if target.device == "cpu":
+        return partial(session.run, None, inputs)
+    return _on_device(session, inputs, kernel)
 
 
 def model(
     architecture: Architecture, target: Target, *, shape: EncoderShape, seed: int = 0
 ) -> Model:
     """See :class:`latency.runtimes.Runtime`."""
-    built = classifier_model(architecture, shape, seed=seed)
-    return _model(_session(built.SerializeToString(), target))
+    return _model(_session(classifier_model(architecture, shape, seed=seed), target))
 
 
 def load(path: Path, target: Target) -> Model:
-    """The model of an ``.onnx`` file.
+    """The float32 model of an ``.onnx`` file, quantized here where the target is int8.
 
     Raises:
         NasError: no such file, not an ONNX model, or not a classifier of token ids.
@@ -68,8 +63,10 @@ def load(path: Path, target: Target) -> Model:
     if not path.is_file():
         raise NasError(f"no model file at {path}")
     try:
-        session = _session(str(path), target)
-    except Exception as error:  # ONNX Runtime's own exceptions share no base but this
+        session = _session(onnx.load(path), target)
+    except NasError:
+        raise
+    except Exception as error:  # neither protobuf's nor ONNX Runtime's exceptions share a base
         raise NasError(f"{path} is not a model that ONNX Runtime loads: {error}") from error
     names = {argument.name for argument in session.get_inputs()}
     if not names <= set(INPUTS) or OUTPUT not in {o.name for o in session.get_outputs()}:
@@ -87,14 +84,34 @@ def _model(session: onnxruntime.InferenceSession) -> Model:
     return run
 
 
-def _session(source: str | bytes, target: Target) -> onnxruntime.InferenceSession:
-    """A session on the target's threads; ``source`` is a path or a serialized model."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = target.threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # A worker that spins on after its call would slow whatever else the process runs next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+def _on_device(
+    session: onnxruntime.InferenceSession,
+    feeds: Mapping[str, NDArray[np.generic]],
+    kernel: Kernel,
+) -> Callable[[], object]:
+    """A kernel within a model on CUDA: tokens come from the host, logits go back to it.
+
+    Everything else is on the device before and after. The call returns when the device is done.
+    """
+    binding = session.io_binding()
+    for name, values in feeds.items():
+        if kernel.kind == "embedding":
+            binding.bind_cpu_input(name, values)
+        else:
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0)
+            binding.bind_ortvalue_input(name, value)
+    for output in session.get_outputs():
+        binding.bind_output(output.name, "cpu" if kernel.kind == "head" else "cuda")
+
+    def run() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return run
+
+
+def _session(model: onnx.ModelProto, target: Target) -> onnxruntime.InferenceSession:
+    """A session in the target's number type."""
+    if target.dtype == "int8":
+        model = quantized(model)
+    return start(model.SerializeToString(), target)

@@ -20,7 +20,7 @@ BYTES_PER_PARAMETER = 4  # float32
 def parameters(batch: ArchitectureBatch, shape: EncoderShape = EncoderShape()) -> IntArray:
     """:meth:`Architecture.parameters` for N architectures at once, (N,)."""
     hidden = batch.hidden_size  # (N,)
-    qkv, intermediate = batch.qkv_size.sum(1), batch.intermediate_size.sum(1)  # (N,)
+    qkv, intermediate = map(batch.over_layers, (batch.qkv_size, batch.intermediate_size))  # (N,)
     embeddings = (shape.vocab_size + shape.max_positions + shape.type_vocab_size + 2) * hidden
     layers = (
         (4 * hidden + 3) * qkv  # query, key, value; output

@@ -27,6 +27,7 @@ def features(batch: ArchitectureBatch) -> FloatArray:
     operations a token; then the slope over depth of qkv and of intermediate, 0 in equal layers.
     """
     depth = batch.num_layers
+    batch = batch.expanded()
     qkv, intermediate = batch.qkv_size.sum(1), batch.intermediate_size.sum(1)
     weights = batch.hidden_size * (4 * qkv + 2 * intermediate)
     sizes = [

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from latency.kernels import Kernel, kernels_of
 from latency.onnx_graph import classifier_model
 from latency.runtimes import bound, runtime_of, workload
-from latency.target import RUNTIMES, Target
+from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape, Layer
 from supernet.errors import NasError
 from supernet.student import new_student
@@ -23,14 +23,19 @@ ARCHITECTURES = [
 ]
 
 
-def target_of(runtime):
-    return Target(runtime=runtime, threads=1, batch_size=2, sequence_length=7)
+ON_CPU = [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("torch-eager", "float32")]
+"""Compiling takes its time: see test_runtimes_compile.py."""
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+def target_of(runtime, dtype="float32", **changes):
+    sizes = {"threads": 1, "batch_size": 2, "sequence_length": 7} | changes
+    return Target(runtime=runtime, dtype=dtype, **sizes)
+
+
+@pytest.mark.parametrize(("runtime", "dtype"), ON_CPU)
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=["native", "layer by layer"])
-def test_models_and_their_kernels_run(runtime, architecture):
-    target = target_of(runtime)
+def test_models_and_their_kernels_run(runtime, dtype, architecture):
+    target = target_of(runtime, dtype)
     module = runtime_of(target)
     call = bound(module.model(architecture, target, shape=SHAPE), workload(target, SHAPE))
     assert call().shape == (2, 3)
@@ -39,10 +44,10 @@ def test_models_and_their_kernels_run(runtime, architecture):
         module.kernel(kernel, target, shape=SHAPE)()
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_models_and_kernels_have_the_shapes_activation(runtime):
-    target, kernel = target_of(runtime), Kernel("feed_forward", (16, 24))
-    module, inputs = runtime_of(target), workload(target_of(runtime), SHAPE)
+@pytest.mark.parametrize(("runtime", "dtype"), ON_CPU)
+def test_models_and_kernels_have_the_shapes_activation(runtime, dtype):
+    target, kernel = target_of(runtime, dtype), Kernel("feed_forward", (16, 24))
+    module, inputs = runtime_of(target), workload(target, SHAPE)
 
     def outputs(hidden_act):
         shape = replace(SHAPE, hidden_act=hidden_act)
@@ -57,9 +62,9 @@ def test_models_and_kernels_have_the_shapes_activation(runtime):
     assert whole.any()
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_an_activation_that_cannot_be_exported_is_refused_when_built(runtime):
-    target, shape = target_of(runtime), replace(SHAPE, hidden_act="silu")
+@pytest.mark.parametrize(("runtime", "dtype"), ON_CPU)
+def test_an_activation_that_cannot_be_exported_is_refused_when_built(runtime, dtype):
+    target, shape = target_of(runtime, dtype), replace(SHAPE, hidden_act="silu")
     module = runtime_of(target)
     with pytest.raises(NasError, match=r"hidden_act must be one of .*, not 'silu'"):
         module.model(ARCHITECTURES[0], target, shape=shape)
@@ -68,9 +73,9 @@ def test_an_activation_that_cannot_be_exported_is_refused_when_built(runtime):
             module.kernel(kernel, target, shape=shape)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_more_positions_than_berts_can_be_timed(runtime):
-    target = Target(runtime=runtime, threads=1, batch_size=1, sequence_length=1024)
+@pytest.mark.parametrize(("runtime", "dtype"), ON_CPU)
+def test_more_positions_than_berts_can_be_timed(runtime, dtype):
+    target = target_of(runtime, dtype, batch_size=1, sequence_length=1024)
     shape, module = replace(SHAPE, max_positions=1024), runtime_of(target)
     module.kernel(Kernel("embedding", (16,)), target, shape=shape)()
     module.model(ARCHITECTURES[0], target, shape=shape)(workload(target, shape))
@@ -78,10 +83,10 @@ def test_more_positions_than_berts_can_be_timed(runtime):
         workload(target, EncoderShape())
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_threads_are_the_targets_within_and_the_processes_own_after(runtime):
+@pytest.mark.parametrize(("runtime", "dtype"), ON_CPU)
+def test_threads_are_the_targets_within_and_the_processes_own_after(runtime, dtype):
     before = torch.get_num_threads()
-    target = Target(runtime=runtime, threads=before + 1, batch_size=1, sequence_length=7)
+    target = target_of(runtime, dtype, threads=before + 1)
     module = runtime_of(target)
     within = target.threads if runtime == "torch-eager" else before
     with module.threads(target):

@@ -1,6 +1,19 @@
+import math
+from datetime import UTC, datetime
+from itertools import count
+
 import pytest
 
-from latency.timing import Block, Protocol, Record, measure, record, usual_reference_ms
+from latency.timing import (
+    Block,
+    Protocol,
+    Record,
+    Stopwatch,
+    measure,
+    now,
+    record,
+    usual_reference_ms,
+)
 from supernet.errors import NasError
 
 QUICK = Protocol(rounds=3, extra_rounds=0, settle_ms=0.0, block_ms=0.0, minimum_calls=2)
@@ -46,12 +59,12 @@ def test_disturbed_blocks_do_not_count():
     disturbed = [block(9.0, 9.0, preemptions=1), block(8.0, 8.0, reference_ms=1.5)]
     latency = Record((*quiet, *disturbed)).latency(usual_ms=1.0)
     assert latency.samples_ms == (2.0, 2.2) * 3
-    assert latency.low_ms == pytest.approx(2.0)
+    assert latency.steady_ms == pytest.approx(2.1)
 
 
 def test_where_all_are_disturbed_the_least_disturbed_count():
-    blocks = [block(float(9 - n), preemptions=9 - n) for n in range(8)]
-    assert Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms == (2.0, 3.0)
+    blocks = [block(float(16 - n), preemptions=16 - n) for n in range(15)]
+    assert Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms == (2.0, 3.0, 4.0, 5.0)
 
 
 def test_where_all_are_as_disturbed_their_own_times_have_no_say():
@@ -62,18 +75,53 @@ def test_where_all_are_as_disturbed_their_own_times_have_no_say():
 
 def test_where_all_are_preempted_alike_the_reference_decides():
     blocks = [block(float(n), reference_ms=9.0 - n, preemptions=1) for n in range(8)]
-    assert set(Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms) == {6.0, 7.0}
+    assert set(Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms) == {5.0, 6.0, 7.0}
 
 
 def test_drift_is_divided_out():
     slow = [block(2.2 * n, reference_ms=1.1, round_reference_ms=1.1) for n in (1, 1, 1)]
-    assert Record(tuple(slow)).latency(usual_ms=1.0).low_ms == pytest.approx(2.0)
+    assert Record(tuple(slow)).latency(usual_ms=1.0).steady_ms == pytest.approx(2.0)
     assert Record(tuple(slow)).latency(usual_ms=1.0).p50_ms == pytest.approx(2.2)
 
 
 def test_usual_reference_is_a_low_one():
     records = [Record(tuple(block(1.0, round_reference_ms=1.0 + n / 10) for n in range(11)))]
-    assert usual_reference_ms(records) == pytest.approx(1.1)
+    assert usual_reference_ms(records) == pytest.approx(1.25)
+
+
+def test_a_record_is_steady_by_three_undisturbed_blocks():
+    quiet, busy = [block(1.0)], [block(1.0, preemptions=2)]
+    assert Record(tuple(3 * quiet + 9 * busy)).is_steady(usual_ms=1.0)
+    assert not Record(tuple(2 * quiet + 2 * busy)).is_steady(usual_ms=1.0)
+    assert Record(tuple(2 * quiet)).is_steady(usual_ms=1.0)
+    assert Record(tuple(3 * quiet + 9 * busy)).disturbed_share(usual_ms=1.0) == 0.75
+
+
+def test_a_slow_reference_is_waited_for():
+    """It is slow at first; blocks begin once it is as fast as it is known to be."""
+    runs = count()
+    log = []
+
+    def reference():
+        log.append("slow" if next(runs) < 20 else "usual")
+        total = 200_000 if log[-1] == "slow" else 10
+        sum(range(total))
+
+    patient = Protocol(rounds=1, extra_rounds=0, minimum_calls=1, patience_ms=10_000.0)
+    record([lambda: log.append("call")], reference=reference, protocol=patient, usual_ms=0.5)
+    assert "slow" in log
+    assert log[: log.index("call")][-1] == "usual"
+    log.clear()
+    hasty = Protocol(rounds=1, extra_rounds=0, minimum_calls=1, patience_ms=0.0)
+    runs = count()
+    record([lambda: log.append("call")], reference=reference, protocol=hasty, usual_ms=0.5)
+    assert log[: log.index("call")][-1] == "slow"
+
+
+def test_a_stopwatch_goes_forward_and_now_is_a_date():
+    watch = Stopwatch()
+    assert 0 <= watch.seconds() <= watch.seconds() < math.inf
+    assert datetime.fromisoformat(now()).tzinfo == UTC
 
 
 def test_protocol_is_checked():

@@ -171,12 +171,6 @@ def test_an_activation_without_onnx_form(fault: Run, tmp_path: Path, data: Path)
     assert "'silu'" in line
 
 
-def test_an_architecture_in_long_json(fault: Run) -> None:
-    layer = {"num_heads": 2, "qkv_size": 64, "intermediate_size": 128}
-    text = json.dumps({"hidden_size": 64, "layers": [layer] * 12})
-    assert "missing.json" in fault("predict", "missing.json", text)
-
-
 @pytest.mark.parametrize("plot", ["front.txt", "nowhere/front.png"])
 def test_a_plot_that_cannot_be_drawn(fault: Run, plot: str) -> None:
     assert f"plot {plot}" in fault("front", "result", "--plot", plot)
@@ -191,7 +185,6 @@ def test_a_package_that_is_missing(fault: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_commands_on_what_is_no_result(fault: Run, tmp_path: Path) -> None:
     assert "report.json cannot be read" in fault("front", str(tmp_path))
     assert "holds no model" in fault("evaluate", str(tmp_path), "--data", "pydoc")
-    assert "neither JSON nor a file" in fault("predict", "profile.json", "6x384")
 
 
 def test_help_teaches() -> None:

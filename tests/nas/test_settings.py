@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from nas.settings import config_folder, data_folder
+from nas.settings import data_folder
+from supernet.configs import config_folder
 from supernet.errors import NasError
 
 ROOT = Path(__file__).parents[2]
@@ -46,12 +48,16 @@ def test_configs_and_templates_travel_in_the_wheel(tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel)
 
-    found = run(python, "-c", "from nas.settings import config_folder; print(config_folder())")
+    # What our modules import is found here, and our modules in the wheel.
+    here = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})"
+    show = "from supernet.configs import config_folder; print(config_folder())"
+    found = run(python, "-c", f"{here}; {show}")
     folder = Path(found.strip())
     assert folder.is_relative_to(tmp_path / "venv")
     assert listing(folder, "*.yaml") == listing(ROOT / "configs", "*.yaml")
     assert listing(folder.parent / "templates", "*") == listing(ROOT / "nas" / "templates", "*")
     assert (python.parent / "nas").exists()
+    assert (python.parent / "latency").exists()
 
 
 def run(*command: object) -> str:

@@ -1,0 +1,92 @@
+"""What is timed, and what it holds: whole models, and copies of a kernel, as calls of a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from latency.kernels import SIZES, STACKED, Kernel, kernels_of
+from latency.process import Calls
+from latency.target import Workload, check_count
+from latency.terms import FloatArray
+from supernet.architecture import Architecture
+from supernet.errors import NasError
+
+COPIES = 4
+"""Layers' kernels in one call, so that they meet weights that are not in the nearest cache."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing to time.
+
+    Args:
+        what: a kernel or a whole model.
+        workload: its input.
+        copies: of the kernel in the call; 1 of a model.
+
+    Raises:
+        NasError: a count below 1, or several copies of what a call holds once.
+    """
+
+    what: Kernel | Architecture
+    workload: Workload
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.workload.batch_size)
+        check_count("sequence_length", self.workload.sequence_length)
+        check_count("copies", self.copies)
+        stacked = isinstance(self.what, Kernel) and self.what.kind in STACKED
+        if self.copies > 1 and not stacked:
+            raise NasError(f"a call holds {self.what} once, so copies must be 1, not {self.copies}")
+
+    @classmethod
+    def kernel(cls, kernel: Kernel, workload: Workload) -> Subject:
+        """As many copies of ``kernel`` as are timed in one call."""
+        return cls(kernel, workload, COPIES if kernel.kind in STACKED else 1)
+
+    def kernels(self, *, first_token_last_layer: bool) -> list[Kernel]:
+        """All that one call runs, the call itself included."""
+        if isinstance(self.what, Architecture):
+            return kernels_of(self.what, first_token_last_layer=first_token_last_layer)
+        call = [] if self.what.kind == "call" else [Kernel("call", ())]
+        return call + [self.what] * self.copies
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.workload}"
+
+
+def calls_of(subjects: Sequence[Subject], *, first_token_last_layer: bool) -> Calls:
+    """The kernels and features of N subjects.
+
+    Args:
+        first_token_last_layer: see :func:`latency.kernels.lower`.
+    """
+    counts: dict[str, dict[tuple[int, ...], dict[int, int]]] = {}
+    features = np.full((len(subjects), 2), np.nan)
+    for row, subject in enumerate(subjects):
+        for kernel in subject.kernels(first_token_last_layer=first_token_last_layer):
+            shape = (*subject.workload, *kernel.sizes)
+            cell = counts.setdefault(kernel.kind, {}).setdefault(shape, {})
+            cell[row] = cell.get(row, 0) + 1
+        if isinstance(subject.what, Architecture):
+            features[row] = model_features(subject.what, subject.workload)
+    shapes, tables = {}, {}
+    for kind in (kind for kind in SIZES if kind in counts):
+        shapes[kind] = np.array(sorted(counts[kind]), dtype=np.int64)
+        tables[kind] = np.zeros((len(subjects), len(shapes[kind])))
+        for column, shape in enumerate(sorted(counts[kind])):
+            for row, count in counts[kind][shape].items():
+                tables[kind][row, column] = count
+    return Calls(shapes, tables, features)
+
+
+def model_features(architecture: Architecture, workload: Workload) -> FloatArray:
+    """Logarithms of the layers' weights in megabytes, and of the tokens, (2,)."""
+    width = sum(4 * x.qkv_size + 2 * x.intermediate_size for x in architecture.layers)
+    megabytes = 4e-6 * architecture.hidden_size * width
+    logs: FloatArray = np.log([megabytes, workload.batch_size * workload.sequence_length])
+    return logs

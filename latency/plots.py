@@ -1,0 +1,126 @@
+"""Pictures of a profile and of two devices beside each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from latency.comparison import Comparison
+from latency.drawing import PALETTE, canvas, draw_agreement, legend_below, log_axis, style
+from latency.kernels import Kernel
+from latency.predictor import LatencyPredictor
+from latency.profile import Profile
+from latency.target import Workload
+
+_KINDS = {
+    "attention": (PALETTE["front"], "o"),
+    "feed_forward": (PALETTE["chosen"], "s"),
+    "first_token_attention": (PALETTE["teacher"], "^"),
+    "first_token_feed_forward": ("#cc79a7", "v"),
+    "head": ("#e69f00", "D"),
+}
+
+
+def profile_plot(predictor: LatencyPredictor) -> Figure:
+    """Predictions against measurements, how far they are off beside the floor, and kernels.
+
+    Each model of the first two panels was predicted from all other measurements.
+    """
+    with style():
+        figure = Figure(figsize=(12.6, 4.2), layout="constrained", facecolor=PALETTE["surface"])
+        left, middle, right = figure.subplots(1, 3)
+        draw_agreement(
+            left,
+            [("model drawn at random", *predictor.held_out())],
+            x_label="predicted from all other measurements (ms)",
+            y_label="measured (ms)",
+        )
+        _draw_errors(middle, predictor)
+        _draw_kernels(right, predictor.profile)
+        for axes in (left, middle, right):
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="upper left")
+    return figure
+
+
+def comparison_plot(comparison: Comparison, first: str, second: str) -> Figure:
+    """Predicted latency on the second device over the first's, by the first's."""
+    with style():
+        figure, axes = canvas()
+        layers = [architecture.num_layers for architecture in comparison.architectures]
+        ratio = comparison.second_ms / comparison.first_ms
+        dots = axes.scatter(comparison.first_ms, ratio, s=14, c=layers, cmap="viridis", zorder=3)
+        axes.axhline(
+            comparison.ratio, color=PALETTE["chosen"], linewidth=1,
+            label=f"mean ratio {comparison.ratio:.2f}",
+        )  # fmt: skip
+        bar = figure.colorbar(dots, label="layers")
+        bar.set_ticks([float(number) for number in sorted(set(layers))])
+        log_axis(axes, "x")
+        axes.set_ylim(0.9 * ratio.min(), 1.1 * ratio.max())
+        axes.set_xlabel(f"predicted on {first} (ms)")
+        axes.set_ylabel(f"{second} over {first}")
+        axes.set_title(str(comparison.workload), fontsize=9)
+        legend_below(figure, columns=1)
+    return figure
+
+
+def multiply_adds(kernel: Kernel, workload: Workload) -> int:
+    """Of a kernel's matrix products; 0 for those that have none.
+
+    >>> multiply_adds(Kernel("feed_forward", (256, 1024)), Workload(1, 64))
+    33554432
+    """
+    batch, sequence = workload
+    if not kernel.sizes or kernel.kind == "embedding":
+        return 0
+    hidden = kernel["hidden_size"]
+    if kernel.kind == "head":
+        return batch * hidden**2
+    first = kernel.kind.startswith("first_token")
+    rows = batch if first else batch * sequence
+    if kernel.kind.endswith("feed_forward"):
+        return rows * 2 * hidden * kernel["intermediate_size"]
+    mixing = kernel["num_heads"] * hidden if first else kernel["qkv_size"]
+    return rows * (4 * hidden * kernel["qkv_size"] + 2 * sequence * mixing)
+
+
+def _draw_errors(axes: Axes, predictor: LatencyPredictor) -> None:
+    """How far predictions are off, and how far a second measurement is, by latency."""
+    predicted, measured = predictor.held_out()
+    first, second = predictor.repeated()
+    errors, floor = 100 * (predicted / measured - 1), 100 * (second / first - 1)
+    axes.axhspan(-10, 10, color=PALETTE["band"], linewidth=0)
+    axes.axhline(0, color=PALETTE["muted"], linewidth=0.8)
+    axes.scatter(measured, errors, s=14, color=PALETTE["front"], label="predicted", zorder=3)
+    axes.scatter(
+        first, floor, s=26, marker="D", facecolor="none", edgecolor=PALETTE["chosen"],
+        label="measured again: the floor", zorder=4,
+    )  # fmt: skip
+    worst = np.abs(np.concatenate([errors, floor, [12.0]])).max()
+    axes.set_ylim(-1.1 * worst, 1.4 * worst)  # room for the legend
+    log_axis(axes, "x")
+    axes.set_xlabel("measured (ms)")
+    axes.set_ylabel("off by (%)")
+
+
+def _draw_kernels(axes: Axes, profile: Profile) -> None:
+    """Milliseconds of each measured kernel over its arithmetic."""
+    points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _KINDS}
+    for one, latency, steady in zip(
+        profile.measurements, profile.latencies, profile.steady, strict=True
+    ):
+        kernel = one.subject.what
+        if steady and isinstance(kernel, Kernel) and kernel.kind in points:
+            work = multiply_adds(kernel, one.subject.workload) / 1e6
+            points[kernel.kind].append((work, latency.steady_ms / one.subject.copies))
+    for kind, (colour, marker) in _KINDS.items():
+        if points[kind]:
+            across, up = np.array(points[kind]).T
+            label = kind.replace("_", " ")
+            axes.scatter(across, up, s=16, color=colour, marker=marker, label=label, zorder=3)
+    for axis in ("x", "y"):
+        log_axis(axes, axis)
+    axes.set_xlabel("million multiply-adds")
+    axes.set_ylabel("measured of a kernel (ms)")

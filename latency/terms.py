@@ -1,0 +1,101 @@
+"""What a kernel's time grows with, by arithmetic and by traffic: known before anything is timed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernet.batch import IntArray
+
+FloatArray = NDArray[np.float64]
+
+STREAMED = frozenset({"first_token_attention", "first_token_feed_forward", "head"})
+"""Kinds that read each weight for one token alone: memory's pace, not arithmetic's, is theirs."""
+
+CACHES = 2.0 ** np.arange(-2, 8)
+"""Sizes that a cache may have, from a quarter to 128, in millions of weights' bytes."""
+
+_LANES = (8, 16)  # floats of a vector register: AVX2, AVX-512
+
+
+def kernel_terms(kind: str, shapes: IntArray) -> FloatArray:
+    """The terms of a kind of kernel, (N, terms), none negative.
+
+    Args:
+        shapes: (N, 2 + D): batch size, sequence length, then the sizes of the kind
+            (:data:`latency.kernels.SIZES`).
+
+    Products of matrices grow with tokens x inputs x outputs; where few tokens meet a matrix, with
+    inputs x outputs, which must be read. Runtimes compute heads apart, each padded to whole vector
+    registers: a head of 18 costs what one of 32 does. Normalization, residual and activation grow
+    with tokens x width, softmax with heads x sequence squared.
+    """
+    values = shapes.astype(np.float64)
+    batch, sequence = values[:, 0], values[:, 1]
+    tokens, one = batch * sequence, np.ones(len(values))
+    if kind == "call":
+        return one[:, None]
+    hidden = values[:, 2]
+    if kind == "embedding":
+        terms = [one, tokens * hidden]
+    elif kind == "head":
+        terms = [one, hidden**2, batch * hidden, batch * hidden**2]
+    elif kind == "attention":
+        heads, qkv = values[:, 3], values[:, 4]
+        scores = batch * sequence**2
+        terms = [one, tokens, tokens * hidden, tokens * heads, scores * heads, hidden * qkv]
+        for width in (qkv, *_padded(heads, qkv)):
+            terms += [tokens * width, tokens * hidden * width, scores * width]
+    elif kind == "first_token_attention":
+        heads, qkv = values[:, 3], values[:, 4]
+        terms = [one, tokens * hidden, hidden * qkv, batch * hidden * qkv]
+        terms += [tokens * hidden * heads, tokens * heads]
+    else:
+        rows = tokens if kind == "feed_forward" else batch
+        intermediate = values[:, 3]
+        product = hidden * intermediate
+        terms = [one, rows * hidden, rows * intermediate, product, rows * product]
+    return np.stack(terms, axis=1)
+
+
+def coordinates(kind: str, shapes: IntArray) -> FloatArray:
+    """Where a kernel lies among others of its kind, (N, C): near ones take a similar time.
+
+    Logarithms of all sizes; for attention also of what padding its heads adds.
+    """
+    columns = [np.log(shapes.astype(np.float64))]
+    if kind.endswith("attention"):
+        heads, qkv = shapes[:, 3].astype(np.float64), shapes[:, 4].astype(np.float64)
+        columns.append(np.log(_padded(heads, qkv)[-1] / qkv)[:, None])
+    return np.hstack(columns)
+
+
+def kernel_megabytes(kind: str, shapes: IntArray) -> FloatArray:
+    """What a kernel reads of weights, (N,), in millions of bytes of float32."""
+    if kind == "call":
+        return np.zeros(len(shapes))
+    values = shapes.astype(np.float64)
+    hidden = values[:, 2]
+    if kind.endswith("attention"):
+        weights = 4 * hidden * values[:, 4]
+    elif kind.endswith("feed_forward"):
+        weights = 2 * hidden * values[:, 3]
+    elif kind == "head":
+        weights = hidden**2
+    else:
+        weights = values[:, 0] * values[:, 1] * hidden  # a row for each token
+    return 4e-6 * weights
+
+
+def missed(total_mb: FloatArray) -> FloatArray:
+    """The share of a call's weights that each of :data:`CACHES` does not hold, (N, caches).
+
+    Calls follow each other, so a call finds in a cache what the one before has left there.
+    """
+    shares: FloatArray = np.maximum(0.0, 1 - CACHES / np.maximum(total_mb, 1e-9)[:, None])
+    return shares
+
+
+def _padded(heads: FloatArray, qkv: FloatArray) -> list[FloatArray]:
+    """The joint width of heads whose sizes are rounded up to whole vector registers."""
+    return [heads * np.ceil(qkv / heads / lanes) * lanes for lanes in _LANES]

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from latency.calls import COPIES, Subject, calls_of, model_features
+from latency.kernels import SIZES, Kernel, kernels_of
+from latency.target import Workload
+from latency.terms import coordinates, kernel_megabytes, kernel_terms
+from supernet.architecture import Architecture, Layer
+from supernet.errors import NasError
+
+MODEL = Architecture(48, (Layer(2, 32, 128), Layer(3, 48, 64)))
+WORKLOAD = Workload(2, 16)
+
+
+def shapes_of(kind, sizes):
+    return np.array([[*WORKLOAD, *sizes]], dtype=np.int64)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_terms_never_fall_with_a_size(kind):
+    sizes = (48, 4, 64)[: len(SIZES[kind])]
+    small = kernel_terms(kind, shapes_of(kind, sizes))
+    assert (small >= 0).all()
+    for axis in range(2 + len(sizes)):
+        larger = shapes_of(kind, sizes)
+        larger[0, axis] *= 2
+        if kind.endswith("attention") and axis == 3:
+            continue  # more heads of the same joint width are smaller heads
+        assert (kernel_terms(kind, larger) >= small).all()
+
+
+def test_heads_cost_whole_registers():
+    """17 values a head take what 32 do, in the terms that count registers of 16."""
+    sizes = {heads: shapes_of("attention", (64, 4, 4 * heads)) for heads in (16, 17, 32)}
+    terms = {size: kernel_terms("attention", shape)[0] for size, shape in sizes.items()}
+    assert (terms[17][-3:] == terms[32][-3:]).all()
+    assert (terms[16][-3:] < terms[17][-3:]).all()
+    assert coordinates("attention", sizes[16])[0, -1] == 0.0
+    assert coordinates("attention", sizes[17])[0, -1] == pytest.approx(np.log(32 / 17))
+
+
+@pytest.mark.parametrize("first_token", [True, False])
+def test_all_weights_of_the_layers_are_counted(first_token):
+    kernels = kernels_of(MODEL, first_token_last_layer=first_token)
+    of_layers = sum(
+        kernel_megabytes(k.kind, shapes_of(k.kind, k.sizes))[0]
+        for k in kernels
+        if k.kind.endswith(("attention", "feed_forward"))
+    )
+    weights = sum(48 * (4 * layer.qkv_size + 2 * layer.intermediate_size) for layer in MODEL.layers)
+    assert of_layers == pytest.approx(4e-6 * weights)
+    assert np.exp(model_features(MODEL, WORKLOAD)) == pytest.approx([4e-6 * weights, 32])
+
+
+def test_calls_count_their_kernels():
+    kernel = Subject.kernel(Kernel("attention", (48, 2, 32)), WORKLOAD)
+    calls = calls_of([kernel, Subject(MODEL, WORKLOAD)], first_token_last_layer=False)
+    assert kernel.copies == COPIES
+    assert calls.shapes["attention"].tolist() == [[2, 16, 48, 2, 32], [2, 16, 48, 3, 48]]
+    assert calls.counts["attention"].tolist() == [[COPIES, 0], [1, 1]]
+    assert calls.counts["call"].tolist() == [[1], [1]]
+    assert calls.counts["head"].tolist() == [[0], [1]]
+    assert calls.is_model.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("what", "workload", "copies", "says"),
+    [
+        (Kernel("head", (48,)), WORKLOAD, 2, "once"),
+        (MODEL, WORKLOAD, 2, "once"),
+        (MODEL, WORKLOAD, 0, "copies"),
+        (MODEL, Workload(0, 16), 1, "batch_size"),
+        (MODEL, Workload(1, -16), 1, "sequence_length"),
+    ],
+)
+def test_a_subject_is_checked(what, workload, copies, says):
+    with pytest.raises(NasError, match=says):
+        Subject(what, workload, copies)
