@@ -67,6 +67,7 @@ def calls_of(subjects: Sequence[Subject], *, first_token_last_layer: bool) -> Ca
     """
     counts: dict[str, dict[tuple[int, ...], dict[int, int]]] = {}
     features = np.full((len(subjects), 2), np.nan)
+    depth = np.zeros(len(subjects))
     for row, subject in enumerate(subjects):
         for kernel in subject.kernels(first_token_last_layer=first_token_last_layer):
             shape = (*subject.workload, *kernel.sizes)
@@ -74,6 +75,7 @@ def calls_of(subjects: Sequence[Subject], *, first_token_last_layer: bool) -> Ca
             cell[row] = cell.get(row, 0) + 1
         if isinstance(subject.what, Architecture):
             features[row] = model_features(subject.what, subject.workload)
+            depth[row] = subject.what.num_layers
     shapes, tables = {}, {}
     for kind in (kind for kind in SIZES if kind in counts):
         shapes[kind] = np.array(sorted(counts[kind]), dtype=np.int64)
@@ -81,7 +83,7 @@ def calls_of(subjects: Sequence[Subject], *, first_token_last_layer: bool) -> Ca
         for column, shape in enumerate(sorted(counts[kind])):
             for row, count in counts[kind][shape].items():
                 tables[kind][row, column] = count
-    return Calls(shapes, tables, features)
+    return Calls(shapes, tables, features, depth)
 
 
 def model_features(architecture: Architecture, workload: Workload) -> FloatArray:

@@ -195,7 +195,10 @@ class LatencyPredictor:
     def _steady(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
         """Milliseconds of one workload, (N,)."""
         streamed, other = _megabytes(batch, workload, first_token=self.first_token_last_layer)
-        total = self._kernels(batch, workload) + traffic_ms(streamed, other, self.process_.traffic_)
+        *of_traffic, model_ms, layer_ms = self.process_.extras_
+        total = self._kernels(batch, workload)
+        total += traffic_ms(streamed, other, np.array(of_traffic))
+        total += model_ms + layer_ms * batch.num_layers
         return total * (1 + self._level(batch, workload))
 
     def _kernels(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:

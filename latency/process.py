@@ -5,7 +5,8 @@ The time of call i is modelled as
     y_i = sum_k n_ik t(s_k) (1 + g(s_k)) + q_i + m_i h(x_i) + m_i e_i
 
 with n_ik kernels of shape s_k; t, their prior time, a sum of terms (:mod:`latency.terms`) with
-coefficients that are not negative; q, what reading weights past each cache costs, likewise; g, how
+coefficients that are not negative; q, likewise, what reading weights past each cache costs, and
+what a whole model takes to put its kernels together, at once and for each layer; g, how
 far a shape is off its prior, a Gaussian process over sizes plus a deviation of the shape's own;
 h, what whole models take besides, quadratic in a few features; e, noise. m_i is the prior mean,
 sum n t + q. All of it is linear in g, h and e, so a timed kernel and a timed model are the same
@@ -50,11 +51,13 @@ class Calls:
             sizes.
         counts: by kind, (N, U) how many of each a call holds.
         features: (N, F) of whole models; rows of NaN where a call is no whole model.
+        depth: (N,) layers of whole models, else 0.
     """
 
     shapes: Mapping[str, IntArray]
     counts: Mapping[str, FloatArray]
     features: FloatArray
+    depth: FloatArray
 
     def __len__(self) -> int:
         return len(self.features)
@@ -62,7 +65,7 @@ class Calls:
     def take(self, rows: IntArray) -> Calls:
         """The calls at ``rows``."""
         counts = {kind: count[rows] for kind, count in self.counts.items()}
-        return Calls(self.shapes, counts, self.features[rows])
+        return Calls(self.shapes, counts, self.features[rows], self.depth[rows])
 
     @cached_property
     def is_model(self) -> Any:
@@ -75,6 +78,12 @@ class Calls:
         for kind, shapes in self.shapes.items():
             of[kind in STREAMED] += self.counts[kind] @ kernel_megabytes(kind, shapes)
         return traffic(of[True], of[False])
+
+    @property
+    def extras(self) -> FloatArray:
+        """(N, 2 caches + 2) what a call costs besides its kernels, for coefficients to weigh."""
+        assembly = np.stack([self.is_model, self.depth], axis=1)
+        return np.hstack([self.traffic, assembly])
 
 
 def traffic(streamed_mb: FloatArray, other_mb: FloatArray) -> FloatArray:
@@ -101,7 +110,7 @@ class SumProcess:
 
     Attributes:
         coefficients_: of the prior's terms, by kind.
-        traffic_: coefficients of :func:`traffic`, in milliseconds a megabyte.
+        extras_: coefficients of :attr:`Calls.extras`: milliseconds a megabyte, a model, a layer.
         deviations_: the fitted standard deviations, relative: by kind of its smooth part and of
             each shape's own, then "level" and "noise".
         prior_ms_: prior means of the calls, (N,).
@@ -154,7 +163,7 @@ class SumProcess:
 
     def predict(self, calls: Calls) -> FloatArray:
         """Milliseconds of each call, (N,)."""
-        total = calls.traffic @ self.traffic_
+        total = calls.extras @ self.extras_
         for kind, shapes in calls.shapes.items():
             total = total + calls.counts[kind] @ self.shape_ms(kind, shapes)
         level = np.zeros(len(calls))
@@ -211,13 +220,13 @@ class SumProcess:
 
         kinds = list(calls.shapes)
         blocks = [calls.counts[kind] @ kernel_terms(kind, calls.shapes[kind]) for kind in kinds]
-        terms = np.hstack([*blocks, calls.traffic])
+        terms = np.hstack([*blocks, calls.extras])
         scale = np.maximum(terms.max(axis=0), 1e-12)
         weighted = terms / scale / times_ms[:, None] / np.sqrt(self._noise)[:, None]
         solution, _ = nnls(weighted, 1 / np.sqrt(self._noise), maxiter=100 * terms.shape[1])
         pieces = np.split(solution / scale, np.cumsum([block.shape[1] for block in blocks]))
         self.coefficients_ = dict(zip(kinds, pieces[:-1], strict=True))
-        self.traffic_ = pieces[-1]
+        self.extras_ = pieces[-1]
         self._origin, self._extent = {}, {}
         for kind in kinds:
             if kind != "call":
@@ -235,7 +244,7 @@ class SumProcess:
         self._level = self._level_of(calls)
 
     def _prior_ms(self, calls: Calls) -> FloatArray:
-        total = calls.traffic @ self.traffic_
+        total = calls.extras @ self.extras_
         for kind, shapes in calls.shapes.items():
             prior = kernel_terms(kind, shapes) @ self.coefficients_[kind]
             total = total + calls.counts[kind] @ prior

@@ -123,8 +123,8 @@ class Profile:
         if self.unsteady_share > 0.05:
             found.append(
                 f"disturbed: {self.unsteady_share:.0%} of the measurements were not steady enough "
-                f"to count, and other processes used {others:.0%} of the machine meanwhile; measure "
-                "again while nothing else runs"
+                f"to count, and other processes used {others:.0%} of it meanwhile; measure again "
+                "while nothing else runs"
             )
         for number in range(len(self.sessions)):
             slowdown = self._slowdown(number)

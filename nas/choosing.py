@@ -124,13 +124,18 @@ def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:
     request = run.request
     predictor = load_predictor(profile)
     confidence = min(request.recipe.confidence, predictor.max_confidence)
-    margin = max(0.0, predictor.margin(confidence, request.budget.percentile))
+    margin = predictor.margin(confidence, request.budget.percentile)
     return Limits(
         request.budget.limit_ms(_teacher_ms(run, teacher, profile)),
         request.max_parameters,
         request.max_memory_bytes,
-        max(request.recipe.headroom, margin / (1 + margin)),
+        _kept_free(request.recipe.headroom, margin),
     )
+
+
+def _kept_free(headroom: float, margin: float) -> float:
+    """Share of the budget that a prediction leaves, so that 1 + ``margin`` times it is within."""
+    return max(headroom, margin / (1 + margin))
 
 
 def _teacher_ms(run: Run, teacher: Outline, profile: Artifact) -> float:

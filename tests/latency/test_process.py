@@ -102,7 +102,7 @@ def test_kernels_add_up(fitted):
                      first_token_last_layer=False)  # fmt: skip
     one = process.shape_ms("feed_forward", np.array([[1, 16, 32, 128]]))[0]
     call = process.shape_ms("call", np.array([[1, 16]]))[0]
-    weights = calls.traffic @ process.traffic_
+    weights = calls.extras @ process.extras_
     np.testing.assert_allclose(process.predict(calls), call + one * np.array([1, 3]) + weights)
 
 

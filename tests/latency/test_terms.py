@@ -61,6 +61,7 @@ def test_calls_count_their_kernels():
     assert calls.counts["call"].tolist() == [[1], [1]]
     assert calls.counts["head"].tolist() == [[0], [1]]
     assert calls.is_model.tolist() == [False, True]
+    assert calls.extras[:, -2:].tolist() == [[0, 0], [1, 2]]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.choosing import _cut_ms
-from nas.device import Trial
+from latency.target import Target
+from nas.choosing import _cut_ms, _kept_free
+from nas.device import Trial, check_target
 from nas.search.constraints import Limits
 from supernet.architecture import Architecture
+from supernet.errors import NasError
 
 ARCHITECTURE = Architecture.uniform(num_layers=1, hidden_size=8, num_heads=1, intermediate_size=8)
 
@@ -34,3 +36,19 @@ def test_what_is_as_much_slower_than_predicted_then_fits(
     cut = _cut_ms(limits, [tried])
     assert cut < predicted
     assert cut * slower * pace <= tried.limit_ms * 0.97 * 1.000001 or slower < 1
+
+
+@given(st.floats(0.0, 0.5), st.floats(-0.5, 1.0), st.floats(0.1, 100.0))
+def test_the_upper_bound_of_what_a_search_may_pick_is_within_the_budget(
+    headroom: float, margin: float, budget_ms: float
+) -> None:
+    limits = Limits(budget_ms, headroom=_kept_free(headroom, margin))
+    assert limits.max_latency_ms * (1 + margin) <= budget_ms * 1.000001
+    assert limits.max_latency_ms <= budget_ms * (1 - headroom)
+
+
+def test_no_model_is_handed_over_for_int8() -> None:
+    target = Target(threads=1, batch_size=1, sequence_length=8)
+    check_target(target)
+    with pytest.raises(NasError, match="dtype int8"):
+        check_target(Target.from_dict(target.to_dict() | {"dtype": "int8"}))
