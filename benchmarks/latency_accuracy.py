@@ -34,6 +34,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from latency.accuracy import Accuracy, accuracy
 from latency.affinity import pinned
+from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
@@ -71,7 +72,7 @@ def main() -> None:
 
 def save(result: dict[str, Any], folder: Path) -> None:
     name = file_name(Target.from_dict(result["target"]))
-    (folder / f"{name}.json").write_text(json.dumps(result))
+    write_text(folder / f"{name}.json", json.dumps(result))
 
 
 def parse() -> argparse.Namespace:
@@ -91,7 +92,8 @@ def parse() -> argparse.Namespace:
 
 
 def file_name(target: Target) -> str:
-    return f"latency_accuracy-{target.device}-{target.runtime}-{target.dtype}-{target.threads}t"
+    runs = f"{target.device}-{target.runtime}-{target.dtype}-{target.threads}t"
+    return f"latency_accuracy-{runs}-b{target.batch_size}-s{target.sequence_length}"
 
 
 # ---- measuring --------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     held_out = drawn(spaces, arguments.models, rng)
     training = endless(spaces, rng)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / f".{file_name(target)}.profile.json"
+    path = arguments.output / f".{file_name(target)}-seed{arguments.seed}.profile.json"
     console = Console()
     with console.status("profile") as status:
         profile = profile_device(
@@ -125,8 +127,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         first, learnt, learnt_ms = timer.interleaved(held_out, training, profile.seconds)
         second = timer.all(held_out, "held-out models, built anew")
         published = timer.all([one for _, one, _ in published_architectures()], "published")
+    path.unlink()
     usual_ms = usual_reference_ms([*first, *second, *published])
-    pace = profile.usual_ms[-1] / usual_ms
+    pace = profile.pace_ms / usual_ms
     return {
         "target": target.to_dict(),
         "fingerprint": Fingerprint.of_this_machine(target).to_dict(),

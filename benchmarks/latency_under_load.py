@@ -101,7 +101,7 @@ def outcome(profile: Profile, held_out, records, usual_ms: float) -> dict[str, o
         predictor = LatencyPredictor(profile).fit()
     except NasError as error:
         return told | {"refused": str(error)}
-    pace = profile.usual_ms[-1] / usual_ms
+    pace = profile.pace_ms / usual_ms
     measured = np.array([pace * one.latency(usual_ms).steady_ms for one in records])
     return told | {"errors": accuracy(predictor.predict(held_out), measured).to_dict()}
 

@@ -29,12 +29,11 @@ from latency.durations import parse_seconds
 from latency.fingerprint import Fingerprint
 from latency.kernels import Kernel
 from latency.onnx_session import feeds, start
-from latency.profile import Profile, Session
+from latency.profile import Profile
 from latency.profile_rows import subject_of
 from latency.profiler import GROUP, LEAST_DRAWN, MeasuringSession
 from latency.runtimes import Inputs, Model
 from latency.target import Target, Workload
-from latency.timing import now
 from latency.weightless import RandomWeights, Stub
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
@@ -168,9 +167,8 @@ def measure_plan(
     least = min(LEAST_DRAWN, _drawn(role for _, role in plan))
     with pinned(profile.target.threads):
         session = MeasuringSession(profile, BundledRuntime(bundle), min(60.0, time_budget_s / 20))
-        profile = replace(profile, sessions=(Session(now()),))
         for begin in range(0, len(plan), GROUP):
-            over = profile.seconds + session.slowest_s > time_budget_s
+            over = begin > 0 and profile.seconds * (1 + GROUP / begin) > time_budget_s
             if over and profile.complete:
                 break
             profile = session.measure(profile, plan[begin : begin + GROUP])
@@ -200,7 +198,9 @@ def _run(given: argparse.Namespace) -> None:
     if given.threads is not None and given.threads < 1:
         raise NasError(f"threads must be at least 1, not {given.threads}")
     if given.output.exists():
-        raise NasError(f"{given.output} is there already; give another path")
+        raise NasError(
+            f"{given.output} is there already; give another path (a bundle begins anew each time)"
+        )
     bundle = Bundle.read(Path(__file__).parents[1])
     profile = bundle.profile(given.threads)
     _say(f"{profile.target}\n{profile.fingerprint}\n")

@@ -66,7 +66,7 @@ def calls_of(subjects: Sequence[Subject], *, first_token_last_layer: bool) -> Ca
         first_token_last_layer: see :func:`latency.kernels.lower`.
     """
     counts: dict[str, dict[tuple[int, ...], dict[int, int]]] = {}
-    features = np.full((len(subjects), 2), np.nan)
+    features = np.zeros((len(subjects), 2))
     depth = np.zeros(len(subjects))
     for row, subject in enumerate(subjects):
         for kernel in subject.kernels(first_token_last_layer=first_token_last_layer):

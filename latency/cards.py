@@ -47,7 +47,9 @@ def profile_table(profile: Profile) -> Table:
             f"{session.began}: {own} measured, other processes used {session.others_share:.0%}",
         )
     if not profile.complete:
-        table.add_row("state", "not complete: give the same command again")
+        table.add_row(
+            "state", "not complete: `latency profile` goes on with it; a bundle begins anew"
+        )
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -211,8 +212,12 @@ def predict(
     sequence: SequenceOption = None,
     lengths: LengthsOption = None,
     confidence: Annotated[
-        float, typer.Option(help="Of the upper bound: the share of models that are below it.")
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            help="Of the upper bound: the share of models that are below it. By default 0.95, or "
+            "what the profile supports, if that is less."
+        ),
+    ] = None,
     percentile: Annotated[int, typer.Option(help="Of a model's calls: 50 or 95.")] = 50,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -246,6 +251,8 @@ def predict(
                 ]
             )
     predictor = LatencyPredictor(measured).fit()
+    if confidence is None:
+        confidence = min(0.95, math.floor(100 * predictor.max_confidence) / 100)
     bound = predictor.margin(confidence, percentile)
     predicted = predictor.predict([one.architecture for one in read], percentile, target=where)
     upper = predicted * (1 + bound)

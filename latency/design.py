@@ -51,8 +51,9 @@ def draw(
     rng: np.random.Generator,
 ) -> list[Subject]:
     """Models of the spaces in turn, each at a workload of the grid, all at random."""
+    first = int(rng.integers(len(spaces)))
     return [
-        Subject(spaces[number % len(spaces)].sample(rng), _pick(workloads, rng))
+        Subject(spaces[(first + number) % len(spaces)].sample(rng), _pick(workloads, rng))
         for number in range(count)
     ]
 

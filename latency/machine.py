@@ -16,7 +16,7 @@ class Usage:
     Args:
         all_s: of all cores together, idle time included.
         busy_s: of all cores together, in whatever process; time that a hypervisor took counts.
-        own_s: of this process, all its threads.
+        own_s: of this process, all its threads, and those of its children that have ended.
     """
 
     all_s: float
@@ -33,7 +33,7 @@ class Usage:
         ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]
         idle = ticks[3] + ticks[4]
         own = os.times()
-        return cls(sum(ticks), sum(ticks) - idle, own.user + own.system)
+        return cls(sum(ticks), sum(ticks) - idle, sum(own[:4]))
 
 
 def others_share(before: Usage | None, after: Usage | None) -> float:

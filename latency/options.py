@@ -13,7 +13,6 @@ from latency.target import Target, Workload
 from supernet.configs import read_config, read_mapping
 from supernet.errors import NasError
 
-_MOST_LENGTHS = 8  # measured of a histogram; a predictor reads between them
 _SHARE = re.compile(r"\s*(?P<value>\d+\.?\d*|\.\d+)\s*%\s*")
 
 
@@ -90,22 +89,6 @@ def grid(
     >>> grid(Target(threads=1, batch_size=1, sequence_length=64), (1, 8), ())
     (Workload(batch_size=1, sequence_length=64), Workload(batch_size=8, sequence_length=64))
     """
-    own = [one.sequence_length for one, _ in target.workloads()]
-    return tuple(
-        Workload(size, length)
-        for size, length in product(
-            batch_sizes or (target.batch_size,), sequence_lengths or thinned(own, _MOST_LENGTHS)
-        )
-    )
-
-
-def thinned(values: Sequence[int], count: int) -> tuple[int, ...]:
-    """At most ``count`` of ascending values, evenly by rank, the first and the last among them.
-
-    >>> thinned(range(1, 101), 4)
-    (1, 34, 67, 100)
-    """
-    if len(values) <= count:
-        return tuple(values)
-    last = len(values) - 1
-    return tuple(values[round(number * last / (count - 1))] for number in range(count))
+    own = [one.sequence_length for one in target.grid()]
+    sizes = batch_sizes or (target.batch_size,)
+    return tuple(Workload(*pair) for pair in product(sizes, sequence_lengths or own))

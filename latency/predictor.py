@@ -21,6 +21,7 @@ from supernet.batch import ArchitectureBatch, IntArray
 from supernet.errors import NasError
 
 _CONFIDENCE = 0.95  # of the margin in the error card
+_FOLDS = 10
 
 Architectures = ArchitectureBatch | Sequence[Architecture]
 
@@ -34,8 +35,6 @@ class LatencyPredictor:
 
     Args:
         profile: a complete one.
-        first_token_last_layer: whether the runtime computes the last layer for the first token
-            alone (see :class:`latency.runtimes.Runtime`).
 
     Attributes:
         process_: the fitted process.
@@ -66,8 +65,9 @@ class LatencyPredictor:
         if not calls.is_model.any():
             raise NasError("the latency profile holds no model that was measured steadily")
         self.process_ = SumProcess().fit(calls, self._steady_ms, noise=1 / count, learn=learn)
-        residual, _ = self.process_.left_out()
-        self._left_out_ms = self._steady_ms - residual * self.process_.prior_ms_
+        self._left_out_ms = np.full(len(subjects), np.nan)
+        for rows in self._folds(subjects):
+            self._left_out_ms[rows] = self.process_.without(rows).predict(calls.take(rows))
         models = [m for m in self._counted() if isinstance(m[0].what, Architecture)]
         self.p95_ratio_ = float(np.median([p95 / steady for _, _, steady, p95 in models]))
         self._tables: dict[tuple[str, Workload], ShapeTable] = {}
@@ -113,9 +113,10 @@ class LatencyPredictor:
     def margin(self, confidence: float = 0.95, percentile: int = 50) -> float:
         """How far above its prediction a latency is at most, relative, at a confidence.
 
-        The split-conformal quantile (Vovk et al. 2005; Lei et al. 2018) of the relative errors on
-        models drawn at random from the profile's spaces, each predicted from all other
-        measurements: for another model so drawn it holds whatever the errors' distribution is.
+        The conformal quantile (Vovk et al. 2005; Barber et al. 2021 for its form by folds) of the
+        relative errors on models drawn at random from the profile's spaces, each predicted from
+        measurements of others: for another model so drawn it holds, about, whatever the errors'
+        distribution is.
 
         Raises:
             NasError: a confidence that the number of drawn models does not support.
@@ -156,6 +157,12 @@ class LatencyPredictor:
 
     # ---- what was measured --------------------------------------------------------------------
 
+    def _folds(self, subjects: Sequence[Subject]) -> list[IntArray]:
+        """Rows of the models drawn at random, in parts of which each is predicted from the rest."""
+        drawn = {m.subject for m in self.profile.measurements if m.role == "drawn"}
+        rows = np.array([row for row, one in enumerate(subjects) if one in drawn], dtype=np.int64)
+        return [rows[part::_FOLDS] for part in range(min(_FOLDS, len(rows)))]
+
     def _counted(self) -> list[tuple[Subject, str, float, float]]:
         """Of every measurement that counts: subject, role, steady_ms, p95 at the same pace."""
         profile = self.profile
@@ -168,7 +175,7 @@ class LatencyPredictor:
         ]
 
     def held_out(self, percentile: int = 50) -> tuple[FloatArray, FloatArray]:
-        """Of models drawn at random: milliseconds predicted from all else, and measured, (N,)."""
+        """Of models drawn at random: milliseconds predicted from others, and measured, (N,)."""
         ratio = self._ratio(percentile)
         rows, measured = [], []
         for subject, role, steady_ms, p95_ms in self._counted():

@@ -9,9 +9,10 @@ coefficients that are not negative; q, likewise, what reading weights past each 
 what a whole model takes to put its kernels together, at once and for each layer; g, how
 far a shape is off its prior, a Gaussian process over sizes plus a deviation of the shape's own;
 h, what whole models take besides, quadratic in a few features; e, noise. m_i is the prior mean,
-sum n t + q. All of it is linear in g, h and e, so a timed kernel and a timed model are the same
-kind of evidence, conditioning is exact (Rasmussen and Williams 2006, ch. 2), and so is the
-uncertainty of what has not been measured.
+sum n t + q. The coefficients are a first guess, each as uncertain as it is large. All of it is
+linear in them, g, h and e, so a timed kernel and a timed model are the same kind of evidence,
+conditioning is exact (Rasmussen and Williams 2006, ch. 2), and so is the uncertainty of what has
+not been measured.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ from supernet.batch import IntArray
 _PRIOR = {"smooth": 0.03, "own": 0.02, "level": 0.02, "noise": 0.02}
 """Deviations before anything is measured: relative, half a power of e uncertain each way."""
 
+_COEFFICIENT = 1.0  # relative deviation of each coefficient that is not zero
 _LENGTH_SCALE = 1.2  # of a kind's range in each coordinate
 _RANGE = (-8.0, 0.5)  # of the logarithm of a deviation
 _OUTLIER = 3.0  # a residual of so many deviations has its noise raised to fit
+_PASSES = 4  # for one outlier hides another, and raises all deviations
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Calls:
         shapes: by kind, the (U, 2 + D) distinct shapes that occur: batch size, sequence length,
             sizes.
         counts: by kind, (N, U) how many of each a call holds.
-        features: (N, F) of whole models; rows of NaN where a call is no whole model.
-        depth: (N,) layers of whole models, else 0.
+        features: (N, F) of whole models; whatever of others.
+        depth: (N,) layers of whole models, 0 where a call is none.
     """
 
     shapes: Mapping[str, IntArray]
@@ -69,7 +72,7 @@ class Calls:
 
     @cached_property
     def is_model(self) -> Any:
-        return ~np.isnan(self.features).any(axis=1)
+        return self.depth > 0
 
     @cached_property
     def traffic(self) -> FloatArray:
@@ -109,7 +112,7 @@ class SumProcess:
     """The process conditioned on timed calls.
 
     Attributes:
-        coefficients_: of the prior's terms, by kind.
+        coefficients_: of the terms, by kind, after conditioning.
         extras_: coefficients of :attr:`Calls.extras`: milliseconds a megabyte, a model, a layer.
         deviations_: the fitted standard deviations, relative: by kind of its smooth part and of
             each shape's own, then "level" and "noise".
@@ -134,20 +137,32 @@ class SumProcess:
         self._calls = calls
         base = np.ones(len(calls)) if noise is None else noise
         self._noise = base
-        for _ in range(2):  # the second time with outliers' noise raised
+        for repeat in range(_PASSES):
+            if repeat:
+                residuals, deviations = self.left_out()
+                off = np.abs(residuals) / (_OUTLIER * deviations)
+                self._noise = base * np.maximum(1.0, off) ** 2
             self._fit_prior(calls, times_ms)
-            self._condition(times_ms, learn)
-            residuals, deviations = self.left_out()
-            self._noise = base * np.maximum(1.0, np.abs(residuals) / (_OUTLIER * deviations)) ** 2
+            self._condition(times_ms, learn=learn)
         return self
+
+    def without(self, rows: IntArray) -> SumProcess:
+        """This process as it were had it not seen the calls at ``rows``; deviations are kept."""
+        seen = np.setdiff1d(np.arange(len(self._calls)), rows)
+        process, times_ms = SumProcess(), self._times_ms[seen]
+        process._calls, process._noise = self._calls.take(seen), self._noise[seen]
+        process._fit_prior(process._calls, times_ms)
+        process._condition(times_ms, logs=self._logs)
+        return process
 
     def shape_ms(self, kind: str, shapes: IntArray) -> FloatArray:
         """Milliseconds of one kernel of each shape, (U,)."""
-        prior = kernel_terms(kind, shapes) @ self.coefficients_[kind]
-        if kind not in self._origin:
-            return prior
-        shift = self._cross(kind, shapes) @ (self._weights[kind].T @ self._alpha)
-        times: FloatArray = prior * np.maximum(1 + shift, 0.1)
+        terms = kernel_terms(kind, shapes)
+        times: FloatArray = terms @ self.coefficients_[kind]
+        if kind in self._origin:
+            shift = self._cross(kind, shapes) @ (self._weights[kind].T @ self._alpha)
+            prior = terms @ self._guess[kind]
+            times = np.maximum(times + prior * shift, 0.1 * prior)
         return times
 
     def level(self, features: FloatArray) -> FloatArray:
@@ -174,18 +189,11 @@ class SumProcess:
     def left_out(self) -> tuple[FloatArray, FloatArray]:
         """Of each call, predicted from all the others: relative residual and deviation, (N,) each.
 
-        (Rasmussen and Williams 2006, eq. 5.12.) The residual is measured less predicted, over the
-        prior mean.
+        Which coefficients are zero, and the deviations, are those of all calls. The residual is
+        measured less predicted, over the prior mean. (Rasmussen and Williams 2006, eq. 5.12.)
         """
         diagonal = np.diag(self._inverse)
         return self._alpha / diagonal, 1 / np.sqrt(diagonal)
-
-    def deviation(self, calls: Calls) -> FloatArray:
-        """Relative standard deviation of what is predicted, (N,), noise left out."""
-        covariance, own = self._posterior(calls, calls)
-        del own
-        deviations: FloatArray = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-        return deviations
 
     def gains(self, candidates: Calls, pool: Calls, count: int, cost: FloatArray) -> list[int]:
         """Which ``count`` candidates to measure next: greedily, for the pool's variance a cost.
@@ -225,8 +233,8 @@ class SumProcess:
         weighted = terms / scale / times_ms[:, None] / np.sqrt(self._noise)[:, None]
         solution, _ = nnls(weighted, 1 / np.sqrt(self._noise), maxiter=100 * terms.shape[1])
         pieces = np.split(solution / scale, np.cumsum([block.shape[1] for block in blocks]))
-        self.coefficients_ = dict(zip(kinds, pieces[:-1], strict=True))
-        self.extras_ = pieces[-1]
+        self._guess = dict(zip(kinds, pieces[:-1], strict=True))
+        self._guessed_extras = pieces[-1]
         self._origin, self._extent = {}, {}
         for kind in kinds:
             if kind != "call":
@@ -242,20 +250,32 @@ class SumProcess:
         self.prior_ms_ = self._prior_ms(calls)
         self._weights = self._shares(calls)
         self._level = self._level_of(calls)
+        self._terms = self._term_shares(calls)
 
     def _prior_ms(self, calls: Calls) -> FloatArray:
-        total = calls.extras @ self.extras_
+        total = calls.extras @ self._guessed_extras
         for kind, shapes in calls.shapes.items():
-            prior = kernel_terms(kind, shapes) @ self.coefficients_[kind]
+            prior = kernel_terms(kind, shapes) @ self._guess[kind]
             total = total + calls.counts[kind] @ prior
         return total
+
+    def _term_shares(self, calls: Calls) -> FloatArray:
+        """The share of a call's prior mean that each coefficient accounts for, (N, terms)."""
+        columns = [
+            calls.counts[kind] @ (kernel_terms(kind, calls.shapes[kind]) * guess)
+            if kind in calls.shapes
+            else np.zeros((len(calls), len(guess)))
+            for kind, guess in self._guess.items()
+        ]
+        columns.append(calls.extras * self._guessed_extras)
+        return np.hstack(columns) / self._prior_ms(calls)[:, None]
 
     def _shares(self, calls: Calls) -> dict[str, FloatArray]:
         """By kind, the share of a call's prior mean that is each shape's, (N, U)."""
         total = self._prior_ms(calls)
         return {
             kind: calls.counts[kind]
-            * (kernel_terms(kind, calls.shapes[kind]) @ self.coefficients_[kind])
+            * (kernel_terms(kind, calls.shapes[kind]) @ self._guess[kind])
             / total[:, None]
             for kind in calls.shapes
             if kind in self._origin
@@ -263,14 +283,21 @@ class SumProcess:
 
     # ---- conditioning -------------------------------------------------------------------------
 
-    def _condition(self, times_ms: FloatArray, learn: bool) -> None:
+    def _condition(
+        self, times_ms: FloatArray, *, learn: bool = False, logs: FloatArray | None = None
+    ) -> None:
+        """Fit the deviations, or take their logarithms as given; then all else follows."""
         self.__dict__.pop("level_coefficients_", None)
+        self._times_ms = times_ms
         residuals = times_ms / self.prior_ms_ - 1
         names = [("smooth", kind) for kind in self._origin]
         names += [("own", kind) for kind in self._origin] + [("level", ""), ("noise", "")]
         parts = [self._part(*name) for name in names]
         start = np.log([_PRIOR[name] for name, _ in names])
-        logs = _most_probable(parts, residuals, start) if learn else start
+        fixed = _COEFFICIENT**2 * self._terms @ self._terms.T
+        if logs is None:
+            logs = _most_probable(parts, fixed, residuals, start) if learn else start
+        self._logs = logs
         self.deviations_ = {
             kind: tuple(
                 float(np.exp(x)) for x, (_, k) in zip(logs, names, strict=True) if k == kind
@@ -282,9 +309,21 @@ class SumProcess:
             for x, (name, kind) in zip(logs, names, strict=True)
             if not kind
         }
-        covariance = sum(np.exp(2 * x) * part for x, part in zip(logs, parts, strict=True))
+        covariance = fixed + sum(np.exp(2 * x) * p for x, p in zip(logs, parts, strict=True))
         self._inverse = np.linalg.inv(covariance)
         self._alpha = self._inverse @ residuals
+        self._settle_coefficients()
+
+    def _settle_coefficients(self) -> None:
+        """Their posterior means; none may become negative."""
+        shift = _COEFFICIENT**2 * (self._terms.T @ self._alpha)
+        sizes = [len(guess) for guess in self._guess.values()]
+        *pieces, extras = np.split(np.maximum(1 + shift, 0.0), np.cumsum(sizes))
+        self.coefficients_ = {
+            kind: guess * piece
+            for (kind, guess), piece in zip(self._guess.items(), pieces, strict=True)
+        }
+        self.extras_ = self._guessed_extras * extras
 
     def _part(self, name: str, kind: str) -> FloatArray:
         """What the calls' covariance has of one variance, (N, N), for a variance of one."""
@@ -313,6 +352,8 @@ class SumProcess:
         """Prior covariance of the relative times of two sets of calls, noise left out, (N, M)."""
         level = self.deviations_["level"][0] ** 2
         covariance = level * self._level_of(first) @ self._level_of(second).T
+        terms = self._term_shares(first) @ self._term_shares(second).T
+        covariance = covariance + _COEFFICIENT**2 * terms
         ours, theirs = self._shares(first), self._shares(second)
         for kind in ours.keys() & theirs.keys():
             shapes, others = first.shapes[kind], second.shapes[kind]
@@ -367,10 +408,12 @@ def _equal(first: IntArray, second: IntArray) -> FloatArray:
     return (ours[:, None] == theirs).astype(np.float64)
 
 
-def _most_probable(parts: list[FloatArray], residuals: FloatArray, start: FloatArray) -> FloatArray:
+def _most_probable(
+    parts: list[FloatArray], fixed: FloatArray, residuals: FloatArray, start: FloatArray
+) -> FloatArray:
     """Logarithms of the deviations of ``parts`` that make ``residuals`` most probable.
 
-    Each has a normal prior of unit deviation about ``start``.
+    Each has a normal prior of unit deviation about ``start``; ``fixed`` is the covariance's rest.
     """
     from scipy.linalg import cho_factor, cho_solve
     from scipy.optimize import minimize
@@ -378,7 +421,7 @@ def _most_probable(parts: list[FloatArray], residuals: FloatArray, start: FloatA
     identity = np.eye(len(residuals))
 
     def objective(logs: FloatArray) -> tuple[float, FloatArray]:
-        covariance = sum(np.exp(2 * x) * part for x, part in zip(logs, parts, strict=True))
+        covariance = fixed + sum(np.exp(2 * x) * p for x, p in zip(logs, parts, strict=True))
         factor = cho_factor(covariance, lower=True)
         inverse = cho_solve(factor, identity)
         alpha = inverse @ residuals

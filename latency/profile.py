@@ -96,14 +96,18 @@ class Profile:
         return tuple(usual_reference_ms(records) if records else math.nan for records in sessions)
 
     @cached_property
+    def pace_ms(self) -> float:
+        """The reference's usual time in most of the profile, which is the pace of predictions."""
+        return float(np.median([self.usual_ms[m.session] for m in self.measurements]))
+
+    @cached_property
     def latencies(self) -> tuple[Latency, ...]:
-        """One a measurement; ``steady_ms`` at the pace that most of the profile was taken at."""
-        pace_ms = float(np.median([self.usual_ms[m.session] for m in self.measurements]))
+        """One a measurement; ``steady_ms`` at the profile's pace."""
         found = []
         for one in self.measurements:
             usual_ms = self.usual_ms[one.session]
             latency = one.record.latency(usual_ms)
-            found.append(replace(latency, steady_ms=latency.steady_ms * pace_ms / usual_ms))
+            found.append(replace(latency, steady_ms=latency.steady_ms * self.pace_ms / usual_ms))
         return tuple(found)
 
     @cached_property
@@ -169,14 +173,14 @@ class Profile:
                     "profile the device for that target"
                 )
         for one, _ in target.workloads():
-            for name in ("batch_size", "sequence_length"):
-                value = getattr(one, name)
-                measured = [getattr(workload, name) for workload in self.workloads]
-                if not min(measured) <= value <= max(measured):
-                    raise NasError(
-                        f"the profile holds for {name} {min(measured)} to {max(measured)}, "
-                        f"the target asks for {value}: profile the device for that too"
-                    )
+            size, length = one.workload
+            below = any(w[0] <= size and w[1] <= length for w in self.workloads)
+            above = any(w[0] >= size and w[1] >= length for w in self.workloads)
+            if not (below and above):
+                raise NasError(
+                    f"the profile is of {'; '.join(map(str, self.workloads))} and what lies "
+                    f"between, the target asks for {one.workload}: profile the device for that too"
+                )
 
     def check_continues(self, other: Profile) -> None:
         """Refuse to put measurements of ``other`` beside these.
@@ -196,9 +200,15 @@ class Profile:
         """All that two profiles of one device hold; each keeps its own pace.
 
         Raises:
-            NasError: they are not of one device, runtime, software and shape of models.
+            NasError: they are not of one device, runtime, software and shape of models, one is not
+                complete, or both hold the same session.
         """
         self.check_continues(other)
+        if not (self.complete and other.complete):
+            raise NasError("a profile that is not complete cannot be merged; finish it first")
+        ours = {one.record for one in self.measurements}
+        if any(one.record in ours for one in other.measurements):
+            raise NasError("the two profiles hold the same measurements")
         shift = len(self.sessions)
         moved = tuple(replace(m, session=m.session + shift) for m in other.measurements)
         return replace(

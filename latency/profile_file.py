@@ -13,6 +13,7 @@ from latency.profile_rows import FORMAT, VERSION, subject_of
 from latency.target import Workload
 from latency.timing import Block, Record
 from supernet.errors import NasError
+from supernet.space import SearchSpace
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Milliseconds = Annotated[float, Field(gt=0, lt=1e7, allow_inf_nan=False)]
@@ -107,6 +108,15 @@ class ProfileFile(_Data):
     complete: bool
     sessions: list[SessionData]
     measurements: list[MeasurementRow]
+
+    @model_validator(mode="after")
+    def _spaces_are_sound(self) -> Self:
+        for space in self.spaces:
+            try:
+                SearchSpace.from_dict(space)
+            except NasError as error:
+                raise ValueError(str(error)) from error
+        return self
 
     @model_validator(mode="after")
     def _sessions_are_there(self) -> Self:

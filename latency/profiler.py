@@ -77,7 +77,8 @@ def profile_device(
     """Measure what a latency predictor of ``spaces`` on ``target`` needs.
 
     Args:
-        workloads: batch sizes and sequence lengths to measure; none takes the target's own.
+        workloads: batch sizes and sequence lengths to measure; none takes those of
+            :meth:`latency.target.Target.grid`.
         time_budget_s: seconds for building and measuring, those of earlier sessions included; on
             a slow device the least that is useful may take longer.
         target_error: a mean relative error, such as 0.03, at which measuring stops early.
@@ -88,7 +89,7 @@ def profile_device(
         NasError: ``path`` holds a profile of another target, machine, grid, space, shape or seed.
     """
     runtime = runtime_of(target)
-    grid = tuple(workloads) or tuple(one.workload for one, _ in target.workloads())
+    grid = tuple(workloads) or target.grid()
     longest = max(one.sequence_length for one in grid)
     if longest > shape.max_positions:
         raise NasError(
@@ -104,7 +105,7 @@ def profile_device(
     )
     profile = _continued(fresh, path)
     goal = _Goal(time_budget_s, target_error)
-    if profile.complete and goal.reached(profile, _error(_fitted(profile))):
+    if goal.reached(profile, _error(_fitted(profile))):
         return profile
     with runtime.threads(target), pinned(target.threads):
         return _measured(profile, spaces, runtime, goal, path, progress)
@@ -136,13 +137,14 @@ class _Goal:
     time_budget_s: float
     target_error: float | None
 
-    def reached(self, profile: Profile, error: float | None, *, next_s: float = 0.0) -> bool:
-        """Whether the error is low enough, or the next group would end after the time is up."""
-        if sum(m.role == "drawn" for m in profile.measurements) < LEAST_DRAWN:
+    def reached(self, profile: Profile, error: float | None) -> bool:
+        """Whether the error is low enough, or another group might end after the time is up."""
+        if not has_enough(profile):
             return False
         if self.target_error is not None and error is not None and error <= self.target_error:
             return True
-        return profile.seconds + next_s > self.time_budget_s
+        groups = len(profile.measurements) / GROUP
+        return profile.seconds * (1 + 1 / groups) > self.time_budget_s
 
     def share(self, profile: Profile, error: float | None) -> float:
         """How much of the way there is done, 0 to 1."""
@@ -150,6 +152,16 @@ class _Goal:
         if self.target_error is not None and error:
             shares.append((self.target_error / error) ** 2)  # an error falls as the root of time
         return min(1.0, max(shares))
+
+
+def has_enough(profile: Profile) -> bool:
+    """Whether it is of use: enough different models drawn at random, measured steadily.
+
+    A small space, or a busy machine, may not have them; then after twice as many attempts.
+    """
+    drawn = [m.subject for m in profile.measurements if m.role == "drawn"]
+    steady = _measured_steadily(profile)
+    return len(set(drawn) & steady) >= LEAST_DRAWN or len(drawn) >= 2 * LEAST_DRAWN
 
 
 def _measured(
@@ -162,24 +174,26 @@ def _measured(
 ) -> Profile:
     """``profile`` with what it still needs, kept in ``path`` after every group."""
     session = MeasuringSession(profile, runtime, min(60.0, goal.time_budget_s / 20))
-    profile = replace(profile, sessions=(*profile.sessions, Session(now())), complete=False)
-    while not profile.complete:
+    while True:
         predictor = _fitted(profile)
         error = _error(predictor)
-        planned = [] if goal.reached(profile, error) else _planned(profile, predictor, spaces)
+        if goal.reached(profile, error):
+            break
+        planned = _planned(profile, predictor, spaces)
         for start in range(0, len(planned), GROUP):
             profile = session.measure(profile, planned[start : start + GROUP])
+            profile = replace(profile, complete=profile.complete or goal.reached(profile, error))
             if path:
                 profile.save(path)
             if progress:
                 percent = None if error is None else 100 * error
                 progress(Status(goal.share(profile, error), len(profile.measurements), percent))
-            if goal.reached(profile, error, next_s=session.slowest_s):
+            if goal.reached(profile, error):
                 break
-        ended = goal.reached(profile, error, next_s=session.slowest_s)
-        profile = replace(profile, complete=ended)
-    if path:
-        profile.save(path)
+    if not profile.complete:
+        profile = replace(profile, complete=True)
+        if path:
+            profile.save(path)
     return profile
 
 
@@ -187,7 +201,7 @@ class MeasuringSession:
     """Builds and times groups of subjects, and keeps account of what that takes."""
 
     def __init__(self, profile: Profile, runtime: Runtime, group_limit_s: float) -> None:
-        self.slowest_s = 0.0
+        self._session = Session(now())
         self._runtime, self._target, self._seed = runtime, profile.target, profile.seed
         longest = max(one.sequence_length for one in profile.workloads)
         self._shape = kernel_shape(profile.shape, self._target.of(Workload(1, longest)))
@@ -195,30 +209,30 @@ class MeasuringSession:
         self._earlier_s, self._watch, self._before = profile.seconds, Stopwatch(), Usage.now()
         self._reference = reference_call(runtime, profile.target, profile.shape)
         self._usual_ms = math.inf
+        self._begun = False
 
     def measure(self, profile: Profile, group: Sequence[Planned]) -> Profile:
-        """``profile`` with ``group`` measured."""
-        began_s = self._watch.seconds()
+        """``profile`` with ``group`` measured, in a session that begins with its first group."""
         records = record(
             [self._build(subject) for subject, _ in group],
             reference=self._reference,
             protocol=self._protocol,
             usual_ms=self._usual_ms,
         )
-        number = len(profile.sessions) - 1
-        others = round(others_share(self._before, Usage.now()), 4)
+        earlier = profile.sessions[: len(profile.sessions) - self._begun]
+        share = round(others_share(self._before, Usage.now()), 4)
+        self._begun = True
         grown = replace(
             profile,
             seconds=self._earlier_s + self._watch.seconds(),
-            sessions=(*profile.sessions[:-1], replace(profile.sessions[-1], others_share=others)),
+            sessions=(*earlier, replace(self._session, others_share=share)),
             measurements=profile.measurements
             + tuple(
-                Measurement(subject, role, number, one)
+                Measurement(subject, role, len(earlier), one)
                 for (subject, role), one in zip(group, records, strict=True)
             ),
         )
         self._usual_ms = grown.usual_ms[-1]
-        self.slowest_s = max(self.slowest_s, self._watch.seconds() - began_s)
         return grown
 
     def _build(self, subject: Subject) -> Callable[[], object]:
@@ -247,12 +261,14 @@ def _planned(
     grid = profile.workloads
     planned: list[Planned] = [(subject, "drawn") for subject in draw(spaces, grid, _DRAWN, rng)]
     planned += _once_more(profile, rng)
-    if predictor is None:
-        chosen = opening(spaces, grid, first_token_last_layer=first_token, rng=rng)
-        planned += [one for one in chosen if one[0] not in _measured_steadily(profile)]
-    else:
+    first = opening(
+        spaces, grid, first_token_last_layer=first_token, rng=np.random.default_rng(profile.seed)
+    )
+    tried = {one.subject for one in profile.measurements}
+    planned += [one for one in first if one[0] not in tried]
+    if predictor is not None:
         useful = most_useful(
-            predictor.process_, spaces, grid, GROUP * _BATCH - len(planned),
+            predictor.process_, spaces, grid, max(0, GROUP * _BATCH - len(planned)),
             first_token_last_layer=first_token, rng=rng,
         )  # fmt: skip
         planned += [(subject, "chosen") for subject in useful]
@@ -285,10 +301,27 @@ def _measured_steadily(profile: Profile) -> set[Subject]:
 def _fitted(profile: Profile) -> LatencyPredictor | None:
     """A predictor from what there is so far; None where that is too little."""
     steady = _measured_steadily(profile)
-    drawn = sum(m.role == "drawn" and m.subject in steady for m in profile.measurements)
-    if drawn < _DRAWN // 2 or profile.unsteady_share > MOST_DISTURBED:
+    drawn = {m.subject for m in profile.measurements if m.role == "drawn"}
+    if len(drawn & steady) < min(_DRAWN // 2, len(drawn)) or not drawn:
+        return None
+    if profile.unsteady_share > MOST_DISTURBED or not _kinds(profile) <= _kinds_of(profile, steady):
         return None
     return LatencyPredictor(replace(profile, complete=True)).fit()
+
+
+def _kinds(profile: Profile) -> set[str]:
+    """The kinds of kernels that models of the profile's spaces have."""
+    models = [SearchSpace.from_dict(space).largest for space in profile.spaces]
+    return _kinds_of(profile, {Subject(one, profile.workloads[0]) for one in models})
+
+
+def _kinds_of(profile: Profile, subjects: set[Subject]) -> set[str]:
+    first_token = runtime_of(profile.target).FIRST_TOKEN_LAST_LAYER
+    return {
+        kernel.kind
+        for subject in subjects
+        for kernel in subject.kernels(first_token_last_layer=first_token)
+    }
 
 
 def _error(predictor: LatencyPredictor | None) -> float | None:

@@ -28,6 +28,9 @@ _SERVED: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 """The number types of each runtime on each device."""
 
+_MOST_MEASURED = 8  # lengths
+_SHARES_ADD_UP = 1e-9  # to 1, but for rounding
+
 _BUDGET = re.compile(r"\s*(?P<value>[0-9.]+)\s*(?P<unit>ms|x)\s*(?:@\s*p(?P<percentile>\d+)\s*)?")
 
 
@@ -106,7 +109,7 @@ class Target:
                 f"not {tokens}"
             )
         total = math.fsum(share for _, share in self.lengths)
-        if abs(total - 1) > 1e-6:
+        if abs(total - 1) > _SHARES_ADD_UP:
             raise NasError(f"target: the shares of lengths must add up to 1, not {total:g}")
 
     @property
@@ -139,6 +142,35 @@ class Target:
             found.append((replace(self, sequence_length=length, lengths=()), upto - below))
             below = upto
         return tuple(found)
+
+    def grid(self) -> tuple[Workload, ...]:
+        """What a profile of this target measures: its workload, or its lengths, few of many.
+
+        >>> Target(threads=1, batch_size=2, sequence_length=64).grid()
+        (Workload(batch_size=2, sequence_length=64),)
+        """
+        lengths = {tokens for tokens, _ in self.lengths[:1] + self.coarse().lengths}
+        sequences = sorted(lengths) or [self.sequence_length]
+        return tuple(Workload(self.batch_size, tokens) for tokens in sequences)
+
+    def coarse(self) -> Self:
+        """This target with so few lengths that each can be measured.
+
+        Of more than eight, texts count as of the next of eight that are evenly spread by rank, so
+        that a measured latency is rather too high than too low.
+        """
+        if len(self.lengths) <= _MOST_MEASURED:
+            return self
+        last = len(self.lengths) - 1
+        ends = [round((n + 1) * last / _MOST_MEASURED) for n in range(_MOST_MEASURED)]
+        begins = [0, *(end + 1 for end in ends[:-1])]
+        return replace(
+            self,
+            lengths=tuple(
+                (self.lengths[end][0], math.fsum(s for _, s in self.lengths[begin : end + 1]))
+                for begin, end in zip(begins, ends, strict=True)
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         data = asdict(self)
@@ -332,9 +364,12 @@ def _lengths(given: object) -> tuple[tuple[int, float], ...]:
         counts = sorted((int(tokens), float(count)) for tokens, count in given.items())
     except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
+    counts = [(tokens, count) for tokens, count in counts if count != 0]
     total = math.fsum(count for _, count in counts)
     if not math.isfinite(total) or total <= 0:
         raise wrong
+    if abs(total - 1) <= _SHARES_ADD_UP:
+        return tuple(counts)  # shares already, as to_dict wrote them
     return tuple((tokens, count / total) for tokens, count in counts)
 
 

@@ -32,6 +32,7 @@ Progress = Callable[[int, int], None]
 """Called with the blocks done and the blocks planned."""
 
 _USUAL = 25  # percentile over all readings of the reference: the quiet machine, not a lucky one
+_BETWEEN_PREEMPTIONS_MS = 50.0  # in which a core is taken once on a quiet machine too
 _ENOUGH = 3  # undisturbed blocks that tell a median
 
 
@@ -256,7 +257,9 @@ def _wanting(taken: Sequence[tuple[Block, ...]], protocol: Protocol) -> list[int
 
 
 def _disturbed(block: Block, usual_ms: float, disturbed_ratio: float) -> bool:
-    return block.preemptions > 0 or block.reference_ms > disturbed_ratio * usual_ms
+    """Whether the machine did something else: a short block is over before it is preempted."""
+    tolerated = sum(block.samples_ms) / _BETWEEN_PREEMPTIONS_MS
+    return block.preemptions > tolerated or block.reference_ms > disturbed_ratio * usual_ms
 
 
 def _run(call: Call, at_least_ms: float, at_least_calls: int) -> list[float]:

@@ -118,8 +118,8 @@ def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:
     """What a search keeps to. A speed-up is over the teacher as predicted, like all the others.
 
     A teacher timed at another moment than the profile would shift the limit by as much as the
-    machine's pace has changed meanwhile. So much of the budget is left free as predictions may
-    fall short at the recipe's confidence, or the recipe's headroom, if that is more.
+    machine's pace has changed meanwhile. What is left free is the recipe's headroom, and what
+    predictions may fall short by at the recipe's confidence.
     """
     request = run.request
     predictor = load_predictor(profile)
@@ -134,8 +134,11 @@ def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:
 
 
 def _kept_free(headroom: float, margin: float) -> float:
-    """Share of the budget that a prediction leaves, so that 1 + ``margin`` times it is within."""
-    return max(headroom, margin / (1 + margin))
+    """Share of the budget that a prediction leaves, so that 1 + ``margin`` times it passes.
+
+    A candidate passes if it measures with the headroom to spare.
+    """
+    return 1 - (1 - headroom) / (1 + max(margin, 0.0))
 
 
 def _teacher_ms(run: Run, teacher: Outline, profile: Artifact) -> float:

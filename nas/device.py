@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -36,12 +37,16 @@ def check_target(target: Target) -> None:
     """Refuse a target that no model can be handed over for.
 
     Raises:
-        NasError: a dtype that models are not scored in.
+        NasError: a dtype that models are not scored in, or lengths that one model cannot serve.
     """
     if target.dtype == "int8":
         raise NasError(
             f"target {target}: models are scored and exported with floating-point weights; for "
             "dtype int8 there are only profiles and predictions (`latency profile`)"
+        )
+    if target.lengths and target.runtime in ("torch-compile", "torch-cuda-graphs"):
+        raise NasError(
+            f"target {target}: a model of {target.runtime} serves one length; give no lengths"
         )
 
 
@@ -96,25 +101,33 @@ def load_predictor(profile: Artifact) -> LatencyPredictor:
     return LatencyPredictor(Profile.load(profile.path / PROFILE)).fit()
 
 
+@contextmanager
+def held(target: Target) -> Iterator[None]:
+    """Holds to the target's threads and cores what is built and measured within."""
+    with runtime_of(target).threads(target), pinned(target.threads):
+        yield
+
+
 def time_side_by_side(run: Run, teacher: Outline, models: Sequence[Model]) -> list[Latency]:
     """Latencies of ``models``, then of the teacher's architecture.
 
     The teacher runs with random weights: they do not matter for time.
     """
     target = run.request.target
-    baseline = runtime_of(target).model(teacher.architecture, target, shape=teacher.shape)
-    return time_models([*models, baseline], target, teacher.shape)
+    with held(target):
+        baseline = runtime_of(target).model(teacher.architecture, target, shape=teacher.shape)
+        return time_models([*models, baseline], target, teacher.shape)
 
 
 def time_models(models: Sequence[Model], target: Target, shape: EncoderShape) -> list[Latency]:
     """Latencies of models side by side, their blocks interleaved.
 
-    Of a mix of lengths, the expected latency.
+    Of a mix of lengths, the expected latency (:meth:`latency.target.Target.coarse`).
     """
     runtime = runtime_of(target)
-    workloads = target.workloads()
+    workloads = target.coarse().workloads()
     calls = [bound(model, workload(one, shape)) for model in models for one, _ in workloads]
-    with runtime.threads(target), pinned(target.threads):
+    with held(target):
         latencies = measure(
             calls, reference=reference_call(runtime, target, shape), protocol=VERIFY
         )
@@ -177,7 +190,8 @@ def timed(
     """
     target, budget = run.request.target, run.request.budget
     if model is None:
-        model = runtime_of(target).model(architecture, target, shape=teacher.shape)
+        with held(target):
+            model = runtime_of(target).model(architecture, target, shape=teacher.shape)
     spare = run.request.recipe.headroom if headroom else 0.0
     for _ in range(2):
         ours, theirs = time_side_by_side(run, teacher, [model])
@@ -211,4 +225,5 @@ def verify(run: Run, chosen: Trial, student: Artifact, teacher: Outline) -> Tria
 def load_exported(folder: Path, target: Target) -> Model:
     """The exported model in the form that the target's runtime serves."""
     path = folder / (ONNX if target.runtime == "onnxruntime" else MODEL)
-    return runtime_of(target).load(path, target)
+    with held(target):
+        return runtime_of(target).load(path, target)

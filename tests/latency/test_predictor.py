@@ -196,8 +196,8 @@ def test_one_profile_serves_a_grid_and_the_mixes_within_it(unseen):
     [
         ({"threads": 2}, "threads 1, the target asks for 2"),
         ({"dtype": "int8"}, "dtype float32, the target asks for int8"),
-        ({"sequence_length": 128}, "sequence_length 64 to 64, the target asks for 128"),
-        ({"batch_size": 2}, "batch_size 1 to 1, the target asks for 2"),
+        ({"sequence_length": 128}, "the target asks for batch 1, sequence 128"),
+        ({"batch_size": 2}, "the target asks for batch 2, sequence 64"),
     ],
 )
 def test_another_target_is_refused(predictor, unseen, change, says):
@@ -310,7 +310,7 @@ def disturbed(one):
 
 def test_what_was_disturbed_does_not_count(unseen):
     profile = synthetic_profile()
-    slow = record_of(99.0, np.random.default_rng(0))
+    slow = record_of(9.0, np.random.default_rng(0))
     wrong = [disturbed(replace(m, record=slow)) for m in profile.measurements[:20]]
     both = replace(profile, measurements=(*profile.measurements, *wrong))
     assert both.unsteady_share == pytest.approx(20 / len(both.measurements))

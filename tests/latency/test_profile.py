@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from latency.fingerprint import Fingerprint
-from latency.kernels import Kernel
+from latency.kernels import SIZES, Kernel
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile, Session
 from latency.profile_file import ProfileFile
@@ -97,6 +97,21 @@ def test_an_interrupted_profile_goes_on(tmp_path):
     assert [one.session for one in whole.measurements][-1] == 1
     assert whole.seconds > partial.seconds
     assert profiled(path) == Profile.load(path)  # nothing more to do
+
+
+def test_an_interrupted_opening_is_made_up_for(tmp_path):
+    """Whenever the first measurements were broken off, each kernel of the opening is timed."""
+    path = tmp_path / "profile.json"
+
+    def interrupt(status):
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            profiled(path, progress=interrupt)
+    chosen = {one.what for one in subjects(profiled(path), "chosen")}
+    assert {SPACE.largest, SPACE.smallest, Kernel("call", ())} <= chosen
+    assert {one.kind for one in chosen if isinstance(one, Kernel)} == set(SIZES)
 
 
 def test_more_time_measures_more(tmp_path):
@@ -202,7 +217,9 @@ def test_merging_keeps_all_and_brings_it_to_one_pace(profile):
 
 def test_merging_widens_what_is_covered(profile):
     other = replace(
-        profile, workloads=(Workload(4, 16),), spaces=(SPACE.to_dict() | {"name": "other"},)
+        at_pace(profile, 1.2),
+        workloads=(Workload(4, 16),),
+        spaces=(SPACE.to_dict() | {"name": "other"},),
     )
     moved = [
         replace(m, subject=replace(m.subject, workload=Workload(4, 16))) for m in other.measurements
@@ -210,6 +227,21 @@ def test_merging_widens_what_is_covered(profile):
     merged = profile.merged(replace(other, measurements=tuple(moved)))
     merged.check_serves(TARGET.of(Workload(2, 12)))
     assert [space["name"] for space in merged.spaces] == ["small", "other"]
+
+
+def test_a_profile_is_not_merged_with_itself_or_what_is_not_complete(profile):
+    with pytest.raises(NasError, match="the same measurements"):
+        profile.merged(profile)
+    with pytest.raises(NasError, match="not complete"):
+        profile.merged(replace(at_pace(profile, 1.2), complete=False))
+
+
+def test_a_grid_serves_what_lies_between_its_workloads(profile):
+    bent = replace(profile, workloads=(Workload(1, 16), Workload(8, 4)))
+    bent.check_serves(TARGET.of(Workload(8, 4)))
+    for outside in (Workload(8, 16), Workload(1, 2), Workload(4, 8)):
+        with pytest.raises(NasError, match="what lies between"):
+            bent.check_serves(TARGET.of(outside))
 
 
 def test_profiles_of_two_machines_are_not_merged(profile):

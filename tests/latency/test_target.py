@@ -1,4 +1,6 @@
+import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -102,3 +104,78 @@ def test_percentiles_are_numpys(samples):
 def test_latency_needs_samples():
     with pytest.raises(NasError, match="sample"):
         Latency.of([])
+
+
+histograms = st.dictionaries(st.integers(1, 512), st.integers(1, 1000), min_size=1, max_size=60)
+
+
+@given(histograms, st.integers(1, 16))
+def test_a_mix_survives_json_and_its_calls_have_all_shares(histogram, batch_size):
+    mix = Target.from_dict({"threads": 1, "batch_size": batch_size, "lengths": histogram})
+    assert Target.from_dict(json.loads(json.dumps(mix.to_dict()))) == mix
+    assert mix.sequence_length == max(histogram)
+    for one in (mix, mix.coarse()):
+        shares = [share for _, share in one.workloads()]
+        assert sum(shares) == pytest.approx(1)
+        assert all(share > -1e-12 for share in shares)
+        assert one.workloads()[-1][0].sequence_length == max(histogram)
+    assert len(mix.coarse().lengths) <= 8
+    mean = [sum(t.sequence_length * s for t, s in one.workloads()) for one in (mix, mix.coarse())]
+    assert mean[1] >= mean[0] - 1e-6
+
+
+@given(
+    st.dictionaries(st.integers(1, 64), st.integers(1, 9), min_size=1, max_size=6),
+    st.integers(1, 4),
+)
+def test_a_batch_is_as_long_as_its_longest_text(histogram, batch_size):
+    """Against the mean of the longest of all ordered batches of texts, written out."""
+    mix = Target.from_dict({"threads": 1, "batch_size": batch_size, "lengths": histogram})
+    total = sum(histogram.values())
+    expected = sum(
+        max(batch) * math.prod(histogram[length] / total for length in batch)
+        for batch in itertools.product(histogram, repeat=batch_size)
+    )
+    found = sum(one.sequence_length * share for one, share in mix.workloads())
+    assert found == pytest.approx(expected)
+
+
+def test_empty_bins_are_nothing():
+    mix = Target.from_dict({"threads": 1, "batch_size": 1, "lengths": {16: 0, 32: 5}})
+    assert mix.lengths == ((32, 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ([16, 32], "map tokens to shares"),
+        ({"many": 1}, "map tokens to shares"),
+        ({16: -1, 32: 3}, "share of 16 tokens"),
+        ({0: 1, 8: 1}, "a length"),
+        ({16: float("inf")}, "map tokens to shares"),
+    ],
+)
+def test_bad_lengths_are_one_clear_line(lengths, says):
+    with pytest.raises(NasError, match=says):
+        Target.from_dict({"threads": 1, "batch_size": 1, "lengths": lengths})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dtype": "int8", "runtime": "torch-eager"}, "offers float32, not int8"),
+        ({"device": "cuda", "runtime": "torch-eager", "dtype": "int8"}, "bfloat16, not int8"),
+        ({"runtime": "torch-cuda-graphs"}, "is not offered"),
+    ],
+)
+def test_combinations_that_no_runtime_has_are_refused(change, says):
+    with pytest.raises(NasError, match=says):
+        Target.from_dict(CPU.to_dict() | change)
+
+
+def test_an_expected_latency_weighs_all_statistics():
+    short, long = Latency.of([1.0, 1.0, 2.0]), Latency.of([3.0, 5.0])
+    mixed = Latency.expected([short, long], [0.25, 0.75])
+    assert mixed.p50_ms == pytest.approx(0.25 * 1.0 + 0.75 * 4.0)
+    assert mixed.minimum_ms == pytest.approx(0.25 * 1.0 + 0.75 * 3.0)
+    assert len(mixed.samples_ms) == 5

@@ -62,6 +62,13 @@ def test_disturbed_blocks_do_not_count():
     assert latency.steady_ms == pytest.approx(2.1)
 
 
+def test_a_long_block_may_be_preempted_now_and_then():
+    usual = [block(50.0, 50.0, 50.0, preemptions=3)] * 3
+    busy = [block(50.0, 50.0, 50.0, preemptions=4)] * 3
+    assert Record(tuple(usual)).is_steady(usual_ms=1.0)
+    assert not Record(tuple(busy)).is_steady(usual_ms=1.0)
+
+
 def test_where_all_are_disturbed_the_least_disturbed_count():
     blocks = [block(float(16 - n), preemptions=16 - n) for n in range(15)]
     assert Record(tuple(blocks)).latency(usual_ms=1.0).samples_ms == (2.0, 3.0, 4.0, 5.0)
