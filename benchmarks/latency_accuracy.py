@@ -38,10 +38,10 @@ from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
-from latency.profiler import profile_device, reference_call
+from latency.profiler import profile_device, reference_calls
 from latency.runtimes import bound, kernel_shape, runtime_of, workload
 from latency.target import DTYPES, RUNTIMES, Target
-from latency.timing import Protocol, Record, record, usual_reference_ms
+from latency.timing import Protocol, Record, Usual, record, usual_reference
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace
 
@@ -128,41 +128,39 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         second = timer.all(held_out, "held-out models, built anew")
         published = timer.all([one for _, one, _ in published_architectures()], "published")
     path.unlink()
-    usual_ms = usual_reference_ms([*first, *second, *published])
-    pace = profile.pace_ms / usual_ms
+    usual = usual_reference([*first, *second, *published])
+    pace = profile.pace_ms / usual.pace_ms
     return {
         "target": target.to_dict(),
         "fingerprint": Fingerprint.of_this_machine(target).to_dict(),
         "seed": arguments.seed,
         "profile": profile.to_dict(),
         "training": [
-            {"architecture": a.to_dict(), "steady_ms": pace * r.latency(usual_ms).steady_ms}
+            {"architecture": a.to_dict(), "steady_ms": pace * r.latency(usual).steady_ms}
             for a, r in zip(learnt, learnt_ms, strict=True)
         ],
-        "held_out": rows(held_out, (first, second), usual_ms, pace),
-        "published": rows(
-            [a for _, a, _ in published_architectures()], (published,), usual_ms, pace
-        ),
+        "held_out": rows(held_out, (first, second), usual, pace),
+        "published": rows([a for _, a, _ in published_architectures()], (published,), usual, pace),
     }
 
 
 def rows(
     architectures: Sequence[Architecture],
     passes: Sequence[Sequence[Record]],
-    usual_ms: float,
+    usual: Usual,
     pace: float,
 ) -> list[dict[str, Any]]:
     """Of each architecture and pass: the median at the profile's pace, as clocked, and samples."""
     found = []
     for number, architecture in enumerate(architectures):
         records = [one[number] for one in passes]
-        latencies = [one.latency(usual_ms) for one in records]
+        latencies = [one.latency(usual) for one in records]
         found.append(
             {
                 "architecture": architecture.to_dict(),
                 "steady_ms": [pace * one.steady_ms for one in latencies],
                 "p50_ms": [one.p50_ms for one in latencies],
-                "is_steady": [one.is_steady(usual_ms) for one in records],
+                "is_steady": [one.is_steady(usual) for one in records],
                 "samples_ms": [[list(b.samples_ms) for b in one.blocks] for one in records],
             }
         )
@@ -176,7 +174,7 @@ class Timer:
         self.runtime = runtime_of(target)
         self._target = target
         self._shape = kernel_shape(SHAPE, target)
-        self._reference = reference_call(self.runtime, target, SHAPE)
+        self._reference = reference_calls(self.runtime, target, SHAPE)
         self._inputs = workload(target, self._shape)
 
     def group(self, architectures: Sequence[Architecture]) -> list[Record]:

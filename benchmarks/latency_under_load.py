@@ -28,7 +28,7 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.profiler import profile_device
 from latency.target import Target
-from latency.timing import usual_reference_ms
+from latency.timing import Usual, usual_reference
 from supernet.errors import NasError
 
 
@@ -55,13 +55,12 @@ def main() -> None:
     timer = Timer(target)
     with timer.runtime.threads(target), pinned(target.threads):
         records = timer.all(held_out, "held-out models")
-    usual_ms = usual_reference_ms(records)
+    usual = usual_reference(records)
     result = {
         "target": target.to_dict(),
         "fingerprint": Fingerprint.of_this_machine(target).to_dict(),
         "profiles": {
-            name: outcome(profile, held_out, records, usual_ms)
-            for name, profile in profiles.items()
+            name: outcome(profile, held_out, records, usual) for name, profile in profiles.items()
         },
     }
     console.print(result["profiles"])
@@ -89,7 +88,7 @@ def spin() -> None:
         pass
 
 
-def outcome(profile: Profile, held_out, records, usual_ms: float) -> dict[str, object]:  # type: ignore[no-untyped-def]
+def outcome(profile: Profile, held_out, records, usual: Usual) -> dict[str, object]:  # type: ignore[no-untyped-def]
     """What a profile says of itself, and its error on held-out models if it is not refused."""
     told: dict[str, object] = {
         "warnings": profile.warnings(),
@@ -101,8 +100,8 @@ def outcome(profile: Profile, held_out, records, usual_ms: float) -> dict[str, o
         predictor = LatencyPredictor(profile).fit()
     except NasError as error:
         return told | {"refused": str(error)}
-    pace = profile.pace_ms / usual_ms
-    measured = np.array([pace * one.latency(usual_ms).steady_ms for one in records])
+    pace = profile.pace_ms / usual.pace_ms
+    measured = np.array([pace * one.latency(usual).steady_ms for one in records])
     return told | {"errors": accuracy(predictor.predict(held_out), measured).to_dict()}
 
 

@@ -17,7 +17,7 @@ from latency.calls import Subject
 from latency.fingerprint import Fingerprint
 from latency.profile_rows import FORMAT, VERSION, measurement_row
 from latency.target import Latency, Target, Workload
-from latency.timing import Record, usual_reference_ms
+from latency.timing import Record, Usual, usual_reference
 from supernet.architecture import EncoderShape
 from supernet.errors import NasError
 
@@ -85,35 +85,39 @@ class Profile:
     measurements: tuple[Measurement, ...] = ()
 
     @cached_property
-    def usual_ms(self) -> tuple[float, ...]:
-        """The reference kernel's time on the undisturbed machine, one a session.
+    def usual(self) -> tuple[Usual, ...]:
+        """The reference on the undisturbed machine, one a session.
 
         NaN where a session has measured nothing yet.
         """
         sessions: list[list[Record]] = [[] for _ in self.sessions]
         for one in self.measurements:
             sessions[one.session].append(one.record)
-        return tuple(usual_reference_ms(records) if records else math.nan for records in sessions)
+        return tuple(
+            usual_reference(records) if records else Usual(math.nan, math.nan)
+            for records in sessions
+        )
 
     @cached_property
     def pace_ms(self) -> float:
         """The reference's usual time in most of the profile, which is the pace of predictions."""
-        return float(np.median([self.usual_ms[m.session] for m in self.measurements]))
+        return float(np.median([self.usual[m.session].pace_ms for m in self.measurements]))
 
     @cached_property
     def latencies(self) -> tuple[Latency, ...]:
         """One a measurement; ``steady_ms`` at the profile's pace."""
         found = []
         for one in self.measurements:
-            usual_ms = self.usual_ms[one.session]
-            latency = one.record.latency(usual_ms)
-            found.append(replace(latency, steady_ms=latency.steady_ms * self.pace_ms / usual_ms))
+            usual = self.usual[one.session]
+            latency = one.record.latency(usual)
+            at_pace_ms = latency.steady_ms * self.pace_ms / usual.pace_ms
+            found.append(replace(latency, steady_ms=at_pace_ms))
         return tuple(found)
 
     @cached_property
     def steady(self) -> tuple[bool, ...]:
         """Of each measurement, whether the machine was quiet enough for it to count."""
-        return tuple(m.record.is_steady(self.usual_ms[m.session]) for m in self.measurements)
+        return tuple(m.record.is_steady(self.usual[m.session]) for m in self.measurements)
 
     @property
     def unsteady_share(self) -> float:
@@ -134,7 +138,7 @@ class Profile:
             slowdown = self._slowdown(number)
             if slowdown > 1.1:
                 found.append(
-                    f"throttled: the reference kernel ended {slowdown - 1:.0%} slower than it began"
+                    f"throttled: the reference ended {slowdown - 1:.0%} slower than it began"
                 )
         return found
 
@@ -144,7 +148,8 @@ class Profile:
         fifth = len(records) // 5
         if fifth < 3:
             return 1.0
-        return usual_reference_ms(records[-fifth:]) / usual_reference_ms(records[:fifth])
+        first, last = usual_reference(records[:fifth]), usual_reference(records[-fifth:])
+        return last.pace_ms / first.pace_ms
 
     def check_steady(self) -> None:
         """Refuse a profile of a machine that was busy with something else.

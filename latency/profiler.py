@@ -27,9 +27,9 @@ from supernet.space import SearchSpace
 
 REFERENCES = (Kernel("feed_forward", (256, 1024)), Kernel("head", (1448,)))
 REFERENCE_WORKLOAD = Workload(1, 64)
-"""The reference, run beside everything in the target's runtime, and its input: one kernel that
-arithmetic bounds, and one that memory does, for it reads 8 MB of weights once. Neighbours on a
-machine may slow either."""
+"""The reference, run beside everything in the target's runtime, and its input: a kernel that
+arithmetic bounds, by which drift is told, and one that memory does, for it reads 8 MB of weights
+once. Neighbours on a machine may disturb either."""
 
 LEAST_DRAWN = 20
 """Models drawn at random at the least, however little time there is: what 95% bounds need."""
@@ -207,8 +207,8 @@ class MeasuringSession:
         self._shape = kernel_shape(profile.shape, self._target.of(Workload(1, longest)))
         self._protocol = replace(_PROTOCOL, limit_s=group_limit_s)
         self._earlier_s, self._watch, self._before = profile.seconds, Stopwatch(), Usage.now()
-        self._reference = reference_call(runtime, profile.target, profile.shape)
-        self._usual_ms = math.inf
+        self._reference = reference_calls(runtime, profile.target, profile.shape)
+        self._beside_ms = math.inf
         self._begun = False
 
     def measure(self, profile: Profile, group: Sequence[Planned]) -> Profile:
@@ -217,7 +217,7 @@ class MeasuringSession:
             [self._build(subject) for subject, _ in group],
             reference=self._reference,
             protocol=self._protocol,
-            usual_ms=self._usual_ms,
+            beside_ms=self._beside_ms,
         )
         earlier = profile.sessions[: len(profile.sessions) - self._begun]
         share = round(others_share(self._before, Usage.now()), 4)
@@ -232,7 +232,7 @@ class MeasuringSession:
                 for (subject, role), one in zip(group, records, strict=True)
             ),
         )
-        self._usual_ms = grown.usual_ms[-1]
+        self._beside_ms = grown.usual[-1].beside_ms
         return grown
 
     def _build(self, subject: Subject) -> Callable[[], object]:
@@ -245,11 +245,12 @@ class MeasuringSession:
         return bound(model, workload(target, self._shape, seed=self._seed))
 
 
-def reference_call(runtime: Runtime, target: Target, shape: EncoderShape) -> Callable[[], object]:
+def reference_calls(
+    runtime: Runtime, target: Target, shape: EncoderShape
+) -> list[Callable[[], object]]:
     """The reference, ready to be timed."""
     fixed = target.of(REFERENCE_WORKLOAD)
-    calls = [runtime.kernel(kernel, fixed, shape=shape) for kernel in REFERENCES]
-    return lambda: [call() for call in calls]
+    return [runtime.kernel(kernel, fixed, shape=shape) for kernel in REFERENCES]
 
 
 def _planned(

@@ -2,11 +2,12 @@
 
 Callables are interleaved, so that a slow minute falls on all of them. In each round every one runs
 a short block: calls that settle caches and threads, then timed calls; and beside each block a fixed
-reference kernel is timed. A block is disturbed where the operating system took a core from the
-process meanwhile, or the reference beside it ran slower than usual: it is kept in the record, left
-out of the statistics, and measured again. Before a block the reference is waited for to be at its
-usual pace, for a while. What drift is left, the clock speed's above all, is the reference's over a
-whole round, and is divided out of the statistic used for fitting.
+reference is timed, of one kernel or several. A block is disturbed where the operating system took a
+core from the process meanwhile, or the reference beside it ran slower than usual: it is kept in the
+record, left out of the statistics, and measured again. Before a block the reference is waited for
+to be at its usual pace, for a while. What drift is left, the clock speed's above all, is that of
+the reference's first kernel over a whole round, and is divided out of the statistic used for
+fitting.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter, perf_counter_ns
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,8 +78,8 @@ class Block:
 
     Args:
         samples_ms: the calls.
-        reference_ms: the reference's time beside them.
-        round_reference_ms: the reference's low time over the round, a measure of drift.
+        reference_ms: the reference's time beside them, of all its kernels.
+        round_reference_ms: its first kernel's low time over the round, a measure of drift.
         preemptions: how often a core was taken from this process meanwhile.
     """
 
@@ -87,42 +89,54 @@ class Block:
     preemptions: int
 
 
+class Usual(NamedTuple):
+    """The reference's times on the undisturbed machine.
+
+    Args:
+        beside_ms: of all its kernels, beside a block.
+        pace_ms: of its first kernel over a round.
+    """
+
+    beside_ms: float
+    pace_ms: float
+
+
 @dataclass(frozen=True)
 class Record:
     """Every block measured of one callable, in the order taken."""
 
     blocks: tuple[Block, ...]
 
-    def quiet(self, usual_ms: float, disturbed_ratio: float = 1.15) -> tuple[Block, ...]:
+    def quiet(self, usual: Usual, disturbed_ratio: float = 1.15) -> tuple[Block, ...]:
         """The undisturbed blocks; where there are too few, the least disturbed quarter.
 
         What the callable itself took has no say in the choice, or the statistics would be of its
         fastest blocks.
 
-        Args:
-            usual_ms: the reference's time on the undisturbed machine.
         """
-        quiet = tuple(b for b in self.blocks if not _disturbed(b, usual_ms, disturbed_ratio))
+        quiet = tuple(b for b in self.blocks if not _disturbed(b, usual, disturbed_ratio))
         enough = max(_ENOUGH, math.ceil(len(self.blocks) / 4))
         if len(quiet) >= enough:
             return quiet
         by_disturbance = sorted(self.blocks, key=lambda b: (b.preemptions, b.reference_ms))
         return tuple(by_disturbance[:enough])
 
-    def is_steady(self, usual_ms: float, disturbed_ratio: float = 1.15) -> bool:
+    def is_steady(self, usual: Usual, disturbed_ratio: float = 1.15) -> bool:
         """Whether enough blocks are undisturbed to tell the callable's latency."""
-        quiet = sum(not _disturbed(b, usual_ms, disturbed_ratio) for b in self.blocks)
+        quiet = sum(not _disturbed(b, usual, disturbed_ratio) for b in self.blocks)
         return quiet >= min(_ENOUGH, len(self.blocks))
 
-    def disturbed_share(self, usual_ms: float, disturbed_ratio: float = 1.15) -> float:
+    def disturbed_share(self, usual: Usual, disturbed_ratio: float = 1.15) -> float:
         """Share of the blocks, 0 to 1, in which the machine did something else too."""
-        return sum(_disturbed(b, usual_ms, disturbed_ratio) for b in self.blocks) / len(self.blocks)
+        return sum(_disturbed(b, usual, disturbed_ratio) for b in self.blocks) / len(self.blocks)
 
-    def latency(self, usual_ms: float, disturbed_ratio: float = 1.15) -> Latency:
+    def latency(self, usual: Usual, disturbed_ratio: float = 1.15) -> Latency:
         """Statistics over the quiet blocks."""
-        quiet = self.quiet(usual_ms, disturbed_ratio)
+        quiet = self.quiet(usual, disturbed_ratio)
         undrifted = [
-            ms * usual_ms / block.round_reference_ms for block in quiet for ms in block.samples_ms
+            ms * usual.pace_ms / block.round_reference_ms
+            for block in quiet
+            for ms in block.samples_ms
         ]
         samples = [ms for block in quiet for ms in block.samples_ms]
         return Latency.of(samples, float(np.median(undrifted)))
@@ -143,24 +157,26 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def usual_reference_ms(records: Sequence[Record]) -> float:
-    """The reference's time on the undisturbed machine, from all blocks measured together."""
-    readings = [block.round_reference_ms for record in records for block in record.blocks]
-    return float(np.percentile(readings, _USUAL))
+def usual_reference(records: Sequence[Record]) -> Usual:
+    """The reference on the undisturbed machine, from all blocks measured together."""
+    blocks = [block for record in records for block in record.blocks]
+    beside = np.percentile([block.reference_ms for block in blocks], _USUAL)
+    pace = np.percentile([block.round_reference_ms for block in blocks], _USUAL)
+    return Usual(float(beside), float(pace))
 
 
 def measure(
     calls: Sequence[Call],
     *,
-    reference: Call | None = None,
+    reference: Sequence[Call] = (),
     protocol: Protocol = Protocol(),
     progress: Progress | None = None,
 ) -> list[Latency]:
     """Latencies of several callables, measured side by side, in their order.
 
     Args:
-        reference: a fixed piece of work like that measured (same runtime, same threads); None
-            takes a NumPy kernel.
+        reference: fixed pieces of work like that measured (same runtime, same threads), the first
+            as a measure of pace; none takes a NumPy kernel.
 
     >>> fast, slow = measure([lambda: sum(range(10)), lambda: sum(range(100_000))])
     >>> fast.p50_ms < slow.p50_ms
@@ -169,25 +185,25 @@ def measure(
     records = record(calls, reference=reference, protocol=protocol, progress=progress)
     if not records:
         return []
-    usual_ms = usual_reference_ms(records)
-    return [one.latency(usual_ms, protocol.disturbed_ratio) for one in records]
+    usual = usual_reference(records)
+    return [one.latency(usual, protocol.disturbed_ratio) for one in records]
 
 
 def record(
     calls: Sequence[Call],
     *,
-    reference: Call | None = None,
+    reference: Sequence[Call] = (),
     protocol: Protocol = Protocol(),
     progress: Progress | None = None,
-    usual_ms: float = math.inf,
+    beside_ms: float = math.inf,
 ) -> list[Record]:
     """As :func:`measure`, returning every sample.
 
     Args:
-        usual_ms: the reference's time on the undisturbed machine, where it is known from before.
+        beside_ms: see :class:`Usual`, where it is known from before.
     """
-    reference = reference or _numpy_kernel()
-    patience = _Patience(protocol.patience_ms, protocol.disturbed_ratio, usual_ms)
+    reference = reference or [_numpy_kernel()]
+    patience = _Patience(protocol.patience_ms, protocol.disturbed_ratio, beside_ms)
     taken: list[tuple[Block, ...]] = [() for _ in calls]
     start = perf_counter()
     done = 0
@@ -198,7 +214,8 @@ def record(
         blocks = _round(calls, waiting, reference, protocol, patience)
         for which, block in zip(waiting, blocks, strict=True):
             taken[which] += (block,)
-        patience.usual_ms = min(patience.usual_ms, blocks[0].round_reference_ms)
+        low_ms = float(np.percentile([block.reference_ms for block in blocks], _USUAL))
+        patience.beside_ms = min(patience.beside_ms, low_ms)
         done += len(waiting)
         if progress:
             progress(done, max(done, protocol.rounds * len(calls)))
@@ -211,55 +228,58 @@ class _Patience:
 
     left_ms: float
     disturbed_ratio: float
-    usual_ms: float
+    beside_ms: float
 
-    def reading(self, reference: Call) -> float:
-        """The reference's time, once it is usual or patience has run out."""
+    def readings(self, reference: Sequence[Call]) -> list[float]:
+        """The time of each of the reference's kernels, once usual or patience has run out."""
         while True:
-            samples = _run(reference, 0.0, 3)
-            if min(samples) <= self.disturbed_ratio * self.usual_ms or self.left_ms <= 0:
-                return min(samples)
-            self.left_ms -= sum(samples)
+            samples = [_run(call, 0.0, 3) for call in reference]
+            fastest = [min(times) for times in samples]
+            if sum(fastest) <= self.disturbed_ratio * self.beside_ms or self.left_ms <= 0:
+                return fastest
+            self.left_ms -= sum(map(sum, samples))
 
 
 def _round(
     calls: Sequence[Call],
     waiting: Sequence[int],
-    reference: Call,
+    reference: Sequence[Call],
     protocol: Protocol,
     patience: _Patience,
 ) -> list[Block]:
     """One block of each callable in ``waiting``."""
     readings, blocks, preempted = [], [], []
     for which in waiting:
-        _run(reference, protocol.settle_ms / 2, 1)
-        readings.append(patience.reading(reference))
+        for call in reference:
+            _run(call, protocol.settle_ms / 2 / len(reference), 1)
+        readings.append(patience.readings(reference))
         _run(calls[which], protocol.settle_ms, 1)
         before = _preemptions()
         blocks.append(tuple(_run(calls[which], protocol.block_ms, protocol.minimum_calls)))
         preempted.append(_preemptions() - before)
-    drift_ms = round(float(np.percentile(readings, 25)), 6)  # whole nanoseconds, as samples
+    drift_ms = round(
+        float(np.percentile([reading[0] for reading in readings], 25)), 6
+    )  # whole nanoseconds, as samples
     return [
-        Block(samples_ms, reading, drift_ms, count)
+        Block(samples_ms, round(sum(reading), 6), drift_ms, count)
         for samples_ms, reading, count in zip(blocks, readings, preempted, strict=True)
     ]
 
 
 def _wanting(taken: Sequence[tuple[Block, ...]], protocol: Protocol) -> list[int]:
     """The callables with fewer undisturbed blocks than rounds."""
-    usual_ms = usual_reference_ms([Record(blocks) for blocks in taken])
+    usual = usual_reference([Record(blocks) for blocks in taken])
     return [
         which
         for which, blocks in enumerate(taken)
-        if sum(not _disturbed(b, usual_ms, protocol.disturbed_ratio) for b in blocks)
-        < protocol.rounds
+        if sum(not _disturbed(b, usual, protocol.disturbed_ratio) for b in blocks) < protocol.rounds
     ]
 
 
-def _disturbed(block: Block, usual_ms: float, disturbed_ratio: float) -> bool:
+def _disturbed(block: Block, usual: Usual, disturbed_ratio: float) -> bool:
     """Whether the machine did something else: a short block is over before it is preempted."""
     tolerated = sum(block.samples_ms) / _BETWEEN_PREEMPTIONS_MS
-    return block.preemptions > tolerated or block.reference_ms > disturbed_ratio * usual_ms
+    return block.preemptions > tolerated or block.reference_ms > disturbed_ratio * usual.beside_ms
 
 
 def _run(call: Call, at_least_ms: float, at_least_calls: int) -> list[float]:

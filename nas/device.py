@@ -14,7 +14,7 @@ from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.profile_rows import VERSION
-from latency.profiler import Status, profile_device, reference_call
+from latency.profiler import Status, profile_device, reference_calls
 from latency.runtimes import Model, bound, runtime_of, workload
 from latency.target import Latency, Target
 from latency.timing import Protocol, measure
@@ -129,7 +129,7 @@ def time_models(models: Sequence[Model], target: Target, shape: EncoderShape) ->
     calls = [bound(model, workload(one, shape)) for model in models for one, _ in workloads]
     with held(target):
         latencies = measure(
-            calls, reference=reference_call(runtime, target, shape), protocol=VERIFY
+            calls, reference=reference_calls(runtime, target, shape), protocol=VERIFY
         )
     shares = [share for _, share in workloads]
     count = len(workloads)
