@@ -131,7 +131,7 @@ class Profile:
         if self.unsteady_share > 0.05:
             found.append(
                 f"disturbed: {self.unsteady_share:.0%} of the measurements were not steady enough "
-                f"to count, and other processes used {others:.0%} of it meanwhile; measure again "
+                f"to count, and other processes used {others:.0%} of the machine; measure again "
                 "while nothing else runs"
             )
         for number in range(len(self.sessions)):
