@@ -68,6 +68,7 @@ class Profile:
         shape: what all measured models have besides what is searched.
         seed: of the choice of what to measure.
         seconds: that measuring and building took.
+        count_disturbed: whether measurements of a busy machine count too.
         complete: whether it was measured to its time or target error.
         sessions: the processes that measured, in their order.
         measurements: everything measured, in the order taken.
@@ -80,6 +81,7 @@ class Profile:
     shape: EncoderShape
     seed: int
     seconds: float = 0.0
+    count_disturbed: bool = False
     complete: bool = False
     sessions: tuple[Session, ...] = ()
     measurements: tuple[Measurement, ...] = ()
@@ -117,7 +119,10 @@ class Profile:
     @cached_property
     def steady(self) -> tuple[bool, ...]:
         """Of each measurement, whether the machine was quiet enough for it to count."""
-        return tuple(m.record.is_steady(self.usual[m.session]) for m in self.measurements)
+        return tuple(
+            self.count_disturbed or m.record.is_steady(self.usual[m.session])
+            for m in self.measurements
+        )
 
     @property
     def unsteady_share(self) -> float:
@@ -266,6 +271,7 @@ class Profile:
             "shape": asdict(self.shape),
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
+            "count_disturbed": self.count_disturbed,
             "complete": self.complete,
             "sessions": [asdict(session) for session in self.sessions],
             "measurements": [measurement_row(one) for one in self.measurements],
@@ -289,6 +295,7 @@ class Profile:
             shape=EncoderShape(**file.shape.model_dump()),
             seed=file.seed,
             seconds=file.seconds,
+            count_disturbed=file.count_disturbed,
             complete=file.complete,
             sessions=tuple(Session(**session.model_dump()) for session in file.sessions),
             measurements=tuple(

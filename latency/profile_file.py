@@ -105,6 +105,7 @@ class ProfileFile(_Data):
     shape: ShapeData
     seed: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    count_disturbed: bool = False
     complete: bool
     sessions: list[SessionData]
     measurements: list[MeasurementRow]

@@ -70,6 +70,7 @@ def profile_device(
     time_budget_s: float = 180.0,
     target_error: float | None = None,
     seed: int = 0,
+    count_disturbed: bool = False,
     path: Path | None = None,
     shape: EncoderShape = EncoderShape(),
     progress: ProfileProgress | None = None,
@@ -82,6 +83,7 @@ def profile_device(
         time_budget_s: seconds for building and measuring, those of earlier sessions included; on
             a slow device the least that is useful may take longer.
         target_error: a mean relative error, such as 0.03, at which measuring stops early.
+        count_disturbed: see :class:`latency.profile.Profile`; of a machine that is never quiet.
         path: where the profile is kept after every group, and continued from if it is there.
         shape: what all models have besides what is searched, their activation above all.
 
@@ -102,6 +104,7 @@ def profile_device(
         spaces=tuple(space.to_dict() for space in spaces),
         shape=shape,
         seed=seed,
+        count_disturbed=count_disturbed,
     )
     profile = _continued(fresh, path)
     goal = _Goal(time_budget_s, target_error)
@@ -122,7 +125,7 @@ def _continued(fresh: Profile, path: Path | None) -> Profile:
     kept = Profile.load(path)
     try:
         kept.check_continues(fresh)
-        for name in ("target", "workloads", "spaces", "seed"):
+        for name in ("target", "workloads", "spaces", "seed", "count_disturbed"):
             if getattr(kept, name) != getattr(fresh, name):
                 raise NasError(f"it is of other {name}")
     except NasError as error:

@@ -64,9 +64,15 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
                     bar.note(f"{status.measured} timed, {status.error_percent:.1f}% off")
 
             profile = profile_device(
-                target, [space], time_budget_s=run.request.recipe.profile_s,
-                seed=run.request.seed, shape=shape, path=scratch, progress=show,
-            )  # fmt: skip
+                target,
+                [space],
+                time_budget_s=run.request.recipe.profile_s,
+                seed=run.request.seed,
+                count_disturbed=run.request.recipe.count_disturbed,
+                shape=shape,
+                path=scratch,
+                progress=show,
+            )
         for warning in profile.warnings():
             run.display.warn(f"profile   {warning}")
         try:
@@ -82,6 +88,7 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
         "space": space.to_dict(),
         "shape": asdict(shape),
         "seconds": run.request.recipe.profile_s,
+        "count_disturbed": run.request.recipe.count_disturbed,
         "device": Fingerprint.of_this_machine(target).to_dict(),
         "seed": run.request.seed,
     }

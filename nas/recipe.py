@@ -49,6 +49,8 @@ class Recipe(BaseModel):
         general: an optional first training of the supernet on unlabelled text.
         supernet: its training on the task.
         profile_s: time spent on profiling the device.
+        count_disturbed: whether a busy machine's measurements count in the profile; else a profile
+            is refused that has mostly such.
         search: evaluations and how they are chosen.
         distill: the chosen architecture's own training.
         confidence: probability that an architecture which the search finds within the budget
@@ -66,6 +68,7 @@ class Recipe(BaseModel):
     general: General | None = None
     supernet: SandwichSettings = SandwichSettings()
     profile_s: float = Field(default=90.0, gt=0)
+    count_disturbed: bool = False
     search: SearchSettings = SearchSettings()
     distill: DistillSettings = DistillSettings()
     confidence: float = Field(default=0.9, gt=0, lt=1)

@@ -103,7 +103,7 @@ def test_options_of_profile(fault, options, says) -> None:
         ("[1]", "needs keys and values"),
         ("{", "not valid YAML"),
         ('{"a": 1}', "must map tokens to shares"),
-        ('{"16": 0, "32": 1}', "must be above 0"),
+        ('{"16": -1, "32": 2}', "must be above 0"),
     ],
 )
 def test_a_histogram_with_a_mistake(fault, content, says) -> None:
@@ -138,7 +138,7 @@ def test_a_profile_that_is_none(fault, saved: Path, command: str) -> None:
         (["[]"], "no architecture to predict"),
         ([json.dumps(ONE), "--percentile", "99"], "percentile must be 50 or 95"),
         ([json.dumps(ONE), "--confidence", "1"], "confidence must be above 0"),
-        ([json.dumps(ONE), "--sequence", "128"], "holds for sequence_length 32 to 64"),
+        ([json.dumps(ONE), "--sequence", "128"], "what lies between, the target asks"),
         ([json.dumps(ONE), "--batch", "0"], "--batch"),
         ([json.dumps(ONE), "--target", "cpu"], "profile is of threads 1"),
         ([json.dumps(ONE), "--lengths", "none.json"], "cannot be read"),
@@ -280,9 +280,9 @@ def test_programs_read_predictions_as_json(run: Run, saved: Path) -> None:
     assert own["target"]["sequence_length"] == 64
     assert row["architecture"] == ONE
     assert 0 < row["predicted_ms"] <= row["upper_ms"]
-    short = predicted("--sequence", "32")
-    assert short["target"]["sequence_length"] == 32
-    assert short["architectures"][0]["predicted_ms"] < row["predicted_ms"]
+    large = predicted("--batch", "4", "--sequence", "32")
+    assert (large["target"]["batch_size"], large["target"]["sequence_length"]) == (4, 32)
+    assert large["architectures"][0]["predicted_ms"] != row["predicted_ms"]
     late = predicted("--percentile", "95", "--confidence", "0.5")
     assert late["architectures"][0]["predicted_ms"] >= row["predicted_ms"]
 

@@ -52,6 +52,7 @@ RECIPE = {
         "num_random": 1,
     },
     "profile_s": 5,
+    "count_disturbed": True,  # tests may run beside other work
     "search": {"evaluations": 8, "refinement": 1, "batch": 2},
     "distill": {"training": {"epochs": 2, "batch_size": 16, "learning_rate": 5e-4}},
 }
