@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from time import sleep
 
@@ -28,7 +29,8 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.profiler import profile_device
 from latency.target import Target
-from latency.timing import Usual, usual_reference
+from latency.timing import Record, Usual, usual_reference
+from supernet.architecture import Architecture
 from supernet.errors import NasError
 
 
@@ -88,7 +90,9 @@ def spin() -> None:
         pass
 
 
-def outcome(profile: Profile, held_out, records, usual: Usual) -> dict[str, object]:  # type: ignore[no-untyped-def]
+def outcome(
+    profile: Profile, held_out: Sequence[Architecture], records: Sequence[Record], usual: Usual
+) -> dict[str, object]:
     """What a profile says of itself, and its error on held-out models if it is not refused."""
     told: dict[str, object] = {
         "warnings": profile.warnings(),

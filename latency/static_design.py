@@ -49,8 +49,8 @@ def static_design(
         process, spaces, workloads, max(0, chosen - len(first)),
         first_token_last_layer=True, rng=rng,
     )  # fmt: skip
-    least = [(model, "drawn") for model in models[:LEAST_DRAWN]]
-    plan: list[Planned] = _shuffled([*first, *least], rng)  # type: ignore[list-item]
+    least: list[Planned] = [(model, "drawn") for model in models[:LEAST_DRAWN]]
+    plan = _shuffled([*first, *least], rng)
     others: list[Planned] = [(model, "drawn") for model in models[LEAST_DRAWN:]]
     others += [(model, "again") for model in models[::_REPEATED]]
     steps = max(1, (len(useful) + len(others)) // (4 * GROUP))

@@ -126,10 +126,6 @@ class Record:
         quiet = sum(not _disturbed(b, usual, disturbed_ratio) for b in self.blocks)
         return quiet >= min(_ENOUGH, len(self.blocks))
 
-    def disturbed_share(self, usual: Usual, disturbed_ratio: float = 1.15) -> float:
-        """Share of the blocks, 0 to 1, in which the machine did something else too."""
-        return sum(_disturbed(b, usual, disturbed_ratio) for b in self.blocks) / len(self.blocks)
-
     def latency(self, usual: Usual, disturbed_ratio: float = 1.15) -> Latency:
         """Statistics over the quiet blocks."""
         quiet = self.quiet(usual, disturbed_ratio)

@@ -124,9 +124,8 @@ def test_more_time_measures_more(tmp_path):
 
 def test_a_target_error_ends_it(tmp_path):
     seen = []
-    done = profiled(tmp_path / "p.json", time_budget_s=60.0, target_error=0.9, progress=seen.append)
-    assert done.complete
-    assert done.seconds < 60.0
+    done = profiled(tmp_path / "p.json", time_budget_s=1e6, target_error=0.9, progress=seen.append)
+    assert done.complete  # or it would go on for days
     assert seen[-1].measured == len(done.measurements)
     assert 0 < seen[-1].share <= 1
 

@@ -105,7 +105,6 @@ def test_a_record_is_steady_by_three_undisturbed_blocks():
     assert Record(tuple(3 * quiet + 9 * busy)).is_steady(USUAL)
     assert not Record(tuple(2 * quiet + 2 * busy)).is_steady(USUAL)
     assert Record(tuple(2 * quiet)).is_steady(USUAL)
-    assert Record(tuple(3 * quiet + 9 * busy)).disturbed_share(USUAL) == 0.75
 
 
 def test_a_slow_reference_is_waited_for():
