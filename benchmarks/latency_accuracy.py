@@ -6,7 +6,8 @@ Profiles the device for three minutes. Then times held-out architectures twice, 
 the second time: half from `minilm`, half from `autotinybert-kd`, half of either with equal layers,
 half layer by layer. Between those it times, for as long as the profile took, whole models for
 baselines to learn from: AutoTinyBERT's MLP on four features, a straight line in FLOPs, and
-gradient-boosted trees. Last come published architectures. All timings are kept in a file;
+gradient-boosted trees. Then come some of the profile's own models, to tell what the machine itself
+has changed by since, and published architectures. All timings are kept in a file;
 `--analyse FILE...` prints tables and draws plots from such files alone.
 """
 
@@ -16,9 +17,8 @@ import argparse
 import json
 import os
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,11 +26,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
-from numpy.typing import NDArray
+from latency_baselines import autotinybert_mlp, boosted_trees, flops_line
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from sklearn.ensemble import GradientBoostingRegressor
 
 from latency.accuracy import Accuracy, accuracy
 from latency.affinity import pinned
@@ -45,12 +44,13 @@ from latency.timing import Protocol, Record, Usual, record, usual_reference
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace
 
-FloatArray = NDArray[np.float64]
 SPACES = Path(__file__).parent.parent / "configs" / "spaces"
 SHAPE = EncoderShape()
 GROUP = 8
 PROTOCOL = Protocol(rounds=10, extra_rounds=5)
 CONFIDENCE = 0.95
+LATER = 48
+"""Models of the profile that are timed once more, at the most."""
 
 
 def main() -> None:
@@ -126,6 +126,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     with timer.runtime.threads(target), pinned(target.threads):
         first, learnt, learnt_ms = timer.interleaved(held_out, training, profile.seconds)
         second = timer.all(held_out, "held-out models, built anew")
+        known = drawn_in(profile)
+        later = timer.all([one for one, _ in known], "models of the profile, once more")
         published = timer.all([one for _, one, _ in published_architectures()], "published")
     path.unlink()
     usual = usual_reference([*first, *second, *published])
@@ -140,8 +142,25 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
             for a, r in zip(learnt, learnt_ms, strict=True)
         ],
         "held_out": rows(held_out, (first, second), usual, pace),
+        "usual": {"profile": [u._asdict() for u in profile.usual], "later": usual._asdict()},
+        "later": [
+            row | {"profile_ms": ms}
+            for row, (_, ms) in zip(
+                rows([one for one, _ in known], (later,), usual, pace), known, strict=True
+            )
+        ],
         "published": rows([a for _, a, _ in published_architectures()], (published,), usual, pace),
     }
+
+
+def drawn_in(profile: Profile) -> list[tuple[Architecture, float]]:
+    """Models that the profile drew at random, with its milliseconds of them."""
+    found: dict[Architecture, float] = {}
+    measured = zip(profile.measurements, profile.latencies, profile.steady, strict=True)
+    for one, latency, is_steady in measured:
+        if one.role == "drawn" and is_steady and isinstance(one.subject.what, Architecture):
+            found.setdefault(one.subject.what, latency.steady_ms)
+    return list(found.items())[:LATER]
 
 
 def rows(
@@ -257,114 +276,6 @@ def published_architectures() -> list[tuple[str, Architecture, float | None]]:
     ]
 
 
-# ---- baselines --------------------------------------------------------------------------------
-
-Baseline = Callable[[Sequence[Architecture]], FloatArray]
-
-
-def executed_flops(architecture: Architecture, target: Target) -> int:
-    """Of the layers that are computed for all tokens; what the runtime skips is not counted."""
-    layers = architecture.layers
-    if runtime_of(target).FIRST_TOKEN_LAST_LAYER:
-        layers = layers[:-1]
-    if not layers:
-        return 0
-    computed = Architecture(architecture.hidden_size, layers)
-    return computed.flops(target.sequence_length, target.batch_size)
-
-
-def flops_line(
-    architectures: Sequence[Architecture], times_ms: FloatArray, target: Target
-) -> Baseline:
-    """Milliseconds = a + b FLOPs, by least squares of the relative error."""
-
-    def terms(of: Sequence[Architecture]) -> FloatArray:
-        flops = [executed_flops(a, target) for a in of]
-        return np.stack([np.ones(len(flops)), np.array(flops) / 1e6], axis=1)
-
-    weighted = terms(architectures) / times_ms[:, None]
-    line = np.linalg.lstsq(weighted, np.ones(len(times_ms)), rcond=None)[0]
-    return lambda of: terms(of) @ line
-
-
-def boosted_trees(
-    architectures: Sequence[Architecture], times_ms: FloatArray, target: Target
-) -> Baseline:
-    """Trees on the logarithms of depth, widths, FLOPs and parameters."""
-
-    def features(of: Sequence[Architecture]) -> FloatArray:
-        table = [
-            [
-                a.num_layers,
-                a.hidden_size,
-                *(
-                    np.mean([getattr(layer, name) for layer in a.layers])
-                    for name in ("num_heads", "qkv_size", "intermediate_size")
-                ),
-                1 + executed_flops(a, target),
-                a.parameters(SHAPE),
-            ]
-            for a in of
-        ]
-        return np.log(np.array(table, dtype=np.float64))
-
-    trees = GradientBoostingRegressor(n_estimators=300, learning_rate=0.05, random_state=0)
-    trees.fit(features(architectures), np.log(times_ms))
-    return lambda of: np.exp(trees.predict(features(of)))
-
-
-def autotinybert_mlp(
-    architectures: Sequence[Architecture], times_ms: FloatArray, target: Target
-) -> Baseline:
-    """AutoTinyBERT's predictor (Yin et al. 2021): hidden size, depth, mean intermediate, mean qkv.
-
-    Three hidden layers of 2,000, mean squared error, 5,000 steps of Adam at 1e-5 on batches of 32;
-    features and milliseconds are scaled to at most 1.
-    """
-    import torch
-
-    del target
-
-    def features(of: Sequence[Architecture]) -> FloatArray:
-        return np.array(
-            [
-                [
-                    a.hidden_size,
-                    a.num_layers,
-                    np.mean([layer.intermediate_size for layer in a.layers]),
-                    np.mean([layer.qkv_size for layer in a.layers]),
-                ]
-                for a in of
-            ],
-            dtype=np.float64,
-        )
-
-    torch.manual_seed(0)
-    torch.set_num_threads(max(1, os.cpu_count() or 1))
-    scale, longest = features(architectures).max(axis=0), times_ms.max()
-    inputs = torch.tensor(features(architectures) / scale, dtype=torch.float32)
-    targets = torch.tensor(times_ms / longest, dtype=torch.float32)
-    widths = [4, 2000, 2000, 2000]
-    layers: list[torch.nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(2000, 1))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-    for _ in track(range(5000), "AutoTinyBERT's MLP"):
-        batch = torch.randint(len(inputs), (min(32, len(inputs)),))
-        loss = torch.nn.functional.mse_loss(model(inputs[batch])[:, 0], targets[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    def predict(of: Sequence[Architecture]) -> FloatArray:
-        with torch.inference_mode():
-            found = model(torch.tensor(features(of) / scale, dtype=torch.float32))[:, 0].numpy()
-        return np.maximum(found.astype(np.float64) * longest, 1e-3)
-
-    return predict
-
-
 # ---- analysis ---------------------------------------------------------------------------------
 
 
@@ -390,6 +301,10 @@ def analyse(result: dict[str, Any]) -> dict[str, Any]:
     cards["TailorBERT, against one timing"] = accuracy(np.tile(ours, 2), each)
     cards["TailorBERT, against the clock"] = accuracy(ours, np.sqrt(clocked[:, 0] * clocked[:, 1]))
     cards["floor: timed twice"] = accuracy(passes[:, 1], passes[:, 0])
+    if result.get("later"):
+        then = np.array([row["profile_ms"] for row in result["later"]])
+        now = np.array([row["steady_ms"][0] for row in result["later"]])
+        cards["floor: in the profile, and later"] = accuracy(then, now)
     cards["floor: timed twice, clock"] = accuracy(clocked[:, 1], clocked[:, 0])
     by_kind = {
         kind: accuracy(ours[rows], mean_ms[rows]).to_dict()
