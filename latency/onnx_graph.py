@@ -14,12 +14,21 @@ of a row sum to one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 
 from latency.kernels import HIDDEN, SIZES, STACKED, Kernel
 from latency.onnx_builder import MICROSOFT, GraphBuilder
-from latency.weights import FloatArray, Weights, checked_weights, layer_prefix, random_weights
+from latency.weights import (
+    FloatArray,
+    Weights,
+    checked_weights,
+    factors_of,
+    layer_prefix,
+    random_weights,
+)
 from supernet.architecture import Architecture, EncoderShape, Layer
 from supernet.errors import NasError
 
@@ -27,6 +36,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """Names in transformers: by the error function, by tanh under two names, and ReLU."""
+
+WORDS = "bert.embeddings.word_embeddings.weight"
 
 _MASKED = float(np.finfo(np.float32).min)  # what transformers adds to a masked score
 
@@ -141,6 +152,8 @@ class _BertWriter:
 
     def embedding(self) -> str:
         """Word, position and segment embeddings, normalized: (batch, tokens, hidden)."""
+        if factors_of(self._weights, WORDS) is not None:
+            return self._factored_embedding()
         ids, segments = (
             self.graph.add("Cast", name, to=onnx.TensorProto.INT32)
             for name in ("input_ids", "token_type_ids")
@@ -162,6 +175,9 @@ class _BertWriter:
         """Self-attention, its output projection, residual and normalization."""
         prefix = f"{layer_prefix(index)}attention."
         projections = [f"{prefix}self.{name}" for name in ("query", "key", "value")]
+        if self._any_factored(projections):
+            context = self._attended(projections, layer, hidden, hidden)
+            return self._residual(f"{prefix}output.", context, hidden)
         weight = np.concatenate([self._weights[f"{p}.weight"] for p in projections]).T
         bias = np.concatenate([self._weights[f"{p}.bias"] for p in projections])
         context = self.graph.add(
@@ -186,6 +202,11 @@ class _BertWriter:
         def constant(name: str, values: FloatArray) -> str:
             return self.graph.constant(f"{name}.first_token", values.astype(np.float32))
 
+        first = add("Slice", hidden, integers(0), integers(1), integers(1))  # (batch, 1, hidden)
+        if self._any_factored([query, key, value]):
+            context = self._attended([query, key, value], layer, first, hidden)
+            return self._residual(f"{prefix}output.", context, first)
+
         scale = size**-0.5
         w_query = constant(f"{query}.weight", self._weights[f"{query}.weight"].T * scale)
         b_query = constant(f"{query}.bias", self._weights[f"{query}.bias"] * scale)
@@ -193,7 +214,6 @@ class _BertWriter:
         w_key = constant(f"{key}.weight", self._weights[f"{key}.weight"].reshape(per_head))
         w_value = self._weights[f"{value}.weight"].reshape(per_head).transpose(0, 2, 1)
 
-        first = add("Slice", hidden, integers(0), integers(1), integers(1))  # (batch, 1, hidden)
         queries = add("Add", add("MatMul", first, w_query), b_query)  # (batch, 1, qkv)
         queries = add("Reshape", queries, integers(0, heads, 1, size))
         queries = add("MatMul", queries, w_key)  # (batch, heads, 1, hidden)
@@ -210,7 +230,7 @@ class _BertWriter:
     def feed_forward(self, index: int, hidden: str) -> str:
         """The feed-forward network, residual and normalization, for however many tokens."""
         prefix = layer_prefix(index)
-        inner = self.graph.add("MatMul", hidden, self._matrix(f"{prefix}intermediate.dense.weight"))
+        inner = self._product(hidden, f"{prefix}intermediate.dense.weight")
         bias = self._weight(f"{prefix}intermediate.dense.bias")
         if self._hidden_act == "relu":
             inner = self.graph.add("Relu", self.graph.add("Add", inner, bias))
@@ -253,7 +273,7 @@ class _BertWriter:
 
     def _residual(self, prefix: str, inner: str, residual: str) -> str:
         """Linear back to the hidden size, residual, normalization."""
-        projected = self.graph.add("MatMul", inner, self._matrix(f"{prefix}dense.weight"))
+        projected = self._product(inner, f"{prefix}dense.weight")
         norm = self._normalization(prefix)
         bias = self._weight(f"{prefix}dense.bias")
         return self.graph.add(
@@ -262,6 +282,75 @@ class _BertWriter:
             domain=MICROSOFT,
             epsilon=self._epsilon,
         )
+
+    def _factored_embedding(self) -> str:
+        """As :meth:`embedding`, of a word table that is a sum of Kronecker products."""
+        add, constant, integers = self.graph.add, self.graph.constant, self.graph.integers
+        factors = factors_of(self._weights, WORDS)
+        assert factors is not None, "the caller has looked"
+        left, right = factors  # (terms, words, n1), (terms, 1, n2)
+        terms, words, n1 = left.shape
+        rows = constant("words.left", left.transpose(1, 2, 0).reshape(words, n1 * terms))
+        found = add("Reshape", add("Gather", rows, "input_ids"), integers(0, 0, n1, terms))
+        found = add("MatMul", found, constant("words.right", right[:, 0]))  # (..., n1, n2)
+        found = add("Reshape", found, integers(0, 0, n1 * right.shape[2]))
+        segments = self._weight("bert.embeddings.token_type_embeddings.weight")
+        found = add("Add", found, add("Gather", segments, "token_type_ids"))
+        tokens = add("Slice", add("Shape", "input_ids"), integers(1), integers(2))
+        table = self._weight("bert.embeddings.position_embeddings.weight")
+        found = add("Add", found, add("Slice", table, integers(0), tokens, integers(0)))
+        norm = self._normalization("bert.embeddings.")
+        return add("LayerNormalization", found, *norm, axis=-1, epsilon=self._epsilon)
+
+    def _any_factored(self, projections: Sequence[str]) -> bool:
+        return any(factors_of(self._weights, f"{p}.weight") is not None for p in projections)
+
+    def _attended(self, projections: Sequence[str], layer: Layer, queried: str, hidden: str) -> str:
+        """What the queries of ``queried`` find in ``hidden``, by three products of their own."""
+        parts = [
+            self._product(source, f"{name}.weight")
+            for source, name in zip((queried, hidden, hidden), projections, strict=True)
+        ]
+        bias = np.concatenate([self._weights[f"{name}.bias"] for name in projections])
+        return self.graph.add(
+            "MultiHeadAttention",
+            *parts,
+            self.graph.constant(f"{projections[0]}.qkv.bias", bias.astype(np.float32)),
+            self._mask("integer"),
+            domain=MICROSOFT,
+            num_heads=layer.num_heads,
+            mask_filter_value=_MASKED,
+        )
+
+    def _product(self, inputs: str, name: str) -> str:
+        """Inputs times a linear layer's weight, whole or factored; (batch, tokens, outputs)."""
+        factors = factors_of(self._weights, name)
+        if factors is None:
+            return self.graph.add("MatMul", inputs, self._matrix(name))
+        add, integers = self.graph.add, self.graph.integers
+        left, right = (factor.astype(np.float32, copy=False) for factor in factors)
+        terms, m1, n1 = left.shape
+        _, m2, n2 = right.shape
+        inner = add("Reshape", inputs, integers(0, 0, n1, n2))
+        if n1 * n2 * m2 + m1 * n1 * m2 <= m1 * n1 * n2 + m1 * n2 * m2:
+            first = self.graph.constant(f"{name}.right", right.reshape(terms * m2, n2).T)
+            inner = add("MatMul", inner, first)  # (..., n1, terms m2)
+            if terms > 1:
+                inner = add("Reshape", inner, integers(0, 0, n1, terms, m2))
+                inner = add("Transpose", inner, perm=[0, 1, 3, 2, 4])
+                inner = add("Reshape", inner, integers(0, 0, terms * n1, m2))
+            flat = left.transpose(1, 0, 2).reshape(m1, terms * n1)
+            outer = add("MatMul", self.graph.constant(f"{name}.left", flat), inner)
+        else:
+            first = self.graph.constant(f"{name}.left", left.reshape(terms * m1, n1))
+            inner = add("MatMul", first, inner)  # (..., terms m1, n2)
+            if terms > 1:
+                inner = add("Reshape", inner, integers(0, 0, terms, m1, n2))
+                inner = add("Transpose", inner, perm=[0, 1, 3, 2, 4])
+                inner = add("Reshape", inner, integers(0, 0, m1, terms * n2))
+            flat = right.transpose(0, 2, 1).reshape(terms * n2, m2)
+            outer = add("MatMul", inner, self.graph.constant(f"{name}.right", flat))
+        return add("Reshape", outer, integers(0, 0, m1 * m2))
 
     def _normalization(self, prefix: str) -> tuple[str, str]:
         return self._weight(f"{prefix}LayerNorm.weight"), self._weight(f"{prefix}LayerNorm.bias")

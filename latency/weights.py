@@ -61,6 +61,18 @@ def random_weights(
     return weights
 
 
+def factors_of(weights: Weights, name: str) -> tuple[FloatArray, FloatArray] | None:
+    """Of a weight that is a sum of Kronecker products: A (terms, m1, n1) and B (terms, m2, n2).
+
+    Args:
+        name: of the weight, which then stands as ``...left`` and ``...right``.
+    """
+    stem = name.removesuffix("weight")
+    if f"{stem}left" not in weights or f"{stem}right" not in weights:
+        return None
+    return weights[f"{stem}left"], weights[f"{stem}right"]
+
+
 def checked_weights(weights: Weights, architecture: Architecture, shape: EncoderShape) -> Weights:
     """``weights`` if they are complete and of the right shapes; further entries are ignored.
 
@@ -68,6 +80,15 @@ def checked_weights(weights: Weights, architecture: Architecture, shape: Encoder
         NasError: a weight missing, or of another shape.
     """
     for name, expected in weight_shapes(architecture, shape).items():
+        factors = factors_of(weights, name)
+        if factors is not None:
+            (_, m1, n1), (_, m2, n2) = (factor.shape for factor in factors)
+            if (m1 * m2, n1 * n2) != expected:
+                raise NasError(
+                    f"weight {name} is a Kronecker product of shape {(m1 * m2, n1 * n2)}, "
+                    f"but architecture {architecture} needs {expected}"
+                )
+            continue
         if name not in weights:
             raise NasError(f"weight {name} is missing; architecture {architecture} needs it")
         if weights[name].shape != expected:

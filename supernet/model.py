@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,23 +11,8 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 from supernet import elastic
 from supernet.architecture import Architecture
 from supernet.errors import NasError
-from supernet.student import CARRIED_SETTINGS, architecture_of, new_student, shape_of
-
-
-@dataclass(frozen=True)
-class SubNetworkOutput:
-    """What a sub-network computed.
-
-    Args:
-        logits: (batch, num_labels)
-        hidden_states: embeddings and every layer's output, each (batch, tokens, hidden_size)
-        last_attention: the last layer's queries, keys and values,
-            each (batch, num_heads, tokens, head_size)
-    """
-
-    logits: Tensor
-    hidden_states: tuple[Tensor, ...]
-    last_attention: tuple[Tensor, Tensor, Tensor]
+from supernet.observe import Observation
+from supernet.student import architecture_of, carried_settings, new_student, shape_of
 
 
 class Supernet(nn.Module):
@@ -78,7 +62,7 @@ class Supernet(nn.Module):
         token_type_ids: Tensor | None = None,
         *,
         architecture: Architecture | None = None,
-    ) -> SubNetworkOutput:
+    ) -> Observation:
         """Run a sub-network, by default the largest.
 
         Args:
@@ -95,7 +79,7 @@ class Supernet(nn.Module):
             token_type_ids = torch.zeros_like(input_ids)
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         hidden = elastic.embed(bert.embeddings, input_ids, token_type_ids, architecture.hidden_size)
-        states = [hidden]
+        states, attentions = [hidden], []
         for module, layer, full in zip(
             elastic.layers_of(bert), architecture.layers, self.largest.layers, strict=False
         ):
@@ -104,11 +88,12 @@ class Supernet(nn.Module):
             )
             hidden = elastic.feed_forward(module, hidden, layer.intermediate_size)
             states.append(hidden)
+            attentions.append(attention)
         classifier = self.weights.classifier
         logits = elastic.linear(
             classifier, elastic.pool(bert.pooler, hidden), classifier.out_features
         )
-        return SubNetworkOutput(logits, tuple(states), attention)
+        return Observation(logits, tuple(states), tuple(attentions))
 
     def extract(self, architecture: Architecture) -> PreTrainedModel:
         """An independent model with a copy of a sub-network's weights.
@@ -119,10 +104,7 @@ class Supernet(nn.Module):
             NasError: the architecture does not fit in the supernet.
         """
         self._check(architecture)
-        config = self.weights.config
-        student = new_student(
-            architecture, self.shape, {key: getattr(config, key) for key in CARRIED_SETTINGS}
-        )
+        student = new_student(architecture, self.shape, carried_settings(self.weights.config))
         shared = self.weights.state_dict()
         student.load_state_dict(
             {

@@ -1,7 +1,8 @@
 """TailorBERT: a BERT whose layers have sizes of their own.
 
 This file travels with every exported model that stock BERT cannot hold, so it imports nothing but
-torch and transformers. Module names are BERT's, so both share one set of weight names.
+torch, transformers and the file beside it, which travels too. Module names are BERT's, so both
+share one set of weight names.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
+from .kronecker_layers import KroneckerEmbedding, KroneckerLinear  # noqa: TID252 - see above
+
 
 class TailorBertConfig(PretrainedConfig):
     """Configuration of a BERT with layers of different sizes.
@@ -22,6 +25,8 @@ class TailorBertConfig(PretrainedConfig):
     Args:
         hidden_size: width of the token representations.
         layers: for each layer ``{"num_heads", "qkv_size", "intermediate_size"}``.
+        factors: of modules whose weight is a sum of Kronecker products, by name in the encoder:
+            ``[m1, n1, m2, n2, terms]``.
         The others are those of ``transformers.BertConfig``.
     """
 
@@ -37,6 +42,7 @@ class TailorBertConfig(PretrainedConfig):
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
     pad_token_id: int | None = 0
+    factors: dict[str, list[int]] | None = None
 
     @property
     def num_hidden_layers(self) -> int:
@@ -158,7 +164,19 @@ class TailorBertModel(TailorBertPreTrainedModel):
         self.embeddings = TailorBertEmbeddings(config)
         self.encoder = TailorBertEncoder(config)
         self.pooler = TailorBertPooler(config)
+        for name, sizes in (config.factors or {}).items():
+            self._factor(name, *sizes)
         self.post_init()
+
+    def _factor(self, name: str, m1: int, n1: int, m2: int, n2: int, terms: int) -> None:
+        """Put a factored layer in the place of ``name``."""
+        parent, _, child = name.rpartition(".")
+        layer: nn.Module
+        if isinstance(self.get_submodule(name), nn.Embedding):
+            layer = KroneckerEmbedding(m1, n1, n2, terms)
+        else:
+            layer = KroneckerLinear((m1, n1), (m2, n2), terms)
+        setattr(self.get_submodule(parent), child, layer)
 
     def forward(
         self,

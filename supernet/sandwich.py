@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 from supernet.architecture import Architecture
 from supernet.distill.losses import hard_loss, relation_loss, soft_loss
 from supernet.errors import NasError, check_number
-from supernet.model import SubNetworkOutput, Supernet
+from supernet.model import Supernet
+from supernet.observe import Observation
 from supernet.space import SearchSpace
 from supernet.training import Progress, ResumableTrainer, TrainingSettings
 
@@ -71,9 +72,9 @@ def sandwich(space: SearchSpace, num_random: int, rng: np.random.Generator) -> l
 
 
 def sub_network_loss(
-    output: SubNetworkOutput,
+    output: Observation,
     soft_targets: tuple[Tensor, ...],
-    teacher: SubNetworkOutput,
+    teacher: Observation,
     mask: Tensor,
     labels: Tensor | None,
     settings: SandwichSettings,
@@ -92,7 +93,7 @@ def sub_network_loss(
     if settings.hard_weight and labels is not None:
         loss = loss + settings.hard_weight * hard_loss(output.logits, labels)
     if settings.relation_weight:
-        pairs = zip(output.last_attention, teacher.last_attention, strict=True)
+        pairs = zip(output.attentions[-1], teacher.attentions[-1], strict=True)
         relations = [relation_loss(mine, theirs, mask) for mine, theirs in pairs]
         loss = loss + settings.relation_weight * torch.stack(relations).mean()
     return loss

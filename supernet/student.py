@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,6 +76,28 @@ def new_student(
             attention_probs_dropout_prob=0.0,
             **general,
         )
+    )
+
+
+def carried_settings(config: PretrainedConfig) -> dict[str, Any]:
+    """What :func:`new_student` takes over of a teacher's configuration."""
+    return {key: getattr(config, key) for key in CARRIED_SETTINGS}
+
+
+def tailored(config: PretrainedConfig) -> TailorBertConfig:
+    """The configuration of a TailorBERT of the same architecture, shape and settings."""
+    if isinstance(config, TailorBertConfig):
+        return copy.deepcopy(config)
+    shape = shape_of(config)
+    return TailorBertConfig(
+        layers=architecture_of(config).to_dict()["layers"],
+        hidden_size=config.hidden_size,
+        vocab_size=shape.vocab_size,
+        max_position_embeddings=shape.max_positions,
+        type_vocab_size=shape.type_vocab_size,
+        hidden_act=shape.hidden_act,
+        hidden_dropout_prob=0.0,
+        **carried_settings(config),
     )
 
 

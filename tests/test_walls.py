@@ -39,15 +39,17 @@ LIGHT = (
 LATENCY_EXCEPTIONS = {"latency.runtimes.torch_parts": ("supernet.student",)}
 
 
-def imported_names(tree: ast.AST) -> Iterator[str]:
+def imported_names(module: str, tree: ast.AST) -> Iterator[str]:
     """Every dotted name that a module imports, wherever in it the import stands."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            source = ".".join([*above, str(node.module)])
             for alias in node.names:
-                joined = f"{node.module}.{alias.name}"
-                yield joined if joined in MODULES else str(node.module)
+                joined = f"{source}.{alias.name}"
+                yield joined if joined in MODULES else source
 
 
 def is_within(name: str, packages: tuple[str, ...]) -> bool:
@@ -60,7 +62,7 @@ def imports_of(package: str) -> list[tuple[str, str]]:
         (module, name)
         for module, tree in TREES.items()
         if is_within(module, (package,))
-        for name in imported_names(tree)
+        for name in imported_names(module, tree)
     ]
 
 

@@ -13,6 +13,7 @@ from latency.kernels import STACKED, Kernel, kernels_of
 from latency.onnx_graph import INPUTS, classifier_model, kernel_model
 from latency.weights import random_weights, weight_shapes
 from supernet.architecture import Architecture, EncoderShape, Layer
+from supernet.compress.kronecker import Factors, factorized, large_matrices
 from supernet.errors import NasError
 from supernet.student import new_student, shape_of
 
@@ -97,6 +98,43 @@ def test_equals_the_student_of_any_architecture(hidden, layers, batch, sequence)
         rtol=2e-5,
         atol=2e-5,
     )
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("terms", [1, 3])
+@pytest.mark.parametrize("words", [True, False])
+def test_equals_a_student_of_kronecker_products(num_layers, terms, words):
+    """Both orders of the products occur: factors that are tall, and factors that are wide."""
+    architecture = Architecture.uniform(
+        num_layers=num_layers, hidden_size=24, num_heads=2, qkv_size=16, intermediate_size=32
+    )
+    student = new_student(architecture, SHAPE)
+    factors = {
+        name: Factors((rows // 2, 3), (2, columns // 3), terms)
+        if index % 2
+        else Factors((2, columns // 4), (rows // 2, 4), terms)
+        for index, (name, (rows, columns)) in enumerate(large_matrices(student))
+        if name.startswith("encoder") and columns % 3 == 0
+    }
+    if words:
+        factors["embeddings.word_embeddings"] = Factors((SHAPE.vocab_size, 6), (1, 4), terms)
+    student = factorized(student, factors)
+    weights = state_of(student)
+    inputs = tokens_of(3, 11)
+    found = onnx_logits(classifier_model(architecture, SHAPE, weights), inputs)
+    np.testing.assert_allclose(found, torch_logits(student, inputs), atol=1e-4, rtol=1e-4)
+
+
+def test_factors_of_another_shape_are_named():
+    architecture = Architecture.uniform(
+        num_layers=1, hidden_size=24, num_heads=2, intermediate_size=32
+    )
+    weights = dict(random_weights(architecture, SHAPE, np.random.default_rng(0)))
+    name = "bert.encoder.layer.0.intermediate.dense"
+    weights[f"{name}.left"] = np.zeros((1, 4, 3), np.float32)
+    weights[f"{name}.right"] = np.zeros((1, 4, 8), np.float32)
+    with pytest.raises(NasError, match=r"of shape \(16, 24\), but .* needs \(32, 24\)"):
+        classifier_model(architecture, SHAPE, weights)
 
 
 def test_padding_does_not_change_logits():

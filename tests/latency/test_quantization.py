@@ -6,10 +6,11 @@ import pytest
 
 from latency.kernels import STACKED, Kernel
 from latency.onnx_graph import classifier_model, kernel_model
-from latency.quantization import quantized
+from latency.quantization import calibrated, quantized
 from latency.runtimes import runtime_of, workload
 from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape, Layer
+from tests.latency.test_onnx_graph import onnx_logits
 
 SHAPE = EncoderShape(vocab_size=500, max_positions=32, num_labels=16)
 ARCHITECTURE = Architecture(64, (Layer(4, 32, 128), Layer(2, 96, 64), Layer(4, 64, 256)))
@@ -35,6 +36,22 @@ def test_logits_are_near_those_of_float32():
     cosine = np.sum(exact * rounded) / np.linalg.norm(exact) / np.linalg.norm(rounded)
     assert cosine > 0.995
     assert not np.array_equal(exact, rounded)
+
+
+def test_calibrated_logits_are_near_those_of_float32():
+    inputs = workload(FLOAT32, SHAPE, seed=7)
+    model = classifier_model(ARCHITECTURE, SHAPE)
+    static = calibrated(model, [workload(FLOAT32, SHAPE, seed=seed) for seed in range(4)])
+    exact, rounded = (onnx_logits(one, inputs) for one in (model, static))
+    cosine = np.sum(exact * rounded) / np.linalg.norm(exact) / np.linalg.norm(rounded)
+    assert cosine > 0.995
+    assert not np.array_equal(exact, rounded)
+    # What stays: biases, normalizations, the head, the first token's products that are one a head.
+    left, whole = (
+        sum(np.prod(c.dims) for c in one.graph.initializer if c.data_type == onnx.TensorProto.FLOAT)
+        for one in (static, model)
+    )
+    assert left < 0.15 * whole
 
 
 def test_every_product_with_a_matrix_is_of_int8():

@@ -1,0 +1,1 @@
+"""Compression: a model made smaller after its architecture is chosen."""

@@ -1,0 +1,234 @@
+"""KroneckerBERT (Tahaei et al. 2021): every large matrix becomes a sum of Kronecker products.
+
+The nearest sum of r products to a matrix is the best rank-r approximation of the matrix with its
+blocks as rows (Van Loan and Pitsianis 1993), so a compressed model begins near its original.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from supernet.errors import NasError
+from supernet.modeling_tailorbert import TailorBertForSequenceClassification
+from supernet.student import tailored
+
+WORDS = "embeddings.word_embeddings"
+
+
+@dataclass(frozen=True)
+class Factors:
+    """How a matrix is factored.
+
+    Args:
+        left: shape of A, (m1, n1)
+        right: shape of B, (m2, n2)
+        terms: products that are summed.
+    """
+
+    left: tuple[int, int]
+    right: tuple[int, int]
+    terms: int = 1
+
+    @property
+    def parameters(self) -> int:
+        (m1, n1), (m2, n2) = self.left, self.right
+        return self.terms * (m1 * n1 + m2 * n2)
+
+    @property
+    def rank(self) -> int:
+        """The most that the matrix can have: a Kronecker product's is the product of the ranks."""
+        most = math.prod(min(shape) for shape in (self.left, self.right))
+        whole = min(self.left[0] * self.right[0], self.left[1] * self.right[1])
+        return min(whole, self.terms * most)
+
+    @property
+    def multiplications(self) -> int:
+        """For one input, by the cheaper order of the two products."""
+        (m1, n1), (m2, n2) = self.left, self.right
+        return self.terms * min(n1 * n2 * m2 + m1 * n1 * m2, m1 * n1 * n2 + m1 * n2 * m2)
+
+
+def rearranged(matrix: Tensor, left: tuple[int, int]) -> Tensor:
+    """The blocks of a matrix as rows: A kron B becomes the outer product vec(A) vec(B)^T.
+
+    Args:
+        matrix: (m1 m2, n1 n2)
+        left: (m1, n1)
+
+    Returns:
+        (m1 n1, m2 n2)
+    """
+    m1, n1 = left
+    blocks = matrix.unflatten(0, (m1, -1)).unflatten(2, (n1, -1))  # (m1, m2, n1, n2)
+    return blocks.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def nearest(matrix: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
+    """The nearest sum of Kronecker products in the Frobenius norm.
+
+    Its error is the norm of the singular values of :func:`rearranged` that are left out.
+
+    Returns:
+        A (terms, m1, n1) and B (terms, m2, n2).
+    """
+    blocks = rearranged(matrix.detach().double(), factors.left)
+    u, s, vh = torch.linalg.svd(blocks, full_matrices=False)
+    root = s[: factors.terms].sqrt()
+    left = (u[:, : factors.terms] * root).T.unflatten(1, factors.left)
+    right = (root[:, None] * vh[: factors.terms]).unflatten(1, factors.right)
+    return left.to(matrix.dtype), right.to(matrix.dtype)
+
+
+@cache
+def choose_factors(rows: int, columns: int, ratio: float, terms: int) -> Factors | None:
+    """The largest factors of a (rows, columns) matrix that are ``ratio`` times smaller than it.
+
+    Of those that are no larger, the ones with the most parameters approximate best. Among these
+    are always some whose product has a low rank, such as a row times a tall matrix; the highest
+    rank is taken, and among equals the fewest multiplications.
+
+    Returns:
+        None where no factors are that small.
+    """
+    best: tuple[tuple[int, int, int], Factors] | None = None
+    for m1 in divisors(rows):
+        for n1 in divisors(columns):
+            left, right = (m1, n1), (rows // m1, columns // n1)
+            most = min(m1 * n1, right[0] * right[1])  # more terms than that add nothing
+            if terms > most or 1 in (m1 * n1, right[0] * right[1]):
+                continue
+            factors = Factors(left, right, terms)
+            if factors.parameters * ratio > rows * columns:
+                continue
+            order = (factors.parameters, factors.rank, -factors.multiplications)
+            if best is None or order > best[0]:
+                best = order, factors
+    return None if best is None else best[1]
+
+
+def choose_embedding(rows: int, columns: int, ratio: float, terms: int) -> Factors | None:
+    """As :func:`choose_factors` for a table: an embedding is a row of A kron one row B."""
+    found = [
+        Factors((rows, n1), (1, columns // n1), terms)
+        for n1 in divisors(columns)
+        if terms <= columns // n1
+    ]
+    small = [factors for factors in found if factors.parameters * ratio <= rows * columns]
+    return max(small, key=lambda factors: factors.parameters, default=None)
+
+
+def divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+Rule = Callable[[int, int, float, bool], Factors | None]
+"""From rows, columns, a ratio and whether it is the table of word embeddings to factors that are so
+many times smaller; None where there are none."""
+
+
+def sums_of(terms: int) -> Rule:
+    """The rule of :func:`choose_factors` and :func:`choose_embedding`."""
+
+    def rule(rows: int, columns: int, ratio: float, is_table: bool) -> Factors | None:
+        choose = choose_embedding if is_table else choose_factors
+        return choose(rows, columns, ratio, terms)
+
+    return rule
+
+
+def low_rank(rows: int, columns: int, ratio: float, is_table: bool) -> Factors | None:  # noqa: ARG001
+    """Truncated singular values: sums of columns times rows, (m, 1) kron (1, n)."""
+    rank = int(rows * columns / ratio / (rows + columns))
+    return Factors((rows, 1), (1, columns), rank) if rank else None
+
+
+def plan(model: PreTrainedModel, parameters: int, rule: Rule) -> dict[str, Factors]:
+    """Factors of every large matrix, so that the model has no more than ``parameters``.
+
+    All are made smaller by one ratio, the smallest that suffices. Positions, segments, pooler,
+    classifier, biases and normalizations stay as they are, and so does a matrix for which no
+    factors are that small.
+
+    Args:
+        model: a BERT or TailorBERT classifier.
+
+    Returns:
+        For each matrix its factors, by the name of its module in the encoder.
+
+    Raises:
+        NasError: no ratio makes the model so small; naming the smallest size.
+    """
+    matrices = dict(large_matrices(model))
+    others = model.num_parameters() - sum(rows * columns for rows, columns in matrices.values())
+
+    def chosen(ratio: float) -> dict[str, Factors]:
+        found = {
+            name: rule(rows, columns, ratio, name == WORDS)
+            for name, (rows, columns) in matrices.items()
+        }
+        return {name: factors for name, factors in found.items() if factors is not None}
+
+    def size(factors: Mapping[str, Factors]) -> int:
+        return others + sum(
+            factors[name].parameters if name in factors else rows * columns
+            for name, (rows, columns) in matrices.items()
+        )
+
+    plans = [chosen(ratio) for ratio in np.geomspace(1.0, 4096.0, 400)]
+    sizes = [size(one) for one in plans]
+    fitting = [one for one, total in zip(plans, sizes, strict=True) if total <= parameters]
+    if not fitting:
+        raise NasError(f"parameters must be at least {min(sizes):,}, not {parameters:,}")
+    return fitting[0]
+
+
+def large_matrices(model: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Rows and columns of the word embeddings and all layers' linears, by name in the encoder."""
+    encoder: Any = model.bert
+    for name, module in encoder.named_modules():
+        if name == WORDS or (name.startswith("encoder.layer.") and isinstance(module, nn.Linear)):
+            rows, columns = module.weight.shape
+            yield name, (rows, columns)
+
+
+def factorized(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTrainedModel:
+    """A TailorBERT of which the named matrices are the nearest sums of Kronecker products.
+
+    Args:
+        model: a BERT or TailorBERT classifier; not changed.
+        factors: by module name, as :func:`plan` gives them.
+    """
+    config = tailored(model.config)
+    config.factors = {
+        name: [*one.left, *one.right, one.terms] for name, one in sorted(factors.items())
+    }
+    compressed = TailorBertForSequenceClassification(config)
+    weights = model.state_dict()
+    for name, one in factors.items():
+        dense = weights.pop(f"bert.{name}.weight")
+        weights[f"bert.{name}.left"], weights[f"bert.{name}.right"] = nearest(dense, one)
+    compressed.load_state_dict(weights)
+    return compressed.eval()
+
+
+def densified(model: PreTrainedModel) -> PreTrainedModel:
+    """The same function with every weight a matrix: what is served where that is faster."""
+    config = tailored(model.config)
+    config.factors = None
+    dense = TailorBertForSequenceClassification(config)
+    weights = model.state_dict()
+    for name in list(model.config.factors or {}):
+        encoder: Any = model.bert
+        weights[f"bert.{name}.weight"] = encoder.get_submodule(name).weight.detach().clone()
+        del weights[f"bert.{name}.left"], weights[f"bert.{name}.right"]
+    dense.load_state_dict(weights)
+    return dense.eval()
