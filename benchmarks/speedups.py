@@ -17,23 +17,20 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.runtimes import runtime_of
 from latency.target import Budget
-from nas import device, learning
-from nas.evaluate import collator, score
-from nas.export import MODEL, ONNX, onnx_model
+from nas import device, distill, learning
+from nas.export import MODEL
 from nas.pipeline import run_pipeline
 from nas.plots import PALETTE
 from nas.progress import Display
-from nas.recipe import load_recipe
+from nas.recipe import Recipe, load_recipe
 from nas.report import Report
 from nas.request import Request, Run
 from nas.settings import data_folder
@@ -41,8 +38,8 @@ from nas.teacher import outline
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
 from supernet.configs import load_space
-from supernet.distill.augment import WordNeighbours
-from supernet.distill.trainer import DistillTrainer
+from supernet.distill.stage import Stage
+from supernet.training import EpochsSampler
 
 RESULTS = Path(__file__).parent / "results"
 TINYBERT = Architecture.uniform(num_layers=4, hidden_size=312, num_heads=12, intermediate_size=1200)
@@ -95,51 +92,14 @@ class Study:
         """Train and time the slowest of a design that is not slower than ours."""
         teacher = learning.prepare_teacher(self.run, self.data)
         architecture = self._as_fast(design, ours, teacher)
-        own_seconds = ours_seconds(self.workspace, ours)
-        settings = self.request.recipe.distill
-        epochs = max(1, round(settings.training.epochs * seconds / own_seconds))
-        settings = replace(settings, training=replace(settings.training, epochs=epochs))
+        longer = seconds / ours_seconds(self.workspace, ours)
         task = learning.tokenize(self.run, self.data, teacher)
-
-        def build(folder: Path) -> None:
-            guide = learning.ordered_supernet(self.run, teacher, task)
-            student = guide.extract(architecture)
-            collate = collator(task.tokenizer)
-            with self.display.stage(f"Train {design} {architecture}") as bar:
-                DistillTrainer(
-                    student,
-                    guide,
-                    task.train,
-                    collate,
-                    settings,
-                    folder,
-                    seed=self.request.seed,
-                    neighbours=WordNeighbours.from_embeddings(
-                        guide.weights.bert.embeddings.word_embeddings.weight,
-                        task.tokenizer,
-                        task.train.columns["input_ids"],
-                    ),
-                    progress=bar,
-                ).run()
-            student.eval()
-            value = score(
-                lambda batch: student(**batch).logits,
-                task.test,
-                collate,
-                student.device,
-                metric := task.data.task.metric,
-            )
-            onnx.save(onnx_model(student), str(folder / ONNX))
-            (folder / learning.SCORES).write_text(json.dumps({"test": {metric: value}}))
-
-        inputs = {
-            "architecture": architecture.to_dict(),
-            "teacher": teacher.key,
-            "data": self.data.digest,
-            "distill": asdict(settings),
-            "seed": self.request.seed,
-        }
-        artifact = self.workspace.artifact("baseline", inputs, build)
+        recipe = scaled(self.request.recipe, longer, len(task.train))
+        run = Run(replace(self.request, recipe=recipe), self.workspace, self.display)
+        beginning = distill.Beginning(
+            architecture, "teacher", lambda guide: guide.extract(architecture)
+        )
+        artifact = distill.distilled(run, beginning, teacher, task)
         ours_model = device.load_exported(
             self.output / f"{self.speedup_of(ours):g}x", self.request.target
         )
@@ -150,7 +110,7 @@ class Study:
             "design": design,
             "architecture": str(architecture),
             "score": learning.read_score(artifact, self.data.task, "test"),
-            "epochs": epochs,
+            "training": longer,
             "train_seconds": artifact.seconds,
             "p50_ms": theirs.p50_ms,
             "latency_over_ours": theirs.p50_ms / mine.p50_ms,
@@ -174,6 +134,22 @@ class Study:
             if theirs.p50_ms <= 1.02 * mine.p50_ms:
                 return architecture
         raise SystemExit(f"no {design} is as fast as {ours.architecture}")
+
+
+def scaled(recipe: Recipe, longer: float, examples: int) -> Recipe:
+    """The recipe with ``longer`` times the steps in each stage of the student's training."""
+
+    def lengthened(stage: Stage) -> Stage:
+        settings = recipe.distill.augmentation
+        copies = settings.originals + settings.copies if stage.data == "augmented" else 1
+        rows = [1] * (examples * copies)
+        steps = round(longer * EpochsSampler(rows, stage.training, seed=0).steps)
+        return replace(stage, training=replace(stage.training, epochs=None, steps=max(1, steps)))
+
+    stages = tuple(map(lengthened, recipe.distill.stages))
+    return recipe.model_copy(
+        update={"distill": recipe.distill.model_copy(update={"stages": stages})}
+    )
 
 
 def ours_seconds(workspace: Workspace, report: Report) -> float:
@@ -230,7 +206,7 @@ def main() -> None:
                 "design": "TailorBERT",
                 "architecture": str(report.architecture),
                 "score": report.score,
-                "epochs": study.request.recipe.distill.training.epochs,
+                "training": 1.0,
                 "train_seconds": own + share,
                 "p50_ms": report.measured_p50_ms,
                 "latency_over_ours": 1.0,

@@ -55,6 +55,13 @@ RecipeOption = Annotated[
         "under an hour on two cores), or a YAML file."
     ),
 ]
+DistillRecipeOption = Annotated[
+    str,
+    typer.Option(
+        help="How it learns: a name under configs/recipes, or a YAML file; its `distill` counts, "
+        "and what prepares data and teacher."
+    ),
+]
 WorkspaceOption = Annotated[
     Path,
     typer.Option(
@@ -75,6 +82,16 @@ MetricOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all chance in the run.")]
+StudentArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Who learns: a model folder, a result of `nas search`, or an architecture as JSON or "
+        "in a JSON file, which then begins as the teacher's leading units."
+    ),
+]
+StudentOutput = Annotated[
+    Path, typer.Option("--output", "-o", help="The folder that receives the model.")
+]
 WORKSPACE = Path("tailorbert-workspace")
 INSTALL = "pip install 'tailorbert[train,hub,defaults]'"
 
@@ -183,6 +200,184 @@ def finetune(
         display=Display(),
     )
     out.print(f"{output}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+
+
+@app.command()
+def distill(
+    student: StudentArgument,
+    output: StudentOutput,
+    teacher: TeacherOption = "minilm",
+    data: DataOption = "pydoc",
+    recipe: DistillRecipeOption = "full",
+    workspace: WorkspaceOption = WORKSPACE,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Distil a teacher into one student, without a search.
+
+    Recipes of published methods: `finetune`, `kd`, `tinybert`, `mixkd`, `theseus`,
+    `autotinybert`. Copy one to a YAML file to change its losses, data and durations.
+
+    **Example:** `nas distill architecture.json --recipe tinybert --data my-data/ -o student`
+
+    The output folder holds `model/`, `model.onnx` and `distillation.json`. Interrupted, the same
+    command goes on from the last checkpoint.
+    """
+    study = _study(teacher, data, recipe, workspace, text, label, metric, seed)
+    from nas.pipeline import run_distillation
+
+    _tell(output, run_distillation(study, student, output))
+
+
+@app.command()
+def compress(
+    student: StudentArgument,
+    output: StudentOutput,
+    ratio: Annotated[
+        float, typer.Option(min=1.01, help="How many times fewer parameters it is to have.")
+    ],
+    terms: Annotated[
+        int, typer.Option(min=1, help="Kronecker products that are summed for a matrix.")
+    ] = 1,
+    teacher: TeacherOption = "minilm",
+    data: DataOption = "pydoc",
+    target: TargetOption = "cpu",
+    recipe: DistillRecipeOption = "kronecker",
+    workspace: WorkspaceOption = WORKSPACE,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Make a student smaller by Kronecker products, and distil it.
+
+    Word embeddings and all large matrices become the nearest sums of Kronecker products; the
+    recipe trains them. Smaller is not faster: both forms are timed on the target, the factored one
+    and the one with its matrices formed, and `model.onnx` is the faster.
+
+    **Example:** `nas compress my-model/ --ratio 5 --terms 2 --data my-data/ -o small`
+    """
+    from latency.options import load_target
+    from nas.compress import Kronecker
+
+    kronecker, where = Kronecker(ratio, terms), load_target(target)
+    study = _study(teacher, data, recipe, workspace, text, label, metric, seed)
+    from nas.pipeline import run_distillation
+
+    told = run_distillation(study, student, output, kronecker=kronecker, target=where)
+    table = Table("form", "p50 ms", "p95 ms", "ONNX file, MB")
+    for form in told["forms"]:
+        table.add_row(
+            form["name"],
+            f"{form['p50_ms']:.3g}",
+            f"{form['p95_ms']:.3g}",
+            f"{form['megabytes']:.3g}",
+        )
+    out.print(table)
+    _tell(output, told)
+
+
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A model folder, or the output of a nas command.")],
+    output: StudentOutput,
+    form: Annotated[
+        str,
+        typer.Option(
+            help="`dynamic`: activations' ranges as they come; `static`: fixed beforehand by "
+            "training examples."
+        ),
+    ] = "dynamic",
+    data: DataOption = "pydoc",
+    target: TargetOption = "cpu",
+    recipe: RecipeOption = "full",
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Write a model in 8 bits for ONNX Runtime, and say what that costs and brings.
+
+    Float32 and both forms of int8 are scored and timed side by side; the one asked for is written.
+
+    **Example:** `nas quantize fast-model --data my-data/ -o int8-model`
+    """
+    from latency.options import load_target
+    from nas.measured import model_folder
+    from nas.recipe import load_recipe
+
+    folder, where = model_folder(model), load_target(target)
+    _silence()
+    from nas.quantize import quantize_folder
+
+    task = _read(data, text, label, metric, seed)
+    length = load_recipe(recipe).max_length
+    found = quantize_folder(folder, task, where, form, output, max_length=length)
+    name = task.task.metric
+    table = Table("form", f"{name}, validation", f"{name}, test", "p50 ms", "p95 ms", "MB")
+    for one in found:
+        table.add_row(
+            one.name,
+            f"{one.validation:.4f}",
+            f"{one.test:.4f}",
+            f"{one.p50_ms:.3g}",
+            f"{one.p95_ms:.3g}",
+            f"{one.megabytes:.3g}",
+        )
+    out.print(table)
+    out.print(f"{output}: {form}")
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[Path], typer.Argument(help="Model folders, or outputs of nas commands.")
+    ],
+    data: DataOption = "pydoc",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    target: TargetOption = "cpu",
+    recipe: RecipeOption = "full",
+    plot: Annotated[Path | None, typer.Option(help="Also draw it, as PNG or SVG.")] = None,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Score several models on the same data, and time them side by side.
+
+    **Example:** `nas compare teacher fast-model small --data my-data/ --plot models.png`
+    """
+    from latency.drawing import check_plot
+    from latency.options import load_target
+    from nas.recipe import load_recipe
+
+    if plot is not None:
+        check_plot(plot)
+    _silence()
+    from nas.compare import compare_folders, comparison_plot
+
+    where = load_target(target)
+    length = load_recipe(recipe).max_length
+    task = _read(data, text, label, metric, seed)
+    found = compare_folders(models, task, split, where, max_length=length)
+    table = Table("model", "architecture", "parameters", "MB", task.task.metric, "p50 ms", "p95 ms")
+    for one in found:
+        table.add_row(
+            one.name,
+            one.architecture,
+            f"{one.parameters:,}",
+            f"{one.size_mb:.3g}",
+            f"{one.score:.4f}",
+            f"{one.latency.p50_ms:.3g}",
+            f"{one.latency.p95_ms:.3g}",
+        )
+    out.print(f"{split} split of {task.task.name}; {where}")
+    out.print(table)
+    if plot is not None:
+        comparison_plot(found, task.task.metric).savefig(plot, dpi=200)
+        out.print(f"drawn in {plot}")
 
 
 @app.command()
@@ -300,6 +495,45 @@ def _read(data: str, text: list[str] | None, label: str, metric: str | None, see
     from nas.data import load_data
 
     return load_data(data, text_columns=text, label_column=label, metric=metric, seed=seed)
+
+
+def _study(
+    teacher: str,
+    data: str,
+    recipe: str,
+    workspace: Path,
+    text: list[str] | None,
+    label: str,
+    metric: str | None,
+    seed: int,
+) -> Any:
+    """What distillation needs, its recipe checked before anything heavy is imported."""
+    from nas.recipe import load_recipe
+
+    settings = load_recipe(recipe)
+    _silence()
+    from nas.progress import Display
+    from nas.request import Lesson, Study
+    from nas.workspace import Workspace
+
+    display = Display()
+    lesson = Lesson(
+        teacher=teacher,
+        data=data,
+        recipe=settings,
+        text_columns=text,
+        label_column=label,
+        metric=metric,
+        seed=seed,
+    )
+    return Study(lesson, Workspace(workspace, warn=display.warn), display)
+
+
+def _tell(output: Path, told: dict[str, Any]) -> None:
+    out.print(
+        f"{output}: {told['metric']} {told['score']['test']:.4f} on test, the teacher's "
+        f"{told['teacher_score']['test']:.4f}; {told['parameters']:,} parameters"
+    )
 
 
 def _silence() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from latency.fingerprint import Fingerprint
@@ -15,14 +15,14 @@ from nas.export import MODEL, ONNX
 from nas.full_disk import full_disk_reported, nearest_existing
 from nas.learning import EncodedTask, read_score
 from nas.report import Calibration, Candidate, FrontPoint, Report
-from nas.report import write as write_report
 from nas.request import Request
 from nas.teacher import outline
 from nas.workspace import Artifact
 from supernet.errors import NasError
 
-RESULT = {MODEL, ONNX, "report.html", "report.json"}
-"""What an output folder holds."""
+DISTILLATION = "distillation.json"
+RESULT = {MODEL, ONNX, "report.html", "report.json", DISTILLATION}
+"""What an output folder may hold."""
 
 
 def write_up(
@@ -109,8 +109,11 @@ def check_output(output: Path, workspace: Path) -> None:
         raise NasError(f"output {output} cannot be made: {parent} is no folder to write to")
 
 
-def hand_over(report: Report, student: Artifact, output: Path) -> None:
-    """Write the result beside ``output``, then put it in its place whole.
+def hand_over(student: Artifact, output: Path, write_papers: Callable[[Path], None]) -> None:
+    """Write the model and what goes with it beside ``output``, then put it in its place whole.
+
+    Args:
+        write_papers: writes reports into the folder it is given.
 
     Raises:
         NasError: the disk is full.
@@ -125,7 +128,7 @@ def hand_over(report: Report, student: Artifact, output: Path) -> None:
         fresh.mkdir()
         shutil.copytree(student.path / MODEL, fresh / MODEL)
         shutil.copy2(student.path / ONNX, fresh / ONNX)
-        write_report(report, fresh)
+        write_papers(fresh)
         if output.exists():
             os.rename(output, Path(scratch) / "old")
         os.rename(fresh, output)

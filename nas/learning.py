@@ -14,18 +14,14 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from nas.data import Examples, Task, TaskData, load_data, load_texts
-from nas.evaluate import collator, scores
-from nas.export import MODEL, export
+from nas.evaluate import collator
+from nas.export import MODEL
 from nas.manifest import SCRATCH
-from nas.metrics import METRICS_OF
-from nas.request import Run, origin
+from nas.request import Study, origin
 from nas.teacher import digest as teacher_digest
 from nas.teacher import finetune, load_teacher, teacher_scores
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact
-from supernet.architecture import Architecture
-from supernet.distill.augment import WordNeighbours
-from supernet.distill.trainer import DistillTrainer
 from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
 from supernet.sandwich import SandwichSettings, SandwichTrainer
@@ -45,7 +41,7 @@ class EncodedTask:
     test: EncodedExamples
 
 
-def read_data(run: Run) -> TaskData:
+def read_data(run: Study) -> TaskData:
     """The task's data, split."""
     with run.display.stage("Read the data") as bar:
         data = load_data(
@@ -66,7 +62,7 @@ def read_data(run: Run) -> TaskData:
     return data
 
 
-def prepare_teacher(run: Run, data: TaskData) -> Artifact:
+def prepare_teacher(run: Study, data: TaskData) -> Artifact:
     """Artifact ``teacher``: stock BERT with a head for the task, its tokenizer and its scores."""
 
     def build(folder: Path) -> None:
@@ -100,7 +96,7 @@ def prepare_teacher(run: Run, data: TaskData) -> Artifact:
     return teacher
 
 
-def tokenize(run: Run, data: TaskData, teacher: Artifact) -> EncodedTask:
+def tokenize(run: Study, data: TaskData, teacher: Artifact) -> EncodedTask:
     """All splits as the teacher and every student read them."""
     tokenizer = AutoTokenizer.from_pretrained(teacher.path / MODEL)
     length = run.request.recipe.max_length
@@ -114,7 +110,7 @@ def tokenize(run: Run, data: TaskData, teacher: Artifact) -> EncodedTask:
 
 
 def train_supernet(
-    run: Run,
+    run: Study,
     space: SearchSpace,
     teacher: Artifact,
     task: EncodedTask,
@@ -179,7 +175,7 @@ def train_supernet(
     return supernet
 
 
-def unlabelled_texts(run: Run, source: str, task: EncodedTask) -> tuple[str, ...]:
+def unlabelled_texts(run: Study, source: str, task: EncodedTask) -> tuple[str, ...]:
     """Texts for task-agnostic training; of the task's own source, none that is held out."""
     if source == run.request.data:
         train = task.data.train
@@ -187,7 +183,7 @@ def unlabelled_texts(run: Run, source: str, task: EncodedTask) -> tuple[str, ...
     return load_texts(source, cache_dir=run.workspace.root / "data")
 
 
-def ordered_supernet(run: Run, teacher: Artifact, task: EncodedTask) -> Supernet:
+def ordered_supernet(run: Study, teacher: Artifact, task: EncodedTask) -> Supernet:
     """The teacher as a supernet whose leading slices hold its most important units.
 
     Its units stand where the trained supernet's and every student's do, so it is what their hidden
@@ -205,61 +201,6 @@ def ordered_supernet(run: Run, teacher: Artifact, task: EncodedTask) -> Supernet
     generator = torch.Generator().manual_seed(run.request.seed)
     reorder(supernet.weights, measure_importance(supernet.weights, batches, generator=generator))
     return supernet
-
-
-def develop(
-    run: Run,
-    architecture: Architecture,
-    supernet: Artifact,
-    teacher: Artifact,
-    task: EncodedTask,
-) -> Artifact:
-    """Artifact ``student``: the architecture extracted, distilled further, exported and scored."""
-    settings = run.request.recipe.distill
-    collate = collator(task.tokenizer)
-
-    def build(folder: Path) -> None:
-        student = Supernet.from_pretrained(supernet.path / MODEL).extract(architecture)
-        guide = ordered_supernet(run, teacher, task)
-        neighbours = WordNeighbours.from_embeddings(
-            guide.weights.bert.embeddings.word_embeddings.weight,
-            task.tokenizer,
-            task.train.columns["input_ids"],
-        )
-        with run.display.stage("Distil the chosen architecture") as bar:
-            DistillTrainer(
-                student, guide, task.train, collate, settings, folder,
-                seed=run.request.seed, neighbours=neighbours, progress=bar,
-            ).run()  # fmt: skip
-        student.eval()
-        rows = range(min(8, len(task.test)))
-        sample = collate([task.test[row] for row in rows])
-        sample.pop("labels")
-        export(student, task.tokenizer, folder, sample=sample)
-        found = {
-            name: scores(
-                lambda batch: student(**batch).logits,
-                examples,
-                collate,
-                student.device,
-                METRICS_OF[task.data.task.kind],
-            )
-            for name, examples in (("validation", task.validation), ("test", task.test))
-        }
-        (folder / SCORES).write_text(json.dumps(found))
-
-    inputs = {
-        "architecture": architecture.to_dict(),
-        "supernet": supernet.key,
-        "teacher": teacher.key,
-        "data": task.data.digest,
-        "distill": asdict(settings),
-        "seed": run.request.seed,
-    }
-    student = run.workspace.artifact("student", inputs, build)
-    value = read_score(student, task.data.task, "test")
-    run.display.say(f"student   {task.data.task.metric} {value:.4f} (test){origin(student)}")
-    return student
 
 
 def read_score(artifact: Artifact, task: Task, split: str) -> float:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from latency.runtimes import Model, runtime_of
 from latency.target import Target
 from nas.data import TaskData
 from nas.device import time_models
-from nas.evaluate import accelerator, collator, score
+from nas.evaluate import Collate, Logits, accelerator, collator, score
 from nas.export import MODEL, onnx_model
 from nas.labels import align_labels, check_labels
-from nas.tokenization import encode
+from nas.tokenization import EncodedExamples, encode
 from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of
 
@@ -34,6 +41,20 @@ def model_folder(path: Path) -> Path:
     raise NasError(f"{path} holds no model: neither config.json nor {MODEL}/config.json")
 
 
+def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A classifier in evaluation mode, and its tokenizer.
+
+    Raises:
+        NasError: either does not load.
+    """
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
+    return model.eval(), tokenizer
+
+
 def evaluate_folder(
     folder: Path, data: TaskData, split: str, target: Target, *, max_length: int
 ) -> dict[str, str]:
@@ -44,24 +65,14 @@ def evaluate_folder(
     """
     if split not in ("train", "validation", "test"):
         raise NasError(f"split must be train, validation or test, not {split!r}")
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
-    model.eval().to(accelerator())
+    model, tokenizer = load_model(folder)
     architecture = architecture_of(model.config)
     check_labels(f"model {folder}", model.config, data.task)
     align_labels(model, data.task)
     examples = encode(getattr(data, split), tokenizer, max_length)
-    value = score(
-        lambda batch: model(**batch).logits,
-        examples,
-        collator(tokenizer),
-        model.device,
-        data.task.metric,
-    )
-    (latency,) = time_models([_served(model, folder, target)], target, shape_of(model.config))
+    ready = served(model, folder, target)
+    value = score_as_served(model, ready, target, examples, collator(tokenizer), data.task.metric)
+    (latency,) = time_models([ready], target, shape_of(model.config))
     return {
         "architecture": str(architecture),
         "parameters": f"{model.num_parameters():,}",
@@ -72,7 +83,40 @@ def evaluate_folder(
     }
 
 
-def _served(model: PreTrainedModel, folder: Path, target: Target) -> Model:
+def score_as_served(
+    model: PreTrainedModel,
+    ready: Model,
+    target: Target,
+    examples: EncodedExamples,
+    collate: Collate,
+    metric: str,
+) -> float:
+    """The metric of a model in the number type of the target.
+
+    Args:
+        model: in float32.
+        ready: as the target's runtime serves it.
+    """
+    if target.dtype == "int8":
+        return score(onnx_logits(ready), examples, collate, torch.device("cpu"), metric)
+    dtype = getattr(torch, target.dtype)
+    torch.nn.Module.to(model, device=accelerator(), dtype=dtype)
+    value = score(lambda batch: model(**batch).logits, examples, collate, model.device, metric)
+    torch.nn.Module.to(model, dtype=torch.float32)
+    return value
+
+
+def onnx_logits(model: Model) -> Logits:
+    """A model of ONNX Runtime as a function of batches."""
+
+    def logits(batch: Mapping[str, Tensor]) -> Tensor:
+        inputs = {"token_type_ids": torch.zeros_like(batch["input_ids"])} | dict(batch)
+        return torch.from_numpy(model({name: values.numpy() for name, values in inputs.items()}))
+
+    return logits
+
+
+def served(model: PreTrainedModel, folder: Path, target: Target) -> Model:
     """The model in the form that the target's runtime serves."""
     runtime = runtime_of(target)
     if target.runtime != "onnxruntime":

@@ -7,14 +7,22 @@ killed goes on where it was.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from latency.atomic import write_text
+from latency.target import Target
 from nas.choosing import check_budget, choose, read_trials, search
+from nas.compress import Kronecker, timed_forms
 from nas.device import Trial, check_target, profile_target, verify
-from nas.handover import check_output, hand_over, write_up
-from nas.learning import develop, prepare_teacher, read_data, tokenize, train_supernet
+from nas.distill import describe, distilled, read_student, sub_network
+from nas.handover import DISTILLATION, check_output, hand_over, write_up
+from nas.learning import prepare_teacher, read_data, tokenize, train_supernet
 from nas.report import Report
-from nas.request import Run
+from nas.report import write as write_report
+from nas.request import Run, Study
 from nas.teacher import inspect_teacher
 from supernet.space import trimmed
 
@@ -45,7 +53,8 @@ def run_pipeline(run: Run, output: Path) -> Report:
         while True:
             choice = choose(run, found, original, too_slow)
             trials = read_trials(choice)
-            student = develop(run, trials[-1].architecture, supernet, teacher, task)
+            beginning = sub_network(trials[-1].architecture, supernet)
+            student = distilled(run, beginning, teacher, task)
             stages += [choice, student]
             final = verify(run, trials[-1], student, original)
             if final.met:
@@ -53,5 +62,51 @@ def run_pipeline(run: Run, output: Path) -> Report:
             run.display.warn(f"the developed {final}: taking the next architecture")
             too_slow.append(final)
         report = write_up(run.request, final, trials, task, stages)
-        hand_over(report, student, output)
+        hand_over(student, output, lambda folder: write_report(report, folder))
     return report
+
+
+def run_distillation(
+    study: Study,
+    student: str,
+    output: Path,
+    *,
+    kronecker: Kronecker | None = None,
+    target: Target | None = None,
+) -> dict[str, Any]:
+    """Distil one student by the recipe, without a search, and hand over ``output``.
+
+    Args:
+        student: an architecture or a model, as :func:`nas.distill.read_student` takes it.
+        kronecker: compresses it before it learns.
+        target: where the forms of a compressed student are timed; the faster is handed over.
+
+    Returns:
+        What ``distillation.json`` holds.
+
+    Raises:
+        NasError: whatever a user can mend, in one line.
+    """
+    check_output(output, study.workspace.root)
+    with study.workspace.lock():
+        data = read_data(study)
+        inspect_teacher(
+            study.request.teacher, data.task, max_length=study.request.recipe.max_length
+        )
+        teacher = prepare_teacher(study, data)
+        task = tokenize(study, data, teacher)
+        beginning = read_student(student, task)
+        if kronecker is not None:
+            beginning = kronecker.applied(beginning)
+        found = distilled(study, beginning, teacher, task)
+        told = describe(study, beginning, found, teacher, task)
+
+        def write_papers(folder: Path) -> None:
+            if kronecker is not None and target is not None:
+                forms = timed_forms(found, target, folder)
+                told["target"] = target.to_dict()
+                told["forms"] = [asdict(form) for form in forms]
+            write_text(folder / DISTILLATION, json.dumps(told, indent=2))
+
+        hand_over(found, output, write_papers)
+    return told

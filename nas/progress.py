@@ -28,6 +28,10 @@ class Bar:
     def __call__(self, done: float, total: float) -> None:
         self._progress.update(self._task, completed=done, total=total)
 
+    def before(self, done: float, total: float) -> None:
+        """Show what comes before the work itself, as a share behind the title."""
+        self.note("" if done >= total else f"prepares, {done / total:.0%}")
+
     def note(self, text: str) -> None:
         """Show ``text`` behind the stage's title."""
         self._progress.update(self._task, description=f"{self._title} [dim]{text}[/]")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nas.search.settings import SearchSettings
 from supernet.configs import read_config
-from supernet.distill.trainer import DistillSettings
+from supernet.distill.augment import Augmentation
+from supernet.distill.stage import Losses, Stage
 from supernet.errors import NasError
 from supernet.sandwich import SandwichSettings
 from supernet.training import TrainingSettings
@@ -36,6 +37,44 @@ class General(BaseModel):
         if not (settings.soft_weight or settings.relation_weight):
             raise ValueError("soft_weight and relation_weight are both 0: nothing else is learnt")
         return settings
+
+
+class Distillation(BaseModel):
+    """How a student learns on, once its architecture is chosen.
+
+    Args:
+        start: the weights it begins with: its ``own`` (the supernet's, or those in its folder),
+            the ``teacher``'s leading units in its first layers, or ``random`` ones.
+        stages: what it learns, one after the other.
+        augmentation: of the texts, for stages on ``augmented`` data.
+        texts: unlabelled texts, for stages on ``unlabelled`` data, as ``--data`` names data.
+        limit: at most this many of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: Literal["own", "teacher", "random"] = "own"
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    augmentation: Augmentation = Augmentation()
+    texts: str = "pydoc"
+    limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("stages")
+    @classmethod
+    def _told_apart(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        names = [stage.name for stage in stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two stages of one name among {', '.join(names)}")
+        return stages
+
+
+DISTIL = Stage(
+    name="distil",
+    training=TrainingSettings(epochs=12, learning_rate=3.75e-4),
+    losses=Losses(hard=0.3, soft=1.0, hidden=1.0),
+    temperature=2.0,
+    reference_width=256,
+)
 
 
 class Recipe(BaseModel):
@@ -70,7 +109,7 @@ class Recipe(BaseModel):
     profile_s: float = Field(default=90.0, gt=0)
     count_disturbed: bool = False
     search: SearchSettings = SearchSettings()
-    distill: DistillSettings = DistillSettings()
+    distill: Distillation = Distillation(stages=(DISTIL,))
     confidence: float = Field(default=0.9, gt=0, lt=1)
     headroom: float = Field(default=0.03, ge=0, lt=1)
     candidates: int = Field(default=6, ge=1)
@@ -89,8 +128,10 @@ def load_recipe(name: str) -> Recipe:
     try:
         return Recipe.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
+        unknown = ("extra_forbidden", "unexpected_keyword_argument")
+        faults = sorted(error.errors(), key=lambda fault: fault["type"] not in unknown)
+        first = faults[0]  # an unknown key is often why another is missing
         key = ".".join(map(str, first["loc"]))
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if first["type"] in unknown:
             raise NasError(f"recipe {name}: unknown key {key}") from error
         raise NasError(f"recipe {name}: {key}: {first['msg']}, not {first['input']!r}") from error

@@ -13,40 +13,56 @@ from supernet.space import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a user asks for.
+class Lesson:
+    """What is to be learnt, from whom.
 
     Args:
         teacher, data: sources, as :func:`nas.teacher.load_teacher` and
             :func:`nas.data.load_data` take them.
-        budget: of latency on ``target``.
-        space: the architectures to choose from; what the teacher cannot hold is left out.
         text_columns, label_column, metric: of the data, as :func:`nas.data.load_data` takes them.
-        max_parameters, max_memory_bytes: optional caps on the model.
         seed: of all chance in the run.
     """
 
     teacher: str
     data: str
-    budget: Budget
-    space: SearchSpace
-    target: Target
     recipe: Recipe
     text_columns: Sequence[str] | None = None
     label_column: str = "label"
     metric: str | None = None
-    max_parameters: int | None = None
-    max_memory_bytes: int | None = None
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Run:
-    """A request at work: where its artifacts stand, and where its progress shows."""
+@dataclass(frozen=True, kw_only=True)
+class Request(Lesson):
+    """What a user asks a search for.
 
-    request: Request
+    Args:
+        budget: of latency on ``target``.
+        space: the architectures to choose from; what the teacher cannot hold is left out.
+        max_parameters, max_memory_bytes: optional caps on the model.
+    """
+
+    budget: Budget
+    space: SearchSpace
+    target: Target
+    max_parameters: int | None = None
+    max_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A lesson at work: where its artifacts stand, and where its progress shows."""
+
+    request: Lesson
     workspace: Workspace
     display: Display
+
+
+@dataclass(frozen=True)
+class Run(Study):
+    """A search's request at work."""
+
+    request: Request
 
 
 def origin(artifact: Artifact) -> str:

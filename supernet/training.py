@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from supernet.errors import check_number
+from supernet.errors import NasError, check_number
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
@@ -34,29 +34,36 @@ class TrainingSettings:
     """How long and how fast a training learns.
 
     Args:
-        epochs: passes over the data.
         learning_rate: AdamW's, after a linear warm-up and before a linear decay to 0.
+        epochs: passes over the data; or
+        steps: batches, in as many passes as they take.
         batch_size: examples a step.
         warmup: share of the steps that warm up.
         weight_decay: AdamW's, decoupled.
         max_grad_norm: gradients are scaled down to this norm.
 
     Raises:
-        NasError: a value out of range.
+        NasError: a value out of range, or not one of ``epochs`` and ``steps``.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    epochs: int
     learning_rate: float
+    epochs: int | None = None
+    steps: int | None = None
     batch_size: int = 32
     warmup: float = 0.1
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            check_number(name, getattr(self, name), 1, whole=True)
+        if (self.epochs is None) == (self.steps is None):
+            raise NasError(
+                f"either epochs or steps must be given, not {self.epochs} and {self.steps}"
+            )
+        for name in ("epochs", "steps", "batch_size"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 1, whole=True)
         for name in ("learning_rate", "weight_decay", "max_grad_norm"):
             check_number(name, getattr(self, name), 0)
         check_number("warmup", self.warmup, 0, 1)
@@ -75,15 +82,20 @@ class EpochsSampler(Sampler[int]):
     def __init__(self, lengths: Sequence[int], settings: TrainingSettings, seed: int) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = min(settings.batch_size, len(self.lengths))
-        self.epochs = settings.epochs
         self.seed = seed
+        batches = len(self.lengths) // self.batch_size
+        self.steps = (settings.epochs or 0) * batches if settings.steps is None else settings.steps
+        self.epochs = -(-self.steps // batches)
 
     def __len__(self) -> int:
-        return self.epochs * (len(self.lengths) // self.batch_size) * self.batch_size
+        return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
+        left = len(self)
         for epoch in range(self.epochs):
-            yield from self._epoch(np.random.default_rng((self.seed, epoch))).tolist()
+            rows = self._epoch(np.random.default_rng((self.seed, epoch))).tolist()[:left]
+            left -= len(rows)
+            yield from rows
 
     def _epoch(self, rng: np.random.Generator) -> np.ndarray[Any, Any]:
         batches = len(self.lengths) // self.batch_size
@@ -123,7 +135,7 @@ class ResumableTrainer(Trainer):
         self.checkpoints = folder / "checkpoints"
         assert isinstance(data, Sized)
         self.sampler = EpochsSampler(data.lengths, settings, seed)  # type: ignore[attr-defined]
-        steps = max(1, len(self.sampler) // self.sampler.batch_size)
+        steps = self.sampler.steps
         arguments = TrainingArguments(
             output_dir=str(self.checkpoints),
             num_train_epochs=1,  # one pass over the sampler, which holds all epochs

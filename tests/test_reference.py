@@ -17,11 +17,14 @@ from latency.accuracy import PredictorErrors
 from latency.fingerprint import Fingerprint
 from latency.target import Target
 from nas import cli as nas_cli
-from nas.recipe import General, Recipe
+from nas.recipe import Distillation, General, Recipe
 from nas.report import Calibration, Candidate, FrontPoint, Report
 from nas.search.settings import SearchSettings
 from supernet.configs import config_names
-from supernet.distill.trainer import DistillSettings
+from supernet.distill.augment import Augmentation
+from supernet.distill.mixkd import Mixup
+from supernet.distill.stage import Losses, Stage
+from supernet.distill.theseus import Replacement
 from supernet.sandwich import SandwichSettings
 from supernet.space import SearchSpace
 from supernet.training import TrainingSettings
@@ -40,7 +43,12 @@ SETTINGS = {
     "### supernet": SandwichSettings,
     "### general": General,
     "### search": SearchSettings,
-    "### distill": DistillSettings,
+    "### distill": Distillation,
+    "### stages": Stage,
+    "### losses": Losses,
+    "### mixup": Mixup,
+    "### replacement": Replacement,
+    "### augmentation": Augmentation,
     "## Spaces": SearchSpace,
     "## Targets": Target,
 }

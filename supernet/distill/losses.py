@@ -29,10 +29,30 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def hard_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy with the labels, or squared error where there is one output."""
+    """Cross-entropy with the labels, or squared error where there is one output.
+
+    Args:
+        labels: class indices or values, (batch,); a negative index or NaN is no label and does not
+            count.
+    """
+    return mean_of_known(hard_losses(logits, labels))
+
+
+def hard_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each example's :func:`hard_loss`, (batch,); NaN where there is no label."""
     if logits.shape[-1] == 1:
-        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels)
+        known = ~labels.isnan()
+        losses = (logits.squeeze(-1) - labels.nan_to_num().to(logits.dtype)) ** 2
+    else:
+        known = labels >= 0
+        losses = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
+    return losses.masked_fill(~known, math.nan)  # after the fact: no gradient comes of NaN
+
+
+def mean_of_known(losses: Tensor) -> Tensor:
+    """The mean of those that are numbers; 0 of none."""
+    known = losses[~losses.isnan()]
+    return known.mean() if len(known) else losses.new_zeros(())
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -44,6 +64,27 @@ def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     real = mask.bool()
     return F.mse_loss(student[real], teacher[real])
+
+
+def attention_loss(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: Tensor
+) -> Tensor:
+    """Squared error of attention scores before softmax (TinyBERT, eq. 7), mean over real pairs.
+
+    The paper's students have as many heads as their teacher. Where the numbers differ, the means
+    over heads are compared.
+
+    Args:
+        student, teacher: queries and keys, each (batch, heads, tokens, head_size)
+        mask: (batch, tokens), 1 at real tokens
+    """
+    mine, theirs = _scores(*student), _scores(*teacher)
+    if mine.shape[1] != theirs.shape[1]:
+        mine, theirs = mine.mean(dim=1, keepdim=True), theirs.mean(dim=1, keepdim=True)
+    real = mask.bool()
+    pairs = real[:, :, None] & real[:, None, :]  # (batch, tokens, tokens)
+    squared = (mine - theirs).square().mean(dim=1)
+    return squared[pairs].mean()
 
 
 def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, max_heads: int = 12) -> Tensor:
@@ -73,6 +114,11 @@ def relation_heads(student_width: int, teacher_width: int, max_heads: int) -> in
     """The largest number up to ``max_heads`` that divides both widths."""
     common = math.gcd(student_width, teacher_width)
     return max(heads for heads in range(1, max_heads + 1) if common % heads == 0)
+
+
+def _scores(query: Tensor, key: Tensor) -> Tensor:
+    """Before softmax, (batch, heads, tokens, tokens)."""
+    return query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
 
 
 def _width(states: Tensor) -> int:

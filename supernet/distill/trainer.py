@@ -1,63 +1,42 @@
-"""Distil a teacher into one student of fixed architecture on task data."""
+"""One trainer for all that a student of fixed architecture learns from a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel
+from transformers import BertForSequenceClassification, PreTrainedModel
 
-from supernet.distill.augment import WordNeighbours
-from supernet.distill.losses import hard_loss, hidden_loss, soft_loss
-from supernet.errors import NasError, check_number
-from supernet.model import Supernet
-from supernet.training import Progress, ResumableTrainer, TrainingSettings
-
-REFERENCE_WIDTH = 256
-
-
-@dataclass(frozen=True)
-class DistillSettings:
-    """What a student learns from.
-
-    Args:
-        training: duration and optimizer. The learning rate is for a hidden size of 256; wider
-            students take smaller steps, narrower ones larger, in proportion, as hidden matrices
-            do under Adam in muP (Yang et al. 2022).
-        temperature: softens predictions.
-        soft_weight: of the teacher's predictions.
-        hard_weight: of the labels (of texts as they stand, not of augmented ones).
-        hidden_weight: of the teacher's hidden states, through one learned projection.
-        augment_share: share of a batch's texts whose words are replaced by neighbours.
-        augment_probability: with which a word of such a text is replaced.
-
-    Raises:
-        NasError: a value out of range.
-    """
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    training: TrainingSettings = TrainingSettings(epochs=12, learning_rate=3.75e-4)
-    temperature: float = 2.0
-    soft_weight: float = 1.0
-    hard_weight: float = 0.3
-    hidden_weight: float = 1.0
-    augment_share: float = 0.5
-    augment_probability: float = 0.4
-
-    def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, 1e-3)
-        for name in ("soft_weight", "hard_weight", "hidden_weight"):
-            check_number(name, getattr(self, name), 0)
-        if not (self.soft_weight or self.hard_weight or self.hidden_weight):
-            raise NasError("soft_weight, hard_weight and hidden_weight are all 0")
-        for name in ("augment_share", "augment_probability"):
-            check_number(name, getattr(self, name), 0, 1)
+from supernet.distill.losses import (
+    attention_loss,
+    hard_loss,
+    hidden_loss,
+    relation_loss,
+    soft_loss,
+)
+from supernet.distill.masked_words import Masking, WordHead
+from supernet.distill.mixkd import Mixture, Mixup, distance, mixed_hard_loss
+from supernet.distill.stage import Stage
+from supernet.distill.teacher_outputs import (
+    MEMORY_LIMIT,
+    ROWS,
+    Compared,
+    Numbered,
+    TeacherOutputs,
+    bytes_kept,
+    numbered,
+)
+from supernet.distill.theseus import assembled, check_replaceable, drawn
+from supernet.observe import Observation, observe, word_embeddings, word_table
+from supernet.training import Progress, ResumableTrainer
 
 
 def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
@@ -68,61 +47,201 @@ def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
     return [round(m * teacher_layers / student_layers) for m in range(student_layers + 1)]
 
 
-class _Projected(nn.Module):
-    """A student and the projection of its states to the teacher's width, for its training alone."""
+class Projection(nn.Linear):
+    """From the student's width to the teacher's: one for all states (TinyBERT, eq. 8).
+
+    It begins as the identity on the leading units, for a student's units are the leading ones of a
+    teacher that is ordered by importance.
+    """
+
+    def __init__(self, student_width: int, teacher_width: int) -> None:
+        super().__init__(student_width, teacher_width)
+        with torch.no_grad():
+            nn.init.eye_(self.weight)
+            nn.init.zeros_(self.bias)
+
+
+class Learner(nn.Module):
+    """A student with what its training needs besides, which is dropped afterwards.
+
+    One learner goes through all stages, so that its projection need not be learnt anew.
+    """
 
     def __init__(self, student: PreTrainedModel, teacher_width: int) -> None:
         super().__init__()
         self.student = student
-        width = student.config.hidden_size
-        self.projection = nn.Linear(width, teacher_width)
-        with torch.no_grad():  # a student's units are the teacher's leading ones
-            nn.init.eye_(self.projection.weight)
-            nn.init.zeros_(self.projection.bias)
+        self.projection = Projection(student.config.hidden_size, teacher_width)
+        self.word_head = WordHead.of(student)
 
-    def forward(self, **inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and the projected states from the embeddings' to the last layer's."""
-        output = self.student(**inputs, output_hidden_states=True)
-        return output.logits, [self.projection(state) for state in output.hidden_states]
+    def forward(
+        self,
+        mixture: Mixture | None = None,
+        layers: Sequence[nn.Module] | None = None,
+        predicted: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> tuple[Observation, Tensor | None]:
+        """Run the student.
+
+        Args:
+            mixture: feeds mixtures of the batch's texts.
+            layers: run in place of the student's own.
+            predicted: (batch, tokens), True where words are to be predicted.
+
+        Returns:
+            What was computed, hidden states projected to the teacher's width; and logits
+            (predicted tokens, vocab_size).
+        """
+        observed = observe_mixed(self.student, inputs, mixture, layers)
+        states = observed.hidden_states
+        words = None
+        if predicted is not None:
+            words = self.word_head(states[-1][predicted], word_table(self.student).weight)
+        return replace(observed, hidden_states=tuple(map(self.projection, states))), words
+
+
+def observe_mixed(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    mixture: Mixture | None,
+    layers: Sequence[nn.Module] | None = None,
+) -> Observation:
+    """Run a model on a batch, or on mixtures of its texts."""
+    if mixture is None:
+        return observe(model, inputs, layers=layers)
+    words = mixture.embeddings(word_embeddings(model, inputs["input_ids"]))
+    mask = {"attention_mask": mixture.mask(inputs["attention_mask"])}
+    return observe(model, {**inputs, **mask}, words=words, layers=layers)
+
+
+def compared(stage: Stage, depth: int, teacher_depth: int) -> tuple[Compared, Compared]:
+    """What a stage compares of a student of ``depth`` layers, and of its teacher."""
+    mapped = layer_map(depth, teacher_depth)
+    states = tuple(range(depth + 1)) if stage.layers == "all" else (depth,)
+    layers = tuple(state for state in states if state)
+    if not stage.losses.attention:
+        layers = (depth,) if stage.losses.relation else ()
+    if not stage.losses.hidden:
+        states = ()
+    return (
+        Compared(states, tuple(layer - 1 for layer in layers)),
+        Compared(
+            tuple(mapped[state] for state in states), tuple(mapped[layer] - 1 for layer in layers)
+        ),
+    )
+
+
+def stage_losses(
+    stage: Stage,
+    student: Observation,
+    teacher: Observation | None,
+    mask: Tensor,
+    labels: Tensor | None,
+) -> dict[str, Tensor]:
+    """The losses that ``stage`` weighs, by name, on texts as they stand.
+
+    Args:
+        student: what is compared of it, states projected to the teacher's width.
+        teacher: likewise; None where no loss compares with it.
+        mask: (batch, tokens)
+        labels: (batch,)
+    """
+    found: dict[str, Tensor] = {}
+    weights = stage.losses
+    if weights.hard and labels is not None:
+        found["hard"] = hard_loss(student.logits, labels)
+    if teacher is None:
+        return found
+    if weights.soft:
+        found["soft"] = soft_loss(student.logits, teacher.logits, stage.temperature)
+    if weights.hidden:
+        pairs = zip(student.hidden_states, teacher.hidden_states, strict=True)
+        found["hidden"] = _mean(hidden_loss(mine, theirs, mask) for mine, theirs in pairs)
+    if weights.attention:
+        layers = zip(student.attentions, teacher.attentions, strict=True)
+        found["attention"] = _mean(
+            attention_loss(mine[:2], theirs[:2], mask) for mine, theirs in layers
+        )
+    if weights.relation:
+        parts = zip(student.attentions[-1], teacher.attentions[-1], strict=True)
+        found["relation"] = _mean(relation_loss(mine, theirs, mask) for mine, theirs in parts)
+    return found
+
+
+def mixup_losses(
+    mixup: Mixup,
+    temperature: float,
+    mixture: Mixture,
+    student: Observation,
+    teacher: Observation | None,
+    labels: Tensor | None,
+) -> Tensor:
+    """MixKD's two losses on mixtures, weighted and summed."""
+    loss = student.logits.new_zeros(())
+    if mixup.student_weight and labels is not None:
+        loss = loss + mixup.student_weight * mixed_hard_loss(student.logits, labels, mixture)
+    if teacher is not None:
+        apart = distance(student.logits, teacher.logits, mixup, temperature)
+        loss = loss + mixup.teacher_weight * apart
+    return loss
 
 
 class DistillTrainer(ResumableTrainer):
-    """Trains ``student`` in place.
+    """Trains a learner's student in place, by one stage.
 
     Args:
-        teacher: a frozen supernet whose largest sub-network is the teacher, its units in the order
-            of the supernet that the student was cut from.
-        neighbours: for augmentation; None leaves the texts as they are.
+        teacher: a frozen classifier, its units in the order of the student's.
+        masking: for stages that predict masked words.
+        reading: called as the teacher reads the texts beforehand, where it does.
         data, collate, folder, seed, progress: as in :class:`ResumableTrainer`.
+
+    Raises:
+        NasError: a replacement by layers that do not fit.
     """
 
     def __init__(
         self,
-        student: PreTrainedModel,
-        teacher: Supernet,
+        learner: Learner,
+        teacher: BertForSequenceClassification,
         data: Dataset[Any],
         collate: Callable[[list[Any]], dict[str, Tensor]],
-        settings: DistillSettings,
+        stage: Stage,
         folder: Path,
         *,
         seed: int,
-        neighbours: WordNeighbours | None = None,
+        masking: Masking | None = None,
         progress: Progress | None = None,
+        reading: Progress | None = None,
     ) -> None:
-        torch.manual_seed(seed)
-        rate = settings.training.learning_rate * REFERENCE_WIDTH / student.config.hidden_size
+        if stage.replacement is not None:
+            check_replaceable(teacher, learner.student)
+        for name, parameter in learner.student.named_parameters():
+            parameter.requires_grad_(stage.trained == "all" or ".encoder.layer." in name)
+        rate = stage.learning_rate(learner.student.config.hidden_size)
         super().__init__(
-            _Projected(student, teacher.largest.hidden_size),
-            data,
-            collate,
-            replace(settings.training, learning_rate=rate),
+            learner,
+            Numbered(data),
+            numbered(collate),
+            replace(stage.training, learning_rate=rate),
             folder,
             seed=seed,
             progress=progress,
         )
+        self.learner = learner
         self.teacher = teacher.eval().requires_grad_(False).to(self.args.device)
-        self.distill_settings = settings
-        self.neighbours = neighbours
+        self.stage = stage
+        self.masking = masking
+        self.own, self.theirs = compared(
+            stage, learner.student.config.num_hidden_layers, teacher.config.num_hidden_layers
+        )
+        self.reading = reading
+        self.outputs: TeacherOutputs | None = None
+        self._read = partial(TeacherOutputs, self.teacher, data, collate, self.theirs)
+
+    def run(self) -> None:
+        if self._is_worth_keeping():
+            self.outputs = self._read(self.reading or (lambda _done, _total: None))
+        super().run()
+        self.learner.student.requires_grad_(True)
 
     def compute_loss(
         self,
@@ -131,27 +250,63 @@ class DistillTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        settings = self.distill_settings
-        labels = inputs.pop("labels", None)
-        original = torch.ones(len(inputs["input_ids"]), dtype=torch.bool)
-        if self.neighbours is not None and settings.augment_share:
-            rng = self.step_rng()
-            original = torch.from_numpy(rng.random(len(original)) >= settings.augment_share)
-            inputs["input_ids"] = self.neighbours.replace(
-                inputs["input_ids"], ~original, settings.augment_probability, rng
+        stage, rng = self.stage, self.step_rng()
+        labels, rows = inputs.pop("labels", None), inputs.pop(ROWS)
+        total = torch.zeros((), device=inputs["input_ids"].device)
+        layers = self._layers(rng)
+        if stage.losses.compared or stage.losses.hard:
+            teacher = self._targets(rows, inputs) if stage.losses.compared else None
+            student, _ = model(layers=layers, **inputs)
+            mask = inputs["attention_mask"]
+            found = stage_losses(stage, self.own.of(student), teacher, mask, labels)
+            for name, loss in found.items():
+                total = total + getattr(stage.losses, name) * loss
+        if stage.losses.mlm:
+            assert self.masking is not None, "a stage that predicts masked words masks some"
+            hidden, predicted = self.masking.apply(inputs["input_ids"], rng)
+            _, words = model(predicted=predicted, **(inputs | {"input_ids": hidden}))
+            if len(words):
+                loss = cross_entropy(words, inputs["input_ids"][predicted])
+                total = total + stage.losses.mlm * loss
+        if stage.mixup is not None:
+            mixture = Mixture.draw(len(inputs["input_ids"]), stage.mixup.alpha, rng)
+            mixture = mixture.to(inputs["input_ids"].device)
+            teacher = self._teacher(mixture, inputs) if stage.mixup.teacher_weight else None
+            student, _ = model(mixture, layers, **inputs)
+            total = total + mixup_losses(
+                stage.mixup, stage.temperature, mixture, student, teacher, labels
             )
-        with torch.no_grad():
-            teacher = self.teacher(**inputs)
-        logits, states = model(**inputs)
-        loss = settings.soft_weight * soft_loss(logits, teacher.logits, settings.temperature)
-        if settings.hard_weight and labels is not None and original.any():
-            rows = original.to(logits.device)
-            loss = loss + settings.hard_weight * hard_loss(logits[rows], labels[rows])
-        if settings.hidden_weight:
-            mapped = layer_map(len(states) - 1, len(teacher.hidden_states) - 1)
-            hidden = [
-                hidden_loss(mine, teacher.hidden_states[index], inputs["attention_mask"])
-                for mine, index in zip(states, mapped, strict=True)
-            ]
-            loss = loss + settings.hidden_weight * torch.stack(hidden).mean()
-        return loss
+        if not total.requires_grad:  # a step in which none of the student's layers ran
+            total = total + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+        return total
+
+    @torch.no_grad()
+    def _teacher(self, mixture: Mixture | None, inputs: dict[str, Tensor]) -> Observation:
+        return observe_mixed(self.teacher, inputs, mixture)
+
+    def _targets(self, rows: Tensor, inputs: dict[str, Tensor]) -> Observation:
+        """What the student is compared with, kept or computed now."""
+        if self.outputs is None:
+            return self.theirs.of(self._teacher(None, inputs))
+        ids = inputs["input_ids"]
+        return self.outputs(rows, ids.shape[1], ids.device)
+
+    def _is_worth_keeping(self) -> bool:
+        lengths = self.sampler.lengths
+        passes = len(self.sampler) / len(lengths)
+        size = bytes_kept(int(lengths.sum()), self.teacher.config.hidden_size, self.theirs)
+        return self.stage.losses.compared and passes > 1 and size <= MEMORY_LIMIT
+
+    def _layers(self, rng: np.random.Generator) -> list[nn.Module] | None:
+        if self.stage.replacement is None:
+            return None
+        own: Any = self.learner.student.bert
+        theirs: Any = self.teacher.bert
+        replaced = drawn(
+            len(own.encoder.layer), self.stage.replacement.at(self.state.global_step), rng
+        )
+        return assembled(theirs.encoder.layer, own.encoder.layer, replaced)
+
+
+def _mean(losses: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).mean()

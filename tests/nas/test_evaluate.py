@@ -14,8 +14,8 @@ from nas.evaluate import accelerator, collator, predict, score
 from nas.export import export, onnx_difference
 from nas.tokenization import EncodedExamples, encode
 from supernet.architecture import Architecture
-from supernet.distill.augment import WordNeighbours
-from supernet.distill.trainer import DistillSettings, DistillTrainer
+from supernet.distill.stage import Losses, Stage
+from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
 from supernet.sandwich import SandwichSettings, SandwichTrainer
 from supernet.space import SearchSpace
@@ -88,12 +88,10 @@ def test_what_training_leaves_on_its_device_is_scored_and_exported(
         num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
     )
     student = supernet.extract(small)
-    neighbours = WordNeighbours.from_embeddings(
-        bert.bert.embeddings.word_embeddings.weight, tokenizer, examples.columns["input_ids"], k=3
-    )
+    stage = Stage(name="distil", training=short, losses=Losses(hard=0.3, soft=1.0, hidden=1.0))
     DistillTrainer(
-        student, teacher, examples, collate, DistillSettings(training=short),
-        tmp_path / "distill", seed=0, neighbours=neighbours,
+        Learner(student, bert.config.hidden_size), bert, examples, collate, stage,
+        tmp_path / "distill", seed=0,
     ).run()  # fmt: skip
     student.eval()
     assert student.device.type == (accelerator().type if device == "any" else device)

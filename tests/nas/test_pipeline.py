@@ -54,7 +54,18 @@ RECIPE = {
     "profile_s": 5,
     "count_disturbed": True,  # tests may run beside other work
     "search": {"evaluations": 8, "refinement": 1, "batch": 2},
-    "distill": {"training": {"epochs": 2, "batch_size": 16, "learning_rate": 5e-4}},
+    "distill": {
+        "augmentation": {"copies": 1},
+        "stages": [
+            {
+                "name": "distil",
+                "data": "augmented",
+                "training": {"epochs": 1, "batch_size": 16, "learning_rate": 5e-4},
+                "losses": {"hard": 0.3, "soft": 1.0, "hidden": 1.0},
+                "reference_width": 256,
+            }
+        ],
+    },
 }
 STAGES = ("teacher", "supernet", "profile", "search", "choice", "student")
 """Each after those that it is made from."""

@@ -1,4 +1,4 @@
-"""Whole trainings of tiny models: exact resume, the sandwich rule, distillation."""
+"""Whole trainings of tiny models: exact resume, the sandwich rule."""
 
 from __future__ import annotations
 
@@ -10,48 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import Dataset
 from transformers import BertForSequenceClassification
 
-from supernet.architecture import Architecture
-from supernet.distill.trainer import DistillSettings, DistillTrainer, layer_map
 from supernet.model import Supernet
 from supernet.sandwich import SandwichSettings, SandwichTrainer, sandwich, sub_network_loss
 from supernet.space import SearchSpace
 from supernet.training import EpochsSampler, TrainingSettings, last_checkpoint
+from tests.supernet.parity import Rows, collate
 
-Row = dict[str, Any]
 KILLED = 4
 """The step in which the training is killed."""
-
-
-class Rows(Dataset[Row]):
-    """A task that is learned in moments: the class is the first token's parity."""
-
-    def __init__(self, count: int) -> None:
-        rng = np.random.default_rng(0)
-        self.rows = [rng.integers(5, 100, size=rng.integers(3, 9)).tolist() for _ in range(count)]
-        self.lengths = [len(row) for row in self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:
-        return {"input_ids": self.rows[index], "labels": self.rows[index][0] % 2}
-
-
-def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
-    longest = max(len(row["input_ids"]) for row in rows)
-    ids = torch.tensor([r["input_ids"] + [0] * (longest - len(r["input_ids"])) for r in rows])
-    return {
-        "input_ids": ids,
-        "attention_mask": (ids > 0).long(),
-        "labels": torch.tensor([row["labels"] for row in rows]),
-    }
 
 
 def sandwich_trainer(
@@ -211,35 +182,3 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
         for name in ("killed", "undisturbed")
     ]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-
-
-@pytest.mark.parametrize(
-    ("student", "teacher", "expected"),
-    [(4, 12, [0, 3, 6, 9, 12]), (3, 6, [0, 2, 4, 6]), (4, 6, [0, 2, 3, 4, 6]), (1, 6, [0, 6])],
-)
-def test_layer_map(student: int, teacher: int, expected: list[int]) -> None:
-    assert layer_map(student, teacher) == expected
-
-
-def test_distillation_brings_a_student_to_its_teacher(
-    bert: BertForSequenceClassification, tmp_path: Path
-) -> None:
-    guide = Supernet.from_teacher(bert)
-    architecture = Architecture.uniform(
-        num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
-    )
-    student = guide.extract(architecture)
-    settings = DistillSettings(
-        training=TrainingSettings(epochs=40, batch_size=8, learning_rate=1.25e-4)
-    )
-    trainer = DistillTrainer(student, guide, Rows(48), collate, settings, tmp_path, seed=0)
-    batch = collate([trainer.train_dataset[index] for index in range(48)])
-    batch.pop("labels")
-
-    def distance() -> float:
-        with torch.no_grad():
-            return (student(**batch).logits - guide(**batch).logits).square().mean().item()
-
-    before = distance()
-    trainer.run()
-    assert distance() < 0.5 * before

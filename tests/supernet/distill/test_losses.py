@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from supernet.distill.losses import (
+    attention_loss,
     hard_loss,
     hidden_loss,
     relation_heads,
@@ -48,6 +49,48 @@ def test_hard_loss() -> None:
     values = drawn(5, seed=3)
     expected = ((logits[:, 0] - values).double().numpy() ** 2).mean()
     assert hard_loss(logits[:, :1], values).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[0, -1, 1, -1, 2], [-1] * 5])
+def test_examples_without_a_label_do_not_count(labels: list[int]) -> None:
+    logits = drawn(5, 4).requires_grad_()
+    known = [row for row, label in enumerate(labels) if label >= 0]
+    loss = hard_loss(logits, torch.tensor(labels))
+    p = softmax(logits.detach().double().numpy())
+    expected = np.mean([-np.log(p[row, labels[row]]) for row in known]) if known else 0.0
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+    values = torch.tensor([0.5 * label if label >= 0 else np.nan for label in labels])
+    value = hard_loss(logits[:, :1], values)
+    errors = logits.detach().double().numpy()[known, 0] - values.double().numpy()[known]
+    assert value.item() == pytest.approx((errors**2).mean() if known else 0.0, rel=1e-5)
+    if known:
+        (loss + value).backward()
+        assert logits.grad is not None
+        assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("heads", [(3, 3), (2, 3)])
+def test_attention_loss_compares_scores_of_real_pairs(heads: tuple[int, int]) -> None:
+    """Head by head, or their means where the numbers differ; head sizes may differ in any case."""
+    student = drawn(2, heads[0], 4, 5, seed=1), drawn(2, heads[0], 4, 5, seed=2)
+    teacher = drawn(2, heads[1], 4, 7, seed=3), drawn(2, heads[1], 4, 7, seed=4)
+    lengths = [4, 2]
+    squares = []
+    for row, length in enumerate(lengths):
+        mine, theirs = (
+            (q[row].double().numpy() @ k[row].double().numpy().transpose(0, 2, 1))[
+                :, :length, :length
+            ]
+            / np.sqrt(q.shape[-1])
+            for q, k in (student, teacher)
+        )
+        if heads[0] != heads[1]:
+            mine, theirs = mine.mean(axis=0), theirs.mean(axis=0)
+        squares.append((mine - theirs).reshape(-1, length * length) ** 2)
+    expected = np.concatenate(squares, axis=1).mean()
+    mask = (torch.arange(4)[None] < torch.tensor(lengths)[:, None]).long()
+    assert attention_loss(student, teacher, mask).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_hidden_loss_counts_real_tokens_alone() -> None:

@@ -1,0 +1,221 @@
+"""Kronecker products against truncated singular values and smaller dense models of equal size.
+
+    NAS_DATA=data python benchmarks/kronecker.py --task trec --ratios 2 5 10 19
+
+The default teacher, fine-tuned for a task, and a student about 9.4 times as fast are made 2 to 19
+times smaller: by one, two or four Kronecker products a matrix, by truncated singular values, and as
+dense models with fewer units. All of a size learn for the same processor time from one teacher.
+Latency is that of the ONNX models, with Kronecker products as such and with their matrices formed.
+BERT-base's own parameters at 19 times are counted too; that needs no weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import onnx
+import torch
+from distillation import STUDENTS, Bench, Method, stage
+from rich.console import Console
+from rich.table import Table
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+
+from latency.atomic import write_text
+from latency.fingerprint import Fingerprint
+from latency.runtimes import runtime_of
+from nas.device import held, time_models
+from nas.export import onnx_model
+from supernet.architecture import Architecture, EncoderShape
+from supernet.compress.kronecker import Rule, densified, factorized, low_rank, plan, sums_of
+from supernet.distill.stage import Losses
+from supernet.distill.theseus import Replacement
+from supernet.errors import NasError
+from supernet.model import Supernet
+from supernet.student import shape_of
+
+RULES: dict[str, Rule] = {
+    "1 product": sums_of(1),
+    "2 products": sums_of(2),
+    "4 products": sums_of(4),
+    "truncated SVD": low_rank,
+}
+LEARN = stage(
+    "task", losses=Losses(hard=0.3, soft=1.0, hidden=1.0, attention=1.0), temperature=2.0, rate=3e-4
+)
+METHOD = Method(((LEARN, 1.0),))
+THESEUS = Method(
+    (
+        (
+            stage(
+                "replace",
+                losses=Losses(hard=1.0),
+                replacement=Replacement(0.3, 2e-3),
+                trained="layers",
+                rate=3e-4,
+            ),
+            0.5,
+        ),
+        (LEARN, 0.5),
+    )
+)
+
+
+def main() -> None:
+    arguments = parse()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "kronecker.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
+    torch.set_num_threads(1)
+    bench = Bench(arguments)
+    result["fingerprint"] = Fingerprint.of_this_machine(bench.target).to_dict()
+    result["BERT-base at 19x"] = bert_base(19.0)
+    for original in arguments.originals:
+        for ratio in arguments.ratios:
+            for name, method, begin in designs(original, ratio):
+                key = f"{arguments.task}/{original}/{ratio:g}/{name}/{arguments.seed}"
+                if key in result["runs"]:
+                    continue
+                try:
+                    told = bench.train(arguments.task, arguments.seed, method, begin)
+                except NasError as error:
+                    told = {"impossible": str(error)}
+                else:
+                    told["forms"] = timed(bench, begin)
+                result["runs"][key] = told
+                Console().print(key, told)
+                write_text(path, json.dumps(result, indent=1))
+    show(result, arguments.output)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="trec")
+    parser.add_argument("--originals", nargs="+", default=["teacher", "9.4x"])
+    parser.add_argument("--ratios", nargs="+", type=float, default=[2.0, 5.0, 10.0, 19.0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of a training, on one thread")
+    parser.add_argument("--limit", type=int, default=10_000)
+    parser.add_argument("--target", default="cpu-1-thread")
+    parser.add_argument("--workspace", type=Path, default=Path("distillation-workspace"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    return parser.parse_args()
+
+
+def designs(
+    original: str, ratio: float
+) -> Iterator[tuple[str, Method, Callable[[Supernet], PreTrainedModel]]]:
+    """Name, training and beginning of every way to be ``ratio`` times smaller."""
+
+    def whole(guide: Supernet) -> PreTrainedModel:
+        return guide.extract(guide.largest if original == "teacher" else STUDENTS[original])
+
+    def target(model: PreTrainedModel) -> int:
+        return int(model.num_parameters() / ratio)
+
+    for name, rule in RULES.items():
+
+        def compressed(guide: Supernet, rule: Rule = rule) -> PreTrainedModel:
+            model = whole(guide)
+            return factorized(model, plan(model, target(model), rule))
+
+        yield name, METHOD, compressed
+        if original == "teacher" and name == "1 product":
+            yield "1 product, Theseus", THESEUS, compressed
+
+    def smaller(guide: Supernet) -> PreTrainedModel:
+        model = whole(guide)
+        layers = model.config.num_hidden_layers
+        return guide.extract(widest(layers, target(model), guide.shape))
+
+    yield "fewer units", METHOD, smaller
+
+
+def widest(layers: int, parameters: int, shape: EncoderShape) -> Architecture:
+    """BERT's proportions, heads of 16 or 32, at the largest width within ``parameters``."""
+    for hidden in range(384, 8, -4):
+        heads = max(h for h in range(1, 13) if hidden % h == 0)
+        found = Architecture.uniform(
+            num_layers=layers, hidden_size=hidden, num_heads=heads, intermediate_size=4 * hidden
+        )
+        if found.parameters(shape) <= parameters:
+            return found
+    raise NasError(f"no dense model of {layers} layers has {parameters:,} parameters or fewer")
+
+
+def timed(bench: Bench, begin: Callable[[Supernet], PreTrainedModel]) -> dict[str, float]:
+    """Milliseconds of both forms, side by side; values of weights do not matter for time."""
+    teacher = BertForSequenceClassification.from_pretrained(
+        next((bench.workspace.root / "teacher").glob("*/model"))
+    )
+    model = begin(Supernet(teacher))
+    graphs = {"factored": model}
+    if getattr(model.config, "factors", None):
+        graphs["dense"] = densified(model)
+    runtime = runtime_of(bench.target)
+    with tempfile.TemporaryDirectory() as scratch, held(bench.target):
+        loaded = []
+        for name, one in graphs.items():
+            onnx.save(onnx_model(one), f"{scratch}/{name}.onnx")
+            loaded.append(runtime.load(Path(scratch) / f"{name}.onnx", bench.target))
+        found = time_models(loaded, bench.target, shape_of(model.config))
+    return {name: latency.p50_ms for name, latency in zip(graphs, found, strict=True)}
+
+
+def bert_base(ratio: float) -> dict[str, Any]:
+    """What BERT-base has, and what is left of it by each rule."""
+    with torch.device("meta"):
+        model = BertForSequenceClassification(BertConfig())
+    whole = model.num_parameters()
+    found: dict[str, Any] = {"parameters": whole}
+    for name, rule in RULES.items():
+        factors = plan(model, int(whole / ratio), rule)
+        dense = {n: m.weight.numel() for n, m in model.bert.named_modules() if n in factors}
+        left = whole - sum(dense.values()) + sum(one.parameters for one in factors.values())
+        shapes = sorted({f"{f.left}x{f.right}x{f.terms}" for f in factors.values()})
+        found[name] = {"parameters": left, "ratio": whole / left, "factors": shapes}
+    return found
+
+
+# ---- analysis ---------------------------------------------------------------------------------
+
+
+def show(result: dict[str, Any], folder: Path) -> None:
+    table = Table("original", "smaller", "design", "parameters", "untrained", "test", "ms")
+    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for key, run in result["runs"].items():
+        _task, original, ratio, name, _seed = key.split("/")
+        if "impossible" in run:
+            table.add_row(original, f"{ratio}x", name, run["impossible"])
+            continue
+        forms = ", ".join(f"{form} {ms:.3g}" for form, ms in run["forms"].items())
+        table.add_row(
+            original, f"{ratio}x", name, f"{run['parameters']:,}",
+            f"{run['untrained_test']:.3f}", f"{run['test']:.3f}", forms,
+        )  # fmt: skip
+        points.setdefault(original, {}).setdefault(name, []).append(
+            (run["parameters"] / 1e6, run["test"])
+        )
+    Console(width=140).print(table)
+    figure, axes = plt.subplots(
+        1, len(points), figsize=(6 * len(points), 4.5), squeeze=False, layout="constrained"
+    )
+    for axis, (original, by_name) in zip(axes[0], points.items(), strict=True):
+        for name, found in by_name.items():
+            line = np.array(sorted(found))
+            axis.plot(line[:, 0], line[:, 1], "o-", label=name)
+        axis.set(xscale="log", xlabel="parameters (millions)", ylabel="test score", title=original)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(folder / "kronecker.png", dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

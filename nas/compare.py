@@ -1,0 +1,99 @@
+"""Finished models side by side: their scores, latencies and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from latency.drawing import PALETTE, canvas, log_axis, style
+from latency.target import Latency, Target
+from nas.data import TaskData
+from nas.device import time_models
+from nas.evaluate import collator
+from nas.labels import align_labels, check_labels
+from nas.measured import load_model, model_folder, score_as_served, served
+from nas.tokenization import encode
+from supernet.errors import NasError
+from supernet.student import architecture_of, shape_of
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What there is to compare of a model.
+
+    Args:
+        name: its folder's.
+        score: by the task's metric.
+        size_mb: of its weights as served in float32, millions of bytes.
+    """
+
+    name: str
+    architecture: str
+    parameters: int
+    size_mb: float
+    score: float
+    latency: Latency
+
+
+def compare_folders(
+    paths: Sequence[Path], data: TaskData, split: str, target: Target, *, max_length: int
+) -> list[Compared]:
+    """Score every model, and time all of them side by side.
+
+    Raises:
+        NasError: a folder without a model, or with one for other labels.
+    """
+    if split not in data.splits:
+        raise NasError(f"split must be one of {', '.join(data.splits)}, not {split!r}")
+    folders = [model_folder(path) for path in paths]
+    loaded = [load_model(folder) for folder in folders]
+    shape = shape_of(loaded[0][0].config)
+    models, scores = [], []
+    for path, folder, (model, tokenizer) in zip(paths, folders, loaded, strict=True):
+        check_labels(f"model {path}", model.config, data.task)
+        align_labels(model, data.task)
+        models.append(served(model, folder, target))
+        examples = encode(data.splits[split], tokenizer, max_length)
+        scores.append(
+            score_as_served(
+                model, models[-1], target, examples, collator(tokenizer), data.task.metric
+            )
+        )
+    latencies = time_models(models, target, shape)
+    return [
+        Compared(
+            str(path),
+            str(architecture_of(model.config)),
+            model.num_parameters(),
+            4e-6 * model.num_parameters(),
+            value,
+            latency,
+        )
+        for path, (model, _), value, latency in zip(paths, loaded, scores, latencies, strict=True)
+    ]
+
+
+def comparison_plot(found: Sequence[Compared], metric: str) -> Figure:
+    """Score over latency; a point's area is its model's size."""
+    latency = np.array([one.latency.p50_ms for one in found])
+    scores = np.array([one.score for one in found])
+    sizes = np.array([one.size_mb for one in found])
+    with style():
+        figure, axes = canvas()
+        axes.scatter(
+            latency, scores, s=20 + 500 * sizes / sizes.max(), color=PALETTE["front"], alpha=0.5
+        )
+        for one in found:
+            axes.annotate(
+                f"{Path(one.name).name}\n{one.size_mb:.3g} MB",
+                (one.latency.p50_ms, one.score),
+                textcoords="offset points",
+                xytext=(6, 6),
+            )
+        log_axis(axes, "x")
+        axes.set(xlabel="latency, p50 (ms)", ylabel=metric)
+    return figure

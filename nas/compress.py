@@ -1,0 +1,94 @@
+"""Compression of a student by Kronecker products, and the form of it that runs fastest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+from transformers import PreTrainedModel
+
+from latency.runtimes import runtime_of
+from latency.target import Target
+from nas.device import held, time_models
+from nas.distill import Beginning
+from nas.export import MODEL, ONNX, onnx_model
+from nas.measured import load_model
+from nas.workspace import Artifact
+from supernet.compress.kronecker import densified, factorized, plan, sums_of
+from supernet.errors import NasError, check_number
+from supernet.student import shape_of
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """How small a student is made.
+
+    Args:
+        ratio: its parameters over those of the compressed one.
+        terms: Kronecker products summed for a matrix.
+
+    Raises:
+        NasError: a ratio that makes nothing smaller, or no terms.
+    """
+
+    ratio: float
+    terms: int = 1
+
+    def __post_init__(self) -> None:
+        check_number("ratio", self.ratio, 1.01)
+        check_number("terms", self.terms, 1, whole=True)
+
+    def applied(self, beginning: Beginning) -> Beginning:
+        """The same student, compressed before it learns."""
+
+        def compress(model: PreTrainedModel) -> PreTrainedModel:
+            parameters = int(model.num_parameters() / self.ratio)
+            return factorized(model, plan(model, parameters, sums_of(self.terms)))
+
+        return replace(beginning, changed=compress, change=f"kronecker {self.ratio} {self.terms}")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to run a compressed model, timed.
+
+    Args:
+        name: ``factored``: two small products for each large one; ``dense``: the matrices formed.
+        megabytes: of the ONNX file.
+    """
+
+    name: str
+    p50_ms: float
+    p95_ms: float
+    megabytes: float
+
+
+def timed_forms(student: Artifact, target: Target, folder: Path) -> list[Form]:
+    """Time the factored and the dense form side by side; the faster becomes ``model.onnx``.
+
+    Args:
+        folder: receives it.
+
+    Raises:
+        NasError: a target that is not of ONNX Runtime in float32.
+    """
+    if target.runtime != "onnxruntime" or target.dtype != "float32":
+        raise NasError(f"target {target}: forms are compared in onnxruntime with dtype float32")
+    model, _ = load_model(student.path / MODEL)
+    files = {"factored": folder / "factored.onnx", "dense": folder / "dense.onnx"}
+    onnx.save(onnx_model(model), str(files["factored"]))
+    onnx.save(onnx_model(densified(model)), str(files["dense"]))
+    runtime = runtime_of(target)
+    with held(target):
+        loaded = [runtime.load(path, target) for path in files.values()]
+        latencies = time_models(loaded, target, shape_of(model.config))
+    forms = [
+        Form(name, latency.p50_ms, latency.p95_ms, path.stat().st_size / 1e6)
+        for (name, path), latency in zip(files.items(), latencies, strict=True)
+    ]
+    fastest = min(forms, key=lambda form: form.p50_ms)
+    files[fastest.name].replace(folder / ONNX)
+    for path in files.values():
+        path.unlink(missing_ok=True)
+    return forms

@@ -1,0 +1,226 @@
+"""Further distillation: an architecture becomes a student, which learns on by a recipe's stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import BertForSequenceClassification, PreTrainedModel
+
+from latency.candidates import read_candidates
+from nas.augment import augment, read_augmented
+from nas.data import Examples
+from nas.evaluate import collator, scores
+from nas.export import MODEL, export
+from nas.labels import align_labels, check_labels
+from nas.learning import SCORES, EncodedTask, ordered_supernet, read_score, unlabelled_texts
+from nas.manifest import SCRATCH, read_manifest
+from nas.measured import load_model, model_folder
+from nas.metrics import METRICS_OF
+from nas.request import Study, origin
+from nas.teacher import digest
+from nas.tokenization import EncodedExamples, encode
+from nas.workspace import Artifact
+from supernet.architecture import Architecture
+from supernet.distill.masked_words import Masking
+from supernet.distill.stage import Stage
+from supernet.distill.trainer import DistillTrainer, Learner
+from supernet.errors import NasError
+from supernet.model import Supernet
+from supernet.student import carried_settings, new_student
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A student before it is distilled.
+
+    Args:
+        identity: what tells its own weights from others'.
+        load: makes it, with its own weights; receives the teacher, ordered by importance.
+        changed, change: what is done to it then, and what tells that from other changes.
+    """
+
+    architecture: Architecture
+    identity: str
+    load: Callable[[Supernet], PreTrainedModel]
+    changed: Callable[[PreTrainedModel], PreTrainedModel] = lambda model: model
+    change: str = ""
+
+    def with_weights(self, start: str, guide: Supernet, seed: int) -> PreTrainedModel:
+        """The student with the weights that a recipe has it begin with."""
+        return self.changed(self._started(start, guide, seed))
+
+    def _started(self, start: str, guide: Supernet, seed: int) -> PreTrainedModel:
+        if start == "own":
+            return self.load(guide)
+        if start == "teacher":
+            return guide.extract(self.architecture)
+        torch.manual_seed(seed)
+        return new_student(self.architecture, guide.shape, carried_settings(guide.weights.config))
+
+
+def sub_network(architecture: Architecture, supernet: Artifact) -> Beginning:
+    """A student that begins as a trained supernet's sub-network."""
+    return Beginning(
+        architecture,
+        supernet.key,
+        lambda _: Supernet.from_pretrained(supernet.path / MODEL).extract(architecture),
+    )
+
+
+def read_student(source: str, task: EncodedTask) -> Beginning:
+    """A student that a person names: a model's folder, or an architecture.
+
+    An architecture alone begins as the teacher's leading units.
+
+    Raises:
+        NasError: neither, or a model for other labels or another vocabulary.
+    """
+    candidates = read_candidates(source)
+    if len(candidates) != 1:
+        raise NasError(f"student {source}: give one architecture, not {len(candidates)}")
+    architecture = candidates[0].architecture
+    if candidates[0].shape is None or not Path(source).is_dir():
+        return Beginning(architecture, "teacher", lambda guide: guide.extract(architecture))
+    folder = model_folder(Path(source))
+
+    def load(guide: Supernet) -> PreTrainedModel:
+        model, _ = load_model(folder)
+        check_labels(f"student {source}", model.config, task.data.task)
+        align_labels(model, task.data.task)
+        if model.config.vocab_size != guide.shape.vocab_size:
+            raise NasError(
+                f"student {source} has {model.config.vocab_size} words, "
+                f"the teacher {guide.shape.vocab_size}"
+            )
+        return model
+
+    return Beginning(architecture, digest(str(folder)), load)
+
+
+def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: EncodedTask) -> Artifact:
+    """Artifact ``student``: what a student becomes by the recipe, exported and scored."""
+    recipe = run.request.recipe.distill
+    texts: tuple[str, ...] = ()
+    if any(stage.data == "unlabelled" for stage in recipe.stages):
+        texts = unlabelled_texts(run, recipe.texts, task)[: recipe.limit]
+
+    def build(folder: Path) -> None:
+        guide = ordered_supernet(run, teacher, task)
+        student = beginning.with_weights(recipe.start, guide, run.request.seed)
+        length = run.request.recipe.max_length
+
+        def data_of(stage: Stage) -> EncodedExamples:
+            if stage.data == "unlabelled":
+                return encode(Examples(texts), task.tokenizer, length)
+            if stage.data == "augmented":
+                copies = augment(run, recipe.augmentation, teacher, task)
+                examples = read_augmented(copies, task.data.train, recipe.augmentation.originals)
+                return encode(examples, task.tokenizer, length)
+            return task.train
+
+        learn(run, student, guide.weights, data_of, task, folder / SCRATCH)
+        student.eval()
+        collate = collator(task.tokenizer)
+        sample = collate([task.test[row] for row in range(min(8, len(task.test)))])
+        sample.pop("labels")
+        export(student, task.tokenizer, folder, sample=sample)
+        found = {
+            name: scores(
+                lambda batch: student(**batch).logits,
+                examples,
+                collate,
+                student.device,
+                METRICS_OF[task.data.task.kind],
+            )
+            for name, examples in (("validation", task.validation), ("test", task.test))
+        }
+        (folder / SCORES).write_text(json.dumps(found))
+
+    inputs = {
+        "architecture": beginning.architecture.to_dict(),
+        "begins_as": beginning.identity if recipe.start == "own" else recipe.start,
+        "changed": beginning.change,
+        "teacher": teacher.key,
+        "data": task.data.digest,
+        "distill": recipe.model_dump(mode="json"),
+        "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+        "max_length": run.request.recipe.max_length,
+        "seed": run.request.seed,
+    }
+    student = run.workspace.artifact("student", inputs, build)
+    value = read_score(student, task.data.task, "test")
+    run.display.say(f"student   {task.data.task.metric} {value:.4f} (test){origin(student)}")
+    return student
+
+
+def learn(
+    run: Study,
+    student: PreTrainedModel,
+    teacher: BertForSequenceClassification,
+    data_of: Callable[[Stage], EncodedExamples],
+    task: EncodedTask,
+    folder: Path,
+) -> None:
+    """Train ``student`` in place by all stages; one that ended is not repeated after a crash."""
+    torch.manual_seed(run.request.seed)  # for what a learner has besides the student
+    learner = Learner(student, teacher.config.hidden_size)
+    for number, stage in enumerate(run.request.recipe.distill.stages, start=1):
+        finished = folder / f"{number}-{stage.name}.safetensors"
+        if not finished.is_file():
+            masking = None
+            if stage.losses.mlm:
+                masking = Masking.of(task.tokenizer, student.config.vocab_size)
+            trainer = partial(
+                DistillTrainer, learner, teacher, data_of(stage), collator(task.tokenizer), stage,
+                finished.with_suffix(""), seed=run.request.seed + number, masking=masking,
+            )  # fmt: skip
+            with run.display.stage(f"Distil: {stage.name}") as bar:
+                trainer(progress=bar, reading=bar.before).run()
+            scratch = finished.with_suffix(".tmp")
+            save_file(learner.state_dict(), str(scratch))
+            os.replace(scratch, finished)
+        learner.load_state_dict(load_file(str(finished)))
+
+
+def parameters_of(folder: Path) -> int:
+    """How many a saved model has, read from the headers of its files."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return total
+
+
+def describe(
+    run: Study, beginning: Beginning, student: Artifact, teacher: Artifact, task: EncodedTask
+) -> dict[str, Any]:
+    """What there is to say of a distilled student: ``distillation.json``."""
+    metric = task.data.task.metric
+    found = [
+        {split: read_score(one, task.data.task, split) for split in ("validation", "test")}
+        for one in (student, teacher)
+    ]
+    return {
+        "architecture": beginning.architecture.to_dict(),
+        "parameters": parameters_of(student.path / MODEL),
+        "metric": metric,
+        "score": found[0],
+        "teacher_score": found[1],
+        "seconds": student.seconds,
+        "seed": run.request.seed,
+        "recipe": run.request.recipe.to_dict(),
+        "data": run.request.data,
+        "teacher": run.request.teacher,
+        "versions": read_manifest(student.path, student.key)["versions"],
+    }

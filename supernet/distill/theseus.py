@@ -1,0 +1,86 @@
+"""BERT-of-Theseus (Xu et al., EMNLP 2020): a model's modules are replaced one by one in training.
+
+A predecessor of N layers has M modules of N/M layers each; a successor has one layer for each. In
+every step each module is, by chance, the successor's or the predecessor's, so successor layers
+learn to work among the others with no loss but the task's. Layers of both must read and write
+hidden states of one size; besides fewer layers, they may be compressed ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+from transformers import PreTrainedModel
+
+from supernet.errors import NasError, check_number
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """With which probability a module is the successor's: min(1, probability + growth * step).
+
+    Args:
+        probability: at the first step; the paper has 0.5 for constant replacement and 0.3 at the
+            start of growing.
+        growth: a step; 0 keeps it constant.
+
+    Raises:
+        NasError: a value out of range.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    probability: float = 0.5
+    growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("probability", self.probability, 0, 1)
+        check_number("growth", self.growth, 0)
+
+    def at(self, step: int) -> float:
+        return min(1.0, self.probability + self.growth * step)
+
+
+def check_replaceable(predecessor: PreTrainedModel, successor: PreTrainedModel) -> None:
+    """Refuse widths that differ, and a depth that does not divide the predecessor's.
+
+    Raises:
+        NasError: naming both.
+    """
+    widths = predecessor.config.hidden_size, successor.config.hidden_size
+    if widths[0] != widths[1]:
+        raise NasError(
+            f"BERT-of-Theseus: the student's hidden size must be the teacher's {widths[0]}, "
+            f"not {widths[1]}"
+        )
+    depths = predecessor.config.num_hidden_layers, successor.config.num_hidden_layers
+    if depths[0] % depths[1]:
+        fitting = [n for n in range(1, depths[0] + 1) if depths[0] % n == 0]
+        raise NasError(
+            f"BERT-of-Theseus: the student's layers must divide the teacher's {depths[0]} "
+            f"({', '.join(map(str, fitting))}), not {depths[1]}"
+        )
+
+
+def assembled(
+    predecessor: Sequence[nn.Module], successor: Sequence[nn.Module], replaced: Sequence[bool]
+) -> list[nn.Module]:
+    """The layers of one step.
+
+    Args:
+        replaced: for each of the successor's layers, whether it runs or the predecessor's module.
+    """
+    size = len(predecessor) // len(successor)
+    layers: list[nn.Module] = []
+    for number, (layer, is_replaced) in enumerate(zip(successor, replaced, strict=True)):
+        layers += [layer] if is_replaced else predecessor[number * size : (number + 1) * size]
+    return layers
+
+
+def drawn(modules: int, probability: float, rng: np.random.Generator) -> list[bool]:
+    """Which modules are replaced, each by itself."""
+    return (rng.random(modules) < probability).tolist()

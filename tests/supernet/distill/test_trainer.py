@@ -1,0 +1,234 @@
+"""Whole distillations of tiny students."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertForSequenceClassification, PreTrainedModel
+
+from supernet.architecture import Architecture, Layer
+from supernet.distill.losses import hidden_loss, soft_loss
+from supernet.distill.masked_words import Masking
+from supernet.distill.mixkd import Mixup
+from supernet.distill.stage import Losses, Stage
+from supernet.distill.teacher_outputs import Compared
+from supernet.distill.theseus import Replacement
+from supernet.distill.trainer import (
+    DistillTrainer,
+    Learner,
+    Projection,
+    compared,
+    layer_map,
+    stage_losses,
+)
+from supernet.errors import NasError
+from supernet.model import Supernet
+from supernet.observe import observe
+from supernet.training import TrainingSettings
+from tests.supernet.parity import Rows, collate
+
+SMALL = Architecture.uniform(
+    num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
+)
+HALF = Architecture.uniform(num_layers=1, hidden_size=32, num_heads=4, intermediate_size=64)
+UNEVEN = Architecture(16, (Layer(2, 8, 24), Layer(1, 4, 16)))
+TRAINING = TrainingSettings(epochs=40, batch_size=8, learning_rate=2e-3)
+
+
+def stage(**options: Any) -> Stage:
+    return Stage(**({"name": "distil", "training": TRAINING} | options))
+
+
+def trainer(
+    student: PreTrainedModel, teacher: BertForSequenceClassification, of: Stage, folder: Path
+) -> DistillTrainer:
+    masking = Masking(mask_id=4, special=torch.arange(120) < 5)
+    torch.manual_seed(0)
+    learner = Learner(student, teacher.config.hidden_size)
+    return DistillTrainer(learner, teacher, Rows(48), collate, of, folder, seed=0, masking=masking)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    rows = Rows(48)
+    return collate([rows[index] for index in range(48)])
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [(4, 12, [0, 3, 6, 9, 12]), (3, 6, [0, 2, 4, 6]), (4, 6, [0, 2, 3, 4, 6]), (1, 6, [0, 6])],
+)
+def test_layer_map(student: int, teacher: int, expected: list[int]) -> None:
+    assert layer_map(student, teacher) == expected
+
+
+@pytest.mark.parametrize(
+    ("losses", "layers", "own", "theirs"),
+    [
+        (Losses(soft=1.0), "all", Compared(), Compared()),
+        (Losses(hidden=1.0), "all", Compared((0, 1, 2, 3)), Compared((0, 2, 4, 6))),
+        (Losses(hidden=1.0), "last", Compared((3,)), Compared((6,))),
+        (Losses(attention=1.0), "all", Compared((), (0, 1, 2)), Compared((), (1, 3, 5))),
+        (Losses(relation=1.0, hidden=1.0), "last", Compared((3,), (2,)), Compared((6,), (5,))),
+    ],
+)
+def test_what_is_compared(losses: Losses, layers: str, own: Compared, theirs: Compared) -> None:
+    assert compared(stage(losses=losses, layers=layers), 3, 6) == (own, theirs)
+
+
+def test_a_projection_begins_as_the_identity() -> None:
+    states = torch.randn(3, 4)
+    assert torch.equal(Projection(4, 6)(states)[:, :4], states)
+    assert Projection(4, 6)(states)[:, 4:].abs().max() == 0
+    assert torch.equal(Projection(4, 3)(states), states[:, :3])
+
+
+@pytest.mark.parametrize("layers", ["all", "last"])
+def test_states_are_compared_with_those_at_the_same_depth(
+    bert: BertForSequenceClassification, layers: str
+) -> None:
+    inputs = {k: v for k, v in batch().items() if k != "labels"}
+    mask = inputs["attention_mask"]
+    student, teacher = (
+        observe(bert, inputs),
+        observe(bert, (inputs | {"input_ids": inputs["input_ids"].flip(0)})),
+    )
+    of = stage(losses=Losses(hidden=1.0, attention=1.0, relation=1.0), layers=layers)
+    own, theirs = compared(of, 2, 2)
+    found = stage_losses(of, own.of(student), theirs.of(teacher), mask, None)
+    each = [
+        hidden_loss(mine, theirs, mask).item()
+        for mine, theirs in zip(student.hidden_states, teacher.hidden_states, strict=True)
+    ]
+    expected = np.mean(each) if layers == "all" else each[-1]
+    assert found["hidden"].item() == pytest.approx(expected, rel=1e-5)
+    assert set(found) == {"hidden", "attention", "relation"}
+    assert all(loss > 0 for loss in found.values())
+    same = stage_losses(of, own.of(teacher), theirs.of(teacher), mask, None)
+    assert max(loss.item() for loss in same.values()) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("architecture", [SMALL, UNEVEN])
+@pytest.mark.parametrize(
+    "of",
+    [
+        stage(losses=Losses(soft=1.0), temperature=2.0),
+        stage(losses=Losses(hidden=1.0, attention=1.0, relation=1.0, soft=1.0)),
+        stage(mixup=Mixup(student_weight=0.0)),
+        stage(mixup=Mixup(student_weight=0.0, distance="kl"), losses=Losses(hidden=1.0)),
+    ],
+    ids=["soft", "all", "mixed", "mixed with hidden"],
+)
+def test_distillation_brings_a_student_to_its_teacher(
+    bert: BertForSequenceClassification, architecture: Architecture, of: Stage, tmp_path: Path
+) -> None:
+    student = Supernet.from_teacher(bert).extract(architecture)
+    inputs = {k: v for k, v in batch().items() if k != "labels"}
+
+    def distance() -> float:
+        with torch.no_grad():
+            return soft_loss(student(**inputs).logits, bert(**inputs).logits, 1.0).item()
+
+    before = distance()
+    trainer(student, bert, of, tmp_path).run()
+    assert distance() < 0.5 * before
+
+
+def test_labels_alone_teach_the_task(bert: BertForSequenceClassification, tmp_path: Path) -> None:
+    student = Supernet.from_teacher(bert).extract(SMALL)
+    trainer(student, bert, stage(losses=Losses(hard=1.0)), tmp_path).run()
+    given = batch()
+    labels = given.pop("labels")
+    assert (student.eval()(**given).logits.argmax(dim=1) == labels).float().mean() > 0.9
+
+
+def test_masked_words_are_learnt_without_labels_or_teacher(
+    bert: BertForSequenceClassification, tmp_path: Path
+) -> None:
+    student = Supernet.from_teacher(bert).extract(SMALL)
+    of = stage(losses=Losses(mlm=1.0), data="unlabelled")
+    at_work = trainer(student, bert, of, tmp_path)
+    given = batch()
+    del given["labels"]
+
+    def loss() -> float:
+        assert at_work.masking is not None
+        hidden, predicted = at_work.masking.apply(given["input_ids"], np.random.default_rng(0))
+        with torch.no_grad():
+            _, words = at_work.model(predicted=predicted, **(given | {"input_ids": hidden}))
+        return torch.nn.functional.cross_entropy(words, given["input_ids"][predicted]).item()
+
+    before = loss()
+    at_work.run()
+    assert loss() < before - 0.3
+
+
+def test_replacement_trains_the_students_layers_alone(
+    bert: BertForSequenceClassification, tmp_path: Path
+) -> None:
+    student = Supernet.from_teacher(bert).extract(HALF)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    of = stage(losses=Losses(hard=1.0), replacement=Replacement(0.3, 1e-2), trained="layers")
+    teacher = {name: value.clone() for name, value in bert.state_dict().items()}
+    trainer(student, bert, of, tmp_path).run()
+    changed = {
+        name.startswith("bert.encoder.layer.")
+        for name, value in student.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == {True}
+    assert all(torch.equal(value, teacher[name]) for name, value in bert.state_dict().items())
+    assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+def test_a_narrower_student_cannot_replace(
+    bert: BertForSequenceClassification, tmp_path: Path
+) -> None:
+    student = Supernet.from_teacher(bert).extract(SMALL)
+    of = stage(losses=Losses(hard=1.0), replacement=Replacement())
+    with pytest.raises(NasError, match="hidden size must be the teacher's 32, not 16"):
+        trainer(student, bert, of, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"losses": Losses()}, "no loss has a weight"),
+        ({"losses": Losses(hard=1.0), "data": "unlabelled"}, "teach nothing by labels alone"),
+        ({"losses": Losses(hard=1.0), "name": "../up"}, "stage name '../up'"),
+        ({"losses": Losses(soft=1.0), "temperature": 0}, "temperature"),
+        ({"losses": Losses(soft=1.0), "reference_width": 0}, "reference_width"),
+    ],
+)
+def test_stages_that_make_no_sense_are_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(NasError, match=named):
+        stage(**options)
+
+
+def test_the_learning_rate_is_for_the_reference_width() -> None:
+    of = stage(losses=Losses(soft=1.0), reference_width=256)
+    assert of.learning_rate(128) == pytest.approx(2 * TRAINING.learning_rate)
+    assert stage(losses=Losses(soft=1.0)).learning_rate(128) == TRAINING.learning_rate
+
+
+def test_a_training_learns_the_same_from_kept_outputs(
+    bert: BertForSequenceClassification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = stage(
+        losses=Losses(soft=1.0, hidden=1.0, attention=1.0),
+        training=TrainingSettings(epochs=3, batch_size=8, learning_rate=1e-3),
+    )
+    ends = []
+    for limit in (2**30, 0):
+        monkeypatch.setattr("supernet.distill.trainer.MEMORY_LIMIT", limit)
+        student = Supernet.from_teacher(bert).extract(SMALL)
+        at_work = trainer(student, bert, of, tmp_path / str(limit))
+        at_work.run()
+        assert (at_work.outputs is not None) == (limit > 0)
+        given = batch()
+        del given["labels"]
+        ends.append(student.eval()(**given).logits)
+    torch.testing.assert_close(ends[0], ends[1], atol=2e-2, rtol=2e-2)
