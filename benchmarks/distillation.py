@@ -1,6 +1,7 @@
 """Methods of further distillation, compared on the same student in the same training time.
 
     NAS_DATA=data python benchmarks/distillation.py --tasks trec rte cola --seeds 0 1
+    NAS_DATA=data python benchmarks/distillation.py --tasks sst2@6735 sst2@673 --methods KD MixKD
 
 For each task and seed a teacher is fine-tuned once. Each method then trains the same student from
 the same weights, those of the teacher's leading units, for the same seconds of processor time on
@@ -166,7 +167,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", default=["trec", "rte", "cola"])
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        default=["trec", "rte", "cola"],
+        help="folders of NAS_DATA; sst2@673 takes so many training examples, 1% of them",
+    )
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=["9.4x"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -241,7 +247,9 @@ class Bench:
 
     def train(self, task: str, seed: int, method: Method, begin: Begin) -> dict[str, Any]:
         """Train the student that ``begin`` makes of the ordered teacher, and score it."""
-        recipe = load_recipe("full").model_copy(update={"limit": self.arguments.limit})
+        task, _, limit = task.partition("@")
+        update = {"limit": int(limit) if limit else self.arguments.limit}
+        recipe = load_recipe("full").model_copy(update=update)
         study = self.study(task, seed, recipe)
         data = learning.read_data(study)
         teacher = learning.prepare_teacher(study, data)

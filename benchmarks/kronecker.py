@@ -33,12 +33,19 @@ from latency.runtimes import runtime_of
 from nas.device import held, time_models
 from nas.export import onnx_model
 from supernet.architecture import Architecture, EncoderShape
-from supernet.compress.kronecker import Rule, densified, factorized, low_rank, plan, sums_of
+from supernet.compress.kronecker import Factors, Rule, densified, factorized, plan, sums_of
 from supernet.distill.stage import Losses
 from supernet.distill.theseus import Replacement
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.student import shape_of
+
+
+def low_rank(rows: int, columns: int, ratio: float, is_table: bool) -> Factors | None:  # noqa: ARG001
+    """Truncated singular values: sums of columns times rows, (m, 1) kron (1, n)."""
+    rank = int(rows * columns / ratio / (rows + columns))
+    return Factors((rows, 1), (1, columns), rank) if rank else None
+
 
 RULES: dict[str, Rule] = {
     "1 product": sums_of(1),

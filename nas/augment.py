@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForSequenceClassification
 
 from nas.data import Examples
@@ -76,12 +78,18 @@ def proposals(
         return neighbours
     place = settings.masked_model
     try:
-        model = AutoModelForMaskedLM.from_pretrained(place).eval().to(accelerator())
+        model, info = AutoModelForMaskedLM.from_pretrained(place, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NasError(
             f"augmentation: masked_model {place} does not load: {str(error).splitlines()[0]}"
         ) from error
+    if info["missing_keys"]:
+        raise NasError(
+            f"augmentation: masked_model {place} was not trained to predict words: it has no "
+            f"{min(info['missing_keys'])}"
+        )
+    torch.nn.Module.to(model.eval(), accelerator())
     if tokenizer.mask_token_id is None:
         raise NasError(f"augmentation: masked_model {place} has no mask token")
     return MaskedModel(

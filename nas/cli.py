@@ -357,9 +357,12 @@ def compare(
         check_plot(plot)
     _silence()
     from nas.compare import compare_folders, comparison_plot
+    from nas.measured import model_folder
 
     where = load_target(target)
     length = load_recipe(recipe).max_length
+    for model in models:
+        model_folder(model)  # before the data, whose reading may take a while
     task = _read(data, text, label, metric, seed)
     found = compare_folders(models, task, split, where, max_length=length)
     table = Table("model", "architecture", "parameters", "MB", task.task.metric, "p50 ms", "p95 ms")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from latency.drawing import PALETTE, canvas, log_axis, style
 from latency.target import Latency, Target
 from nas.data import TaskData
-from nas.device import time_models
+from nas.device import held, time_models
 from nas.evaluate import collator
 from nas.labels import align_labels, check_labels
 from nas.measured import load_model, model_folder, score_as_served, served
@@ -22,7 +22,7 @@ from supernet.student import architecture_of, shape_of
 
 
 @dataclass(frozen=True)
-class Compared:
+class Measured:
     """What there is to compare of a model.
 
     Args:
@@ -41,7 +41,7 @@ class Compared:
 
 def compare_folders(
     paths: Sequence[Path], data: TaskData, split: str, target: Target, *, max_length: int
-) -> list[Compared]:
+) -> list[Measured]:
     """Score every model, and time all of them side by side.
 
     Raises:
@@ -51,12 +51,18 @@ def compare_folders(
         raise NasError(f"split must be one of {', '.join(data.splits)}, not {split!r}")
     folders = [model_folder(path) for path in paths]
     loaded = [load_model(folder) for folder in folders]
-    shape = shape_of(loaded[0][0].config)
+    shapes = [shape_of(model.config) for model, _ in loaded]
+    shape = replace(
+        shapes[0],
+        vocab_size=min(one.vocab_size for one in shapes),
+        type_vocab_size=min(one.type_vocab_size for one in shapes),
+    )
     models, scores = [], []
     for path, folder, (model, tokenizer) in zip(paths, folders, loaded, strict=True):
         check_labels(f"model {path}", model.config, data.task)
         align_labels(model, data.task)
-        models.append(served(model, folder, target))
+        with held(target):
+            models.append(served(model, folder, target))
         examples = encode(data.splits[split], tokenizer, max_length)
         scores.append(
             score_as_served(
@@ -65,7 +71,7 @@ def compare_folders(
         )
     latencies = time_models(models, target, shape)
     return [
-        Compared(
+        Measured(
             str(path),
             str(architecture_of(model.config)),
             model.num_parameters(),
@@ -77,7 +83,7 @@ def compare_folders(
     ]
 
 
-def comparison_plot(found: Sequence[Compared], metric: str) -> Figure:
+def comparison_plot(found: Sequence[Measured], metric: str) -> Figure:
     """Score over latency; a point's area is its model's size."""
     latency = np.array([one.latency.p50_ms for one in found])
     scores = np.array([one.score for one in found])

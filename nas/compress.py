@@ -36,7 +36,7 @@ class Kronecker:
     terms: int = 1
 
     def __post_init__(self) -> None:
-        check_number("ratio", self.ratio, 1.01)
+        check_number("ratio", self.ratio, 1.01, 1e6)
         check_number("terms", self.terms, 1, whole=True)
 
     def applied(self, beginning: Beginning) -> Beginning:
@@ -44,7 +44,11 @@ class Kronecker:
 
         def compress(model: PreTrainedModel) -> PreTrainedModel:
             parameters = int(model.num_parameters() / self.ratio)
-            return factorized(model, plan(model, parameters, sums_of(self.terms)))
+            whole = densified(model) if getattr(model.config, "factors", None) else model
+            try:
+                return factorized(whole, plan(whole, parameters, sums_of(self.terms)))
+            except NasError as error:
+                raise NasError(f"ratio {self.ratio:g} with {self.terms} terms: {error}") from error
 
         return replace(beginning, changed=compress, change=f"kronecker {self.ratio} {self.terms}")
 
@@ -64,17 +68,22 @@ class Form:
     megabytes: float
 
 
+def check_forms(target: Target) -> None:
+    """Refuse a target that forms are not compared on.
+
+    Raises:
+        NasError: one that is not of ONNX Runtime in float32.
+    """
+    if target.runtime != "onnxruntime" or target.dtype != "float32":
+        raise NasError(f"target {target}: forms are compared in onnxruntime with dtype float32")
+
+
 def timed_forms(student: Artifact, target: Target, folder: Path) -> list[Form]:
     """Time the factored and the dense form side by side; the faster becomes ``model.onnx``.
 
     Args:
         folder: receives it.
-
-    Raises:
-        NasError: a target that is not of ONNX Runtime in float32.
     """
-    if target.runtime != "onnxruntime" or target.dtype != "float32":
-        raise NasError(f"target {target}: forms are compared in onnxruntime with dtype float32")
     model, _ = load_model(student.path / MODEL)
     files = {"factored": folder / "factored.onnx", "dense": folder / "dense.onnx"}
     onnx.save(onnx_model(model), str(files["factored"]))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from latency.candidates import read_candidates
 from nas.augment import augment, read_augmented
-from nas.data import Examples
+from nas.data import Examples, Task
 from nas.evaluate import collator, scores
 from nas.export import MODEL, export
 from nas.labels import align_labels, check_labels
@@ -32,11 +33,13 @@ from nas.teacher import digest
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
+from supernet.distill.losses import hidden_loss
 from supernet.distill.masked_words import Masking
 from supernet.distill.stage import Stage
-from supernet.distill.trainer import DistillTrainer, Learner
+from supernet.distill.trainer import DistillTrainer, Learner, layer_map
 from supernet.errors import NasError
 from supernet.model import Supernet
+from supernet.observe import observe
 from supernet.student import carried_settings, new_student
 
 
@@ -46,23 +49,23 @@ class Beginning:
 
     Args:
         identity: what tells its own weights from others'.
-        load: makes it, with its own weights; receives the teacher, ordered by importance.
+        load: makes it, with its own weights, from the teacher, ordered by importance, and the task.
         changed, change: what is done to it then, and what tells that from other changes.
     """
 
     architecture: Architecture
     identity: str
-    load: Callable[[Supernet], PreTrainedModel]
+    load: Callable[[Supernet, Task], PreTrainedModel]
     changed: Callable[[PreTrainedModel], PreTrainedModel] = lambda model: model
     change: str = ""
 
-    def with_weights(self, start: str, guide: Supernet, seed: int) -> PreTrainedModel:
+    def with_weights(self, start: str, guide: Supernet, task: Task, seed: int) -> PreTrainedModel:
         """The student with the weights that a recipe has it begin with."""
-        return self.changed(self._started(start, guide, seed))
+        return self.changed(self._started(start, guide, task, seed))
 
-    def _started(self, start: str, guide: Supernet, seed: int) -> PreTrainedModel:
+    def _started(self, start: str, guide: Supernet, task: Task, seed: int) -> PreTrainedModel:
         if start == "own":
-            return self.load(guide)
+            return self.load(guide, task)
         if start == "teacher":
             return guide.extract(self.architecture)
         torch.manual_seed(seed)
@@ -74,35 +77,43 @@ def sub_network(architecture: Architecture, supernet: Artifact) -> Beginning:
     return Beginning(
         architecture,
         supernet.key,
-        lambda _: Supernet.from_pretrained(supernet.path / MODEL).extract(architecture),
+        lambda _guide, _task: Supernet.from_pretrained(supernet.path / MODEL).extract(architecture),
     )
 
 
-def read_student(source: str, task: EncodedTask) -> Beginning:
+def read_student(source: str, max_length: int) -> Beginning:
     """A student that a person names: a model's folder, or an architecture.
 
     An architecture alone begins as the teacher's leading units.
 
     Raises:
-        NasError: neither, or a model for other labels or another vocabulary.
+        NasError: neither; or, when it is loaded, a model for other labels, another vocabulary or
+            shorter texts.
     """
     candidates = read_candidates(source)
     if len(candidates) != 1:
         raise NasError(f"student {source}: give one architecture, not {len(candidates)}")
     architecture = candidates[0].architecture
     if candidates[0].shape is None or not Path(source).is_dir():
-        return Beginning(architecture, "teacher", lambda guide: guide.extract(architecture))
+        return Beginning(architecture, "teacher", lambda guide, _task: guide.extract(architecture))
     folder = model_folder(Path(source))
+    shape = candidates[0].shape
+    if max_length > shape.max_positions:
+        raise NasError(
+            f"student {source} has {shape.max_positions} positions, fewer than the recipe's "
+            f"max_length {max_length}"
+        )
 
-    def load(guide: Supernet) -> PreTrainedModel:
+    def load(guide: Supernet, task: Task) -> PreTrainedModel:
         model, _ = load_model(folder)
-        check_labels(f"student {source}", model.config, task.data.task)
-        align_labels(model, task.data.task)
-        if model.config.vocab_size != guide.shape.vocab_size:
-            raise NasError(
-                f"student {source} has {model.config.vocab_size} words, "
-                f"the teacher {guide.shape.vocab_size}"
-            )
+        check_labels(f"student {source}", model.config, task)
+        align_labels(model, task)
+        for name, own, theirs in (
+            ("words", shape.vocab_size, guide.shape.vocab_size),
+            ("segments", shape.type_vocab_size, guide.shape.type_vocab_size),
+        ):
+            if own != theirs:
+                raise NasError(f"student {source} has {own} {name}, the teacher {theirs}")
         return model
 
     return Beginning(architecture, digest(str(folder)), load)
@@ -113,11 +124,13 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
     recipe = run.request.recipe.distill
     texts: tuple[str, ...] = ()
     if any(stage.data == "unlabelled" for stage in recipe.stages):
-        texts = unlabelled_texts(run, recipe.texts, task)[: recipe.limit]
+        texts = unlabelled_texts(run, recipe.texts, task, recipe.limit)
 
     def build(folder: Path) -> None:
         guide = ordered_supernet(run, teacher, task)
-        student = beginning.with_weights(recipe.start, guide, run.request.seed)
+        student = beginning.with_weights(recipe.start, guide, task.data.task, run.request.seed)
+        as_it_was = Supernet.from_pretrained(teacher.path / MODEL)
+        guide = in_the_order_of(student, [guide, as_it_was], first_batch(task))
         length = run.request.recipe.max_length
 
         def data_of(stage: Stage) -> EncodedExamples:
@@ -132,9 +145,7 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
         learn(run, student, guide.weights, data_of, task, folder / SCRATCH)
         student.eval()
         collate = collator(task.tokenizer)
-        sample = collate([task.test[row] for row in range(min(8, len(task.test)))])
-        sample.pop("labels")
-        export(student, task.tokenizer, folder, sample=sample)
+        export(student, task.tokenizer, folder, sample=first_batch(task))
         found = {
             name: scores(
                 lambda batch: student(**batch).logits,
@@ -156,12 +167,44 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
         "distill": recipe.model_dump(mode="json"),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "max_length": run.request.recipe.max_length,
+        "importance_examples": run.request.recipe.importance_examples,
         "seed": run.request.seed,
     }
     student = run.workspace.artifact("student", inputs, build)
     value = read_score(student, task.data.task, "test")
     run.display.say(f"student   {task.data.task.metric} {value:.4f} (test){origin(student)}")
     return student
+
+
+def first_batch(task: EncodedTask) -> dict[str, Tensor]:
+    """Some texts of the task, as a model reads them."""
+    batch = collator(task.tokenizer)([task.test[row] for row in range(min(8, len(task.test)))])
+    batch.pop("labels")
+    return batch
+
+
+@torch.no_grad()
+def in_the_order_of(
+    student: PreTrainedModel, guides: Sequence[Supernet], batch: Mapping[str, Tensor]
+) -> Supernet:
+    """The teacher whose units stand where the student's do: whose states are nearest to its own.
+
+    A student cut from an ordered teacher has its order; one that was trained apart, and a copy of
+    the teacher, have the teacher's own.
+    """
+    states = observe(student, batch).hidden_states
+    mask = batch["attention_mask"]
+
+    def distance(guide: Supernet) -> float:
+        theirs = observe(guide.weights, batch).hidden_states
+        width = min(states[0].shape[-1], theirs[0].shape[-1])
+        mapped = layer_map(len(states) - 1, len(theirs) - 1)
+        return sum(
+            hidden_loss(mine[..., :width], theirs[index][..., :width], mask).item()
+            for mine, index in zip(states, mapped, strict=True)
+        )
+
+    return min(guides, key=distance)
 
 
 def learn(
@@ -183,7 +226,7 @@ def learn(
                 masking = Masking.of(task.tokenizer, student.config.vocab_size)
             trainer = partial(
                 DistillTrainer, learner, teacher, data_of(stage), collator(task.tokenizer), stage,
-                finished.with_suffix(""), seed=run.request.seed + number, masking=masking,
+                finished.with_suffix(""), seed=(run.request.seed + number) % 2**32, masking=masking,
             )  # fmt: skip
             with run.display.stage(f"Distil: {stage.name}") as bar:
                 trainer(progress=bar, reading=bar.before).run()

@@ -35,7 +35,9 @@ def check_labels(subject: str, config: PretrainedConfig, task: Task, advice: str
 
 
 def align_labels(model: Any, task: Task) -> None:
-    """Put the rows of a checked head in the order of the task's labels, where it names its own.
+    """Put a checked head's rows in the order of the task's labels, where it names its own.
+
+    The configuration then names them in that order too.
 
     Args:
         model: a BERT or TailorBERT classifier.
@@ -46,6 +48,8 @@ def align_labels(model: Any, task: Task) -> None:
     with torch.no_grad():
         model.classifier.weight.copy_(model.classifier.weight[rows])
         model.classifier.bias.copy_(model.classifier.bias[rows])
+    model.config.id2label = dict(enumerate(task.label_names))
+    model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
 
 
 def _label_ids(config: PretrainedConfig) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The stages that learn: teacher, supernet, and the chosen student."""
+"""The stages that learn before a search: teacher and supernet."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def train_supernet(
     collate = collator(task.tokenizer)
     texts: tuple[str, ...] = ()
     if recipe.general is not None:
-        texts = unlabelled_texts(run, recipe.general.texts, task)[: recipe.general.limit]
+        texts = unlabelled_texts(run, recipe.general.texts, task, recipe.general.limit)
 
     def train(
         supernet: Supernet,
@@ -175,12 +175,23 @@ def train_supernet(
     return supernet
 
 
-def unlabelled_texts(run: Study, source: str, task: EncodedTask) -> tuple[str, ...]:
-    """Texts for task-agnostic training; of the task's own source, none that is held out."""
+def unlabelled_texts(
+    run: Study, source: str, task: EncodedTask, limit: int | None
+) -> tuple[str, ...]:
+    """Texts for task-agnostic training; of the task's own source, none that is held out.
+
+    Args:
+        limit: so many of them at the most, drawn at random.
+    """
     if source == run.request.data:
         train = task.data.train
-        return (*task.data.unlabelled, *train.text_a, *(train.text_b or ()))
-    return load_texts(source, cache_dir=run.workspace.root / "data")
+        texts = (*task.data.unlabelled, *train.text_a, *(train.text_b or ()))
+    else:
+        texts = load_texts(source, cache_dir=run.workspace.root / "data")
+    if limit is None or limit >= len(texts):
+        return texts
+    rows = np.random.default_rng(run.request.seed).permutation(len(texts))[:limit]
+    return tuple(texts[row] for row in sorted(rows))
 
 
 def ordered_supernet(run: Study, teacher: Artifact, task: EncodedTask) -> Supernet:

@@ -45,13 +45,17 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A classifier in evaluation mode, and its tokenizer.
 
     Raises:
-        NasError: either does not load.
+        NasError: either does not load, or the model has no trained head.
     """
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
+    if info["missing_keys"]:
+        raise NasError(f"{folder} is no trained classifier: it has no {min(info['missing_keys'])}")
     return model.eval(), tokenizer
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from latency.atomic import write_text
 from latency.target import Target
 from nas.choosing import check_budget, choose, read_trials, search
-from nas.compress import Kronecker, timed_forms
+from nas.compress import Kronecker, check_forms, timed_forms
 from nas.device import Trial, check_target, profile_target, verify
 from nas.distill import describe, distilled, read_student, sub_network
 from nas.handover import DISTILLATION, check_output, hand_over, write_up
@@ -88,6 +88,11 @@ def run_distillation(
         NasError: whatever a user can mend, in one line.
     """
     check_output(output, study.workspace.root)
+    beginning = read_student(student, study.request.recipe.max_length)
+    if kronecker is not None:
+        beginning = kronecker.applied(beginning)
+    if target is not None:
+        check_forms(target)
     with study.workspace.lock():
         data = read_data(study)
         inspect_teacher(
@@ -95,9 +100,6 @@ def run_distillation(
         )
         teacher = prepare_teacher(study, data)
         task = tokenize(study, data, teacher)
-        beginning = read_student(student, task)
-        if kronecker is not None:
-            beginning = kronecker.applied(beginning)
         found = distilled(study, beginning, teacher, task)
         told = describe(study, beginning, found, teacher, task)
 

@@ -30,7 +30,7 @@ CALIBRATION_EXAMPLES = 256
 
 
 @dataclass(frozen=True)
-class Form:
+class Format:
     """A number format of a model, measured.
 
     Args:
@@ -49,7 +49,7 @@ class Form:
 
 def quantize_folder(
     folder: Path, data: TaskData, target: Target, form: str, output: Path, *, max_length: int
-) -> list[Form]:
+) -> list[Format]:
     """Write a model folder whose ``model.onnx`` is of ``form``, and say how all forms compare.
 
     Args:
@@ -63,6 +63,8 @@ def quantize_folder(
         raise NasError(f"form must be {' or '.join(FORMS[1:])}, not {form!r}")
     if (target.runtime, target.device, target.dtype) != ("onnxruntime", "cpu", "float32"):
         raise NasError(f"target {target}: give one of onnxruntime on the cpu with dtype float32")
+    if folder.resolve() in (output.resolve(), *output.resolve().parents):
+        raise NasError(f"output {output} lies within the model {folder}: choose another folder")
     if output.exists():
         raise NasError(f"output {output} exists: choose another folder, or remove it first")
     model, tokenizer = load_model(folder)
@@ -99,7 +101,9 @@ def quantize_folder(
         }
         megabytes = files[name].stat().st_size / 1e6
         found.append(
-            Form(name, **values, p50_ms=latency.p50_ms, p95_ms=latency.p95_ms, megabytes=megabytes)
+            Format(
+                name, **values, p50_ms=latency.p50_ms, p95_ms=latency.p95_ms, megabytes=megabytes
+            )
         )
     del models
     shutil.copytree(folder, scratch / MODEL)

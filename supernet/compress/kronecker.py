@@ -145,12 +145,6 @@ def sums_of(terms: int) -> Rule:
     return rule
 
 
-def low_rank(rows: int, columns: int, ratio: float, is_table: bool) -> Factors | None:  # noqa: ARG001
-    """Truncated singular values: sums of columns times rows, (m, 1) kron (1, n)."""
-    rank = int(rows * columns / ratio / (rows + columns))
-    return Factors((rows, 1), (1, columns), rank) if rank else None
-
-
 def plan(model: PreTrainedModel, parameters: int, rule: Rule) -> dict[str, Factors]:
     """Factors of every large matrix, so that the model has no more than ``parameters``.
 

@@ -20,7 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from supernet.errors import check_number
 
-WORD = re.compile(r"[^\W\d_]+")
+WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+"""Contractions are one word, and stay: no vocabulary has them in one piece."""
 CONTINUATION = "##"
 """Marks a piece that continues a word (WordPiece)."""
 BEGINNINGS = ("\u0120", "\u2581")

@@ -1,6 +1,6 @@
 """A stage of further distillation: which losses, on which data, for how long.
 
-Recipes list stages (``configs/recipes/distill``); each published method is a list of them.
+Recipes list stages (``configs/recipes``); each published method is a list of them.
 """
 
 from __future__ import annotations
@@ -101,6 +101,12 @@ class Stage:
         without_labels = self.losses.compared or self.losses.mlm or self._mixed_with_teacher
         if not (without_labels or self.losses.hard or self.mixup):
             raise NasError(f"stage {self.name}: no loss has a weight, and there is no mixup")
+        inner = self.losses.hidden or self.losses.attention or self.losses.relation
+        if self.replacement is not None and inner:
+            raise NasError(
+                f"stage {self.name}: with a replacement, hard, soft and mlm are the only losses, "
+                "for the layers that run are not the student's alone"
+            )
         if self.data == "unlabelled" and not without_labels:
             raise NasError(f"stage {self.name}: unlabelled texts teach nothing by labels alone")
 

@@ -187,6 +187,42 @@ def test_commands_on_what_is_no_result(fault: Run, tmp_path: Path) -> None:
     assert "holds no model" in fault("evaluate", str(tmp_path), "--data", "pydoc")
 
 
+ARCHITECTURE = json.dumps(
+    {
+        "hidden_size": 64,
+        "layers": [{"num_heads": 2, "qkv_size": 64, "intermediate_size": 128}],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["distill", "nowhere", "-o", "result"], "neither JSON nor a file or folder"),
+        (["distill", "{}", "-o", "result"], "architecture"),
+        (["distill", ARCHITECTURE, "-o", "result", "--recipe", "tiny"], "recipe 'tiny' is unknown"),
+        (["distill", ARCHITECTURE, "-o", "result", "--data", "nowhere"], "nowhere"),
+        (
+            ["compress", ARCHITECTURE, "-o", "result", "--ratio", "2", "--target", "cpu-torch"],
+            "forms are compared in onnxruntime",
+        ),
+        (["quantize", "nowhere", "-o", "result"], "nowhere holds no model"),
+        (["compare", "nowhere"], "nowhere holds no model"),
+        (["compare", "nowhere", "--plot", "front.gif"], "front.gif"),
+    ],
+)
+def test_students_and_models_that_are_none(
+    fault: Run, arguments: list[str], complaint: str
+) -> None:
+    assert complaint in fault(*arguments)
+
+
+def test_a_layer_that_cannot_be_replaced(fault: Run, data: Path) -> None:
+    assert "hidden size must be the teacher's 384, not 64" in fault(
+        "distill", ARCHITECTURE, "-o", "result", "--recipe", "theseus", "--data", str(data)
+    )
+
+
 def test_help_teaches() -> None:
     shown = subprocess.run(
         [sys.executable, "-c", "from nas.cli import main; main()", "search", "--help"],

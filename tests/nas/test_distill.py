@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 from latency.target import Target
 from nas.augment import AUGMENTED
 from nas.compare import compare_folders, comparison_plot
 from nas.compress import Kronecker
 from nas.data import load_data
+from nas.distill import in_the_order_of
 from nas.export import onnx_difference
 from nas.measured import load_model
 from nas.pipeline import run_distillation
@@ -24,7 +31,10 @@ from nas.request import Lesson, Study
 from nas.workspace import Workspace
 from supernet.architecture import Architecture
 from supernet.distill.stage import Stage
+from supernet.distill.trainer import DistillTrainer
 from supernet.errors import NasError
+from supernet.importance import measure_importance, reorder
+from supernet.model import Supernet
 from supernet.student import shape_of
 from supernet.training import TrainingSettings
 
@@ -110,22 +120,100 @@ def test_augmented_texts_can_be_looked_at(root: Path, tmp_path: Path) -> None:
     assert {rows.count(row) for row in rows} == {2}
 
 
-def test_a_finished_model_learns_on(root: Path, tmp_path: Path) -> None:
-    """A folder as the student: with no step of any weight, it stays what it was."""
-    given = json.dumps(NARROW.to_dict())
-    first = run_distillation(study(root, "kd"), given, tmp_path / "first")
-    again = study(root, "kd")
-    still = tuple(
+def still(given: Study) -> Study:
+    """The same stages, of which none changes a weight."""
+    recipe = given.request.recipe
+    stages = tuple(
         replace(one, training=replace(one.training, learning_rate=0.0))
-        for one in again.request.recipe.distill.stages
+        for one in recipe.distill.stages
     )
-    recipe = again.request.recipe
     recipe = recipe.model_copy(
-        update={"distill": recipe.distill.model_copy(update={"stages": still})}
+        update={"distill": recipe.distill.model_copy(update={"stages": stages})}
     )
-    again = replace(again, request=replace(again.request, recipe=recipe))
-    second = run_distillation(again, str(tmp_path / "first"), tmp_path / "second")
-    assert second["score"] == first["score"]
+    return replace(given, request=replace(given.request, recipe=recipe))
+
+
+def test_a_finished_model_learns_on(root: Path, tmp_path: Path) -> None:
+    """A folder as the student: where no weight changes, it stays what it was."""
+    run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "first")
+    run_distillation(still(study(root, "kd")), str(tmp_path / "first"), tmp_path / "second")
+    first, second = (load_model(tmp_path / one / "model")[0] for one in ("first", "second"))
+    ends = first.state_dict(), second.state_dict()
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path) -> None:
+    run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "first")
+    model, tokenizer = load_model(tmp_path / "first" / "model")
+    with torch.no_grad():
+        for part in (model.classifier.weight, model.classifier.bias):
+            part.copy_(part.flip(0))
+    model.config.id2label = {0: "sklearn", 1: "networkx"}
+    model.config.label2id = {"sklearn": 0, "networkx": 1}
+    model.save_pretrained(tmp_path / "flipped")
+    tokenizer.save_pretrained(tmp_path / "flipped")
+    run_distillation(still(study(root, "kd")), str(tmp_path / "flipped"), tmp_path / "second")
+    first, second = (load_model(tmp_path / one / "model")[0] for one in ("first", "second"))
+    assert second.config.id2label == first.config.id2label
+    assert torch.equal(first.classifier.weight, second.classifier.weight)
+
+
+def test_a_run_stopped_between_stages_ends_as_an_undisturbed_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = json.dumps(NARROW.to_dict())
+
+    def weights(workspace: Path, output: Path) -> dict[str, torch.Tensor]:
+        at_work = study(root, "tinybert")
+        run_distillation(replace(at_work, workspace=Workspace(workspace)), given, output)
+        found: dict[str, torch.Tensor] = load_model(output / "model")[0].state_dict()
+        return found
+
+    undisturbed = weights(tmp_path / "one", tmp_path / "first")
+    run = DistillTrainer.run
+
+    def stopped(self: DistillTrainer) -> None:
+        if self.stage.name == "prediction":
+            raise KeyboardInterrupt
+        run(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DistillTrainer, "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            weights(tmp_path / "other", tmp_path / "second")
+    assert list((tmp_path / "other").glob("student/*.partial/checkpoints/2-*.safetensors"))
+    resumed = weights(tmp_path / "other", tmp_path / "second")
+    assert all(torch.equal(resumed[name], undisturbed[name]) for name in undisturbed)
+
+
+def test_a_teacher_is_taken_in_the_order_of_its_student() -> None:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=48, initializer_range=0.3,
+    )  # fmt: skip
+    as_it_was = Supernet(BertForSequenceClassification(config).eval())
+    ordered = deepcopy(as_it_was)
+    batch = {"input_ids": torch.randint(5, 50, (4, 9)), "attention_mask": torch.ones(4, 9).long()}
+    generator = torch.Generator().manual_seed(0)
+    reorder(ordered.weights, measure_importance(ordered.weights, [batch], generator=generator))
+    small = Architecture.uniform(
+        num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=24
+    )
+    for guide in (as_it_was, ordered):
+        for student in (guide.extract(guide.largest), guide.extract(small)):
+            assert in_the_order_of(student, [ordered, as_it_was], batch) is guide
+
+
+def test_a_compressed_student_can_be_compressed_again(root: Path, tmp_path: Path) -> None:
+    given = json.dumps(NARROW.to_dict())
+    once = run_distillation(study(root, "kd"), given, tmp_path / "once", kronecker=Kronecker(2.0))
+    twice = run_distillation(
+        study(root, "kd"), str(tmp_path / "once"), tmp_path / "twice", kronecker=Kronecker(2.0)
+    )
+    assert twice["parameters"] <= once["parameters"] / 2
+    with pytest.raises(NasError, match="ratio 500 with 1 terms: parameters must be at least"):
+        run_distillation(study(root, "kd"), given, tmp_path / "none", kronecker=Kronecker(500.0))
 
 
 @pytest.mark.parametrize("recipe", ["kronecker", "theseus"])
@@ -159,6 +247,8 @@ def test_a_finished_model_in_eight_bits(root: Path, tmp_path: Path, form: str) -
     assert {path.name for path in (tmp_path / "int8").iterdir()} == {"model", "model.onnx"}
     with pytest.raises(NasError, match="exists"):
         quantize_folder(folder, data, target, form, tmp_path / "int8", max_length=24)
+    with pytest.raises(NasError, match="lies within the model"):
+        quantize_folder(folder, data, target, form, folder / "int8", max_length=24)
     with pytest.raises(NasError, match="form must be dynamic or static, not 'int4'"):
         quantize_folder(folder, data, target, "int4", tmp_path / "other", max_length=24)
 
@@ -187,4 +277,11 @@ def test_bad_students_are_refused(root: Path, tmp_path: Path) -> None:
         run_distillation(study(root, "kd"), f"[{narrow}, {narrow}]", tmp_path / "student")
     with pytest.raises(NasError, match="neither JSON nor a file or folder"):
         run_distillation(study(root, "kd"), "nowhere", tmp_path / "student")
+    elsewhere = Study(
+        replace(study(root, "kd").request, data=str(tmp_path / "no data")),
+        Workspace(tmp_path / "workspace"),
+        Display(),
+    )
+    with pytest.raises(NasError, match="neither JSON nor a file or folder"):  # first of all
+        run_distillation(elsewhere, "nowhere", tmp_path / "student")
     assert not (tmp_path / "student").exists()

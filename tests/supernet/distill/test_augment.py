@@ -43,6 +43,11 @@ def test_what_is_no_whole_content_word_stays(neighbours: Neighbours) -> None:
         assert copied(text, neighbours) == [text]
 
 
+def test_contractions_stay_whole(neighbours: Neighbours) -> None:
+    for text in ("the cat's dog\u2019s", "red's"):
+        assert copied(text, neighbours) == [text]
+
+
 def test_a_capital_stays(neighbours: Neighbours) -> None:
     assert copied("Red cat", neighbours) == ["Blue dog"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import BertForSequenceClassification, PreTrainedModel, TrainerCallback
 
 from supernet.architecture import Architecture, Layer
 from supernet.distill.losses import hidden_loss, soft_loss
@@ -200,6 +200,10 @@ def test_a_narrower_student_cannot_replace(
         ({"losses": Losses(hard=1.0), "data": "unlabelled"}, "teach nothing by labels alone"),
         ({"losses": Losses(hard=1.0), "name": "../up"}, "stage name '../up'"),
         ({"losses": Losses(soft=1.0), "temperature": 0}, "temperature"),
+        (
+            {"losses": Losses(hard=1.0, hidden=1.0), "replacement": Replacement()},
+            "with a replacement, hard, soft and mlm are the only losses",
+        ),
         ({"losses": Losses(soft=1.0), "reference_width": 0}, "reference_width"),
     ],
 )
@@ -212,6 +216,48 @@ def test_the_learning_rate_is_for_the_reference_width() -> None:
     of = stage(losses=Losses(soft=1.0), reference_width=256)
     assert of.learning_rate(128) == pytest.approx(2 * TRAINING.learning_rate)
     assert stage(losses=Losses(soft=1.0)).learning_rate(128) == TRAINING.learning_rate
+
+
+class StoppedError(Exception):
+    """A training is interrupted."""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"losses": Losses(soft=1.0, hidden=1.0, attention=1.0, relation=1.0)},
+        {"losses": Losses(hard=1.0), "mixup": Mixup()},
+        {"losses": Losses(mlm=1.0), "data": "unlabelled"},
+        {"losses": Losses(hard=1.0), "replacement": Replacement(), "trained": "layers"},
+    ],
+    ids=["kept outputs", "mixtures", "masks", "replacement"],
+)
+def test_a_stopped_training_ends_as_an_undisturbed_one(
+    bert: BertForSequenceClassification, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    of = stage(training=TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-3), **options)
+
+    def train(folder: Path, stopped_at: int | None) -> dict[str, torch.Tensor]:
+        student = Supernet.from_teacher(bert).extract(HALF)
+        at_work = trainer(student, bert, of, folder)
+
+        class Stop(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                if state.global_step == stopped_at:
+                    raise StoppedError
+
+        for callback in at_work.callback_handler.callbacks:
+            if hasattr(callback, "every"):
+                callback.every = 0.0  # a checkpoint each step
+        at_work.add_callback(Stop())
+        at_work.run()
+        return at_work.learner.state_dict()
+
+    undisturbed = train(tmp_path / "undisturbed", None)
+    with pytest.raises(StoppedError):
+        train(tmp_path / "stopped", 7)
+    resumed = train(tmp_path / "stopped", None)
+    assert all(torch.equal(resumed[name], undisturbed[name]) for name in undisturbed)
 
 
 def test_a_training_learns_the_same_from_kept_outputs(
