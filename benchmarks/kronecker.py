@@ -41,7 +41,7 @@ from supernet.model import Supernet
 from supernet.student import shape_of
 
 
-def low_rank(rows: int, columns: int, ratio: float, is_table: bool) -> Factors | None:  # noqa: ARG001
+def low_rank(rows: int, columns: int, ratio: float, _is_table: bool) -> Factors | None:
     """Truncated singular values: sums of columns times rows, (m, 1) kron (1, n)."""
     rank = int(rows * columns / ratio / (rows + columns))
     return Factors((rows, 1), (1, columns), rank) if rank else None

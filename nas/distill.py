@@ -116,7 +116,9 @@ def read_student(source: str, max_length: int) -> Beginning:
                 raise NasError(f"student {source} has {own} {name}, the teacher {theirs}")
         return model
 
-    return Beginning(architecture, digest(str(folder)), load)
+    if not any(folder.glob("*.safetensors")):
+        raise NasError(f"student {source}: {folder} holds no .safetensors weights")
+    return Beginning(architecture, digest(str(folder.absolute())), load)
 
 
 def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: EncodedTask) -> Artifact:
@@ -241,7 +243,7 @@ def parameters_of(folder: Path) -> int:
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
-            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - the file is no mapping
     return total
 
 

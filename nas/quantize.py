@@ -106,7 +106,8 @@ def quantize_folder(
             )
         )
     del models
-    shutil.copytree(folder, scratch / MODEL)
+    model.save_pretrained(scratch / MODEL)  # not a copy: its head is in the task's order by now
+    tokenizer.save_pretrained(scratch / MODEL)
     files[form].rename(scratch / ONNX)
     for path in files.values():
         path.unlink(missing_ok=True)

@@ -152,6 +152,16 @@ def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path)
     model.config.label2id = {"sklearn": 0, "networkx": 1}
     model.save_pretrained(tmp_path / "flipped")
     tokenizer.save_pretrained(tmp_path / "flipped")
+    data = load_data(str(root / "data"), seed=0)
+    target = Target(threads=1, batch_size=1, sequence_length=16)
+    found = quantize_folder(
+        tmp_path / "flipped", data, target, "dynamic", tmp_path / "int8", max_length=24
+    )
+    written, _ = load_model(tmp_path / "int8" / "model")
+    assert written.config.id2label == {0: "networkx", 1: "sklearn"}  # the order of its logits
+    assert torch.equal(written.classifier.weight, model.classifier.weight.flip(0))
+    assert found[0].name == "float32"
+
     run_distillation(still(study(root, "kd")), str(tmp_path / "flipped"), tmp_path / "second")
     first, second = (load_model(tmp_path / one / "model")[0] for one in ("first", "second"))
     assert second.config.id2label == first.config.id2label
