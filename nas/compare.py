@@ -100,6 +100,7 @@ def comparison_plot(found: Sequence[Measured], metric: str) -> Figure:
                 textcoords="offset points",
                 xytext=(6, 6),
             )
+        axes.margins(0.2)  # room for the points' areas and names
         log_axis(axes, "x")
         axes.set(xlabel="latency, p50 (ms)", ylabel=metric)
     return figure
