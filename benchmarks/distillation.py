@@ -21,6 +21,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import process_time
@@ -50,12 +51,13 @@ from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
 from supernet.distill.augment import Augmentation
+from supernet.distill.fitted_start import fit_to_teacher
 from supernet.distill.mixkd import Mixup
 from supernet.distill.stage import Losses, Stage
 from supernet.distill.theseus import Replacement
 from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
-from supernet.student import architecture_of
+from supernet.student import architecture_of, carried_settings, new_student
 from supernet.training import TrainingSettings
 
 METRICS = {"cola": "matthews", "stsb": "pearson_spearman"}
@@ -71,17 +73,44 @@ AS_WIDE = Architecture.uniform(num_layers=2, hidden_size=384, num_heads=12, inte
 """What BERT-of-Theseus can make of the default teacher: one layer is far faster, three slower."""
 TRIAL_STEPS = 12
 
-Begin = Callable[[Supernet], PreTrainedModel]
-"""From the teacher, its units ordered by importance, to the student before its training."""
+Texts = list[dict[str, torch.Tensor]]
+Begin = Callable[[Supernet, Texts], PreTrainedModel]
+"""From the teacher, its units ordered by importance, and texts to the student before training."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """Stages, and what share of the time each has."""
+    """Stages, and what share of the time each has.
+
+    Args:
+        as_wide: takes a student as wide as the teacher.
+        fitted: begins with weights fitted to the teacher's activations, for which the time counts.
+    """
 
     stages: tuple[tuple[Stage, float], ...]
     augmentation: Augmentation = Augmentation(copies=20)
     as_wide: bool = False
+    fitted: bool = False
+
+    def begin(self, architecture: Architecture) -> Begin:
+        return fitted(architecture) if self.fitted else leading(architecture)
+
+
+def leading(architecture: Architecture) -> Begin:
+    """The teacher's leading units."""
+    return lambda guide, _texts: guide.extract(architecture)
+
+
+def fitted(architecture: Architecture) -> Begin:
+    """Weights fitted to the teacher's activations."""
+
+    def begin(guide: Supernet, texts: Texts) -> PreTrainedModel:
+        settings = carried_settings(guide.weights.config)
+        student = new_student(architecture, guide.shape, settings)
+        fit_to_teacher(student, guide.weights, texts)
+        return student
+
+    return begin
 
 
 def stage(name: str, **options: Any) -> Stage:
@@ -92,7 +121,7 @@ def stage(name: str, **options: Any) -> Stage:
 FINETUNE = stage("finetune", losses=Losses(hard=1.0))
 PREDICTION = stage("prediction", losses=Losses(soft=1.0), temperature=1.0)
 INTERMEDIATE = stage("intermediate", losses=Losses(hidden=1.0, attention=1.0))
-OURS = stage("distil", losses=Losses(hard=0.3, soft=1.0, hidden=1.0), temperature=2.0)
+BEST = stage("distil", losses=Losses(hard=0.3, soft=1.0, hidden=1.0), temperature=2.0, rate=2e-4)
 METHODS = {
     "fine-tuning": Method(((FINETUNE, 1.0),)),
     "KD": Method(((stage("kd", losses=Losses(hard=1.0, soft=1.0), temperature=2.0), 1.0),)),
@@ -111,10 +140,12 @@ METHODS = {
             (replace(PREDICTION, data="augmented"), 0.3),
         )
     ),
-    "ours": Method(((OURS, 1.0),)),
-    "ours, augmented": Method(
-        ((replace(OURS, data="augmented"), 1.0),), Augmentation(copies=4, originals=2)
+    "KD, fitted start": Method(
+        ((stage("kd", losses=Losses(hard=1.0, soft=1.0), temperature=2.0, rate=2e-4), 1.0),),
+        fitted=True,
     ),
+    "best": Method(((BEST, 1.0),), fitted=True),
+    "best, from leading units": Method(((replace(BEST, training=FINETUNE.training), 1.0),)),
     "Theseus (as wide)": Method(
         (
             (
@@ -236,11 +267,13 @@ class Bench:
         """Train one student by one method, and score it."""
         method = METHODS[name]
         architecture = AS_WIDE if method.as_wide else STUDENTS[student]
-        told = self.train(task, seed, method, lambda guide: guide.extract(architecture))
+        told, _ = self.train(task, seed, method, method.begin(architecture))
         self.display.say(f"{task} {student} {name} {seed}: {told}")
         return told
 
-    def train(self, task: str, seed: int, method: Method, begin: Begin) -> dict[str, Any]:
+    def train(
+        self, task: str, seed: int, method: Method, begin: Begin
+    ) -> tuple[dict[str, Any], PreTrainedModel]:
         """Train the student that ``begin`` makes of the ordered teacher, and score it."""
         task, _, limit = task.partition("@")
         update = {"limit": int(limit) if limit else self.arguments.limit}
@@ -251,15 +284,19 @@ class Bench:
         encoded = learning.tokenize(study, data, teacher)
         guide = learning.ordered_supernet(study, teacher, encoded)
         sources = Sources(self, study, method, teacher, encoded)
+        texts = learning.sample_batches(study, encoded)
+        began = process_time()
+        learner = begin(guide, texts)
+        beginning_s = process_time() - began
         stages = []
         for one, share in method.stages:
-            steps = self.steps(one, share, guide, begin, sources, encoded)
+            budget_s = share * (self.arguments.seconds - beginning_s)
+            steps = self.steps(one, budget_s, guide, learner, sources, encoded)
             stages.append(replace(one, training=replace(one.training, steps=steps)))
         recipe = recipe.model_copy(
             update={"distill": Distillation(start="teacher", stages=tuple(stages))}
         )
         study = self.study(task, seed, recipe)
-        learner = begin(guide)
         collate = collator(encoded.tokenizer)
         metric = encoded.data.task.metric
 
@@ -274,36 +311,37 @@ class Bench:
             distill.learn(study, learner, guide.weights, sources, encoded, Path(scratch))
             seconds = process_time() - began
         learner.eval()
-        return {
+        told = {
             "metric": metric,
             "test": scored(encoded.test),
             "validation": scored(encoded.validation),
             "untrained_test": untrained,
             "teacher_test": learning.read_score(teacher, data.task, "test"),
-            "seconds": seconds,
+            "seconds": beginning_s + seconds,
+            "beginning_seconds": beginning_s,
             "augmentation_seconds": sources.augmentation_seconds,
             "steps": {one.name: one.training.steps for one in stages},
             "parameters": learner.num_parameters(),
             "architecture": str(architecture_of(learner.config)),
         }
+        return told, learner
 
     def steps(
         self,
         one: Stage,
-        share: float,
+        budget_s: float,
         guide: Supernet,
-        begin: Begin,
+        student: PreTrainedModel,
         sources: Sources,
         task: learning.EncodedTask,
     ) -> int:
         """How many steps fill a stage's share of the time, reading in advance included."""
         data = sources(one)
-        budget_s = share * self.arguments.seconds
         some = first(data, 1024)
-        live_s, _ = self.trial(one, TRIAL_STEPS, guide, begin, some, task)
+        live_s, _ = self.trial(one, TRIAL_STEPS, guide, student, some, task)
         if not one.losses.compared:
             return max(1, round(budget_s / live_s))
-        kept_s, reading_s = self.trial(one, 10_000, guide, begin, some, task)
+        kept_s, reading_s = self.trial(one, 10_000, guide, student, some, task)
         reading_s *= len(data) / len(some)
         steps = round((budget_s - reading_s) / kept_s)
         if steps * one.training.batch_size > len(data):
@@ -315,12 +353,11 @@ class Bench:
         one: Stage,
         steps: int,
         guide: Supernet,
-        begin: Begin,
+        student: PreTrainedModel,
         data: EncodedExamples,
         task: learning.EncodedTask,
     ) -> tuple[float, float]:
         """Seconds of a step, and those before the first."""
-        student = begin(guide)
         ticks: list[float] = []
 
         def progress(_done: int, _total: int) -> None:
@@ -331,7 +368,7 @@ class Bench:
         reading: list[float] = []
         with tempfile.TemporaryDirectory() as scratch:
             trainer = DistillTrainer(
-                Learner(student, guide.weights.config.hidden_size),
+                Learner(deepcopy(student), guide.weights.config.hidden_size),
                 guide.weights,
                 data,
                 collator(task.tokenizer),
@@ -376,7 +413,7 @@ class Sources:
     def _examples(self, one: Stage) -> Examples:
         if one.data == "unlabelled":
             folder = str(self._bench.data / "wikitext2")
-            return Examples(learning.unlabelled_texts(self._study, folder, self._task))
+            return Examples(learning.unlabelled_texts(self._study, folder, self._task, None))
         settings = self._method.augmentation
         artifact = augment(self._study, settings, self._teacher, self._task)
         self.augmentation_seconds = artifact.seconds

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import onnx
 import torch
-from distillation import STUDENTS, Bench, Method, stage
+from distillation import STUDENTS, Begin, Bench, Method, Texts, fitted, leading, stage
 from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
@@ -90,11 +90,11 @@ def main() -> None:
                 if key in result["runs"]:
                     continue
                 try:
-                    told = bench.train(arguments.task, arguments.seed, method, begin)
+                    told, model = bench.train(arguments.task, arguments.seed, method, begin)
                 except NasError as error:
                     told = {"impossible": str(error)}
                 else:
-                    told["forms"] = timed(bench, begin)
+                    told["forms"] = timed(bench, model)
                 result["runs"][key] = told
                 Console().print(key, told)
                 write_text(path, json.dumps(result, indent=1))
@@ -115,33 +115,31 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def designs(
-    original: str, ratio: float
-) -> Iterator[tuple[str, Method, Callable[[Supernet], PreTrainedModel]]]:
+def designs(original: str, ratio: float) -> Iterator[tuple[str, Method, Begin]]:
     """Name, training and beginning of every way to be ``ratio`` times smaller."""
 
-    def whole(guide: Supernet) -> PreTrainedModel:
-        return guide.extract(guide.largest if original == "teacher" else STUDENTS[original])
-
-    def target(model: PreTrainedModel) -> int:
-        return int(model.num_parameters() / ratio)
+    def whole(guide: Supernet) -> Architecture:
+        return guide.largest if original == "teacher" else STUDENTS[original]
 
     for name, rule in RULES.items():
 
-        def compressed(guide: Supernet, rule: Rule = rule) -> PreTrainedModel:
-            model = whole(guide)
-            return factorized(model, plan(model, target(model), rule))
+        def compressed(guide: Supernet, texts: Texts, rule: Rule = rule) -> PreTrainedModel:
+            begin = leading if original == "teacher" else fitted
+            model = begin(whole(guide))(guide, texts)
+            return factorized(model, plan(model, int(model.num_parameters() / ratio), rule))
 
         yield name, METHOD, compressed
         if original == "teacher" and name == "1 product":
             yield "1 product, Theseus", THESEUS, compressed
 
-    def smaller(guide: Supernet) -> PreTrainedModel:
-        model = whole(guide)
-        layers = model.config.num_hidden_layers
-        return guide.extract(widest(layers, target(model), guide.shape))
+    for name, begin in (("fewer units", leading), ("fewer units, fitted", fitted)):
 
-    yield "fewer units", METHOD, smaller
+        def smaller(guide: Supernet, texts: Texts, begin=begin) -> PreTrainedModel:
+            architecture = whole(guide)
+            parameters = int(architecture.parameters(guide.shape) / ratio)
+            return begin(widest(architecture.num_layers, parameters, guide.shape))(guide, texts)
+
+        yield name, METHOD, smaller
 
 
 def widest(layers: int, parameters: int, shape: EncoderShape) -> Architecture:
@@ -156,12 +154,8 @@ def widest(layers: int, parameters: int, shape: EncoderShape) -> Architecture:
     raise NasError(f"no dense model of {layers} layers has {parameters:,} parameters or fewer")
 
 
-def timed(bench: Bench, begin: Callable[[Supernet], PreTrainedModel]) -> dict[str, float]:
-    """Milliseconds of both forms, side by side; values of weights do not matter for time."""
-    teacher = BertForSequenceClassification.from_pretrained(
-        next((bench.workspace.root / "teacher").glob("*/model"))
-    )
-    model = begin(Supernet(teacher))
+def timed(bench: Bench, model: PreTrainedModel) -> dict[str, float]:
+    """Milliseconds of both forms, side by side."""
     graphs = {"factored": model}
     if getattr(model.config, "factors", None):
         graphs["dense"] = densified(model)

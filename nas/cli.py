@@ -218,7 +218,7 @@ def distill(
     """Distil a teacher into one student, without a search.
 
     Recipes of published methods: `finetune`, `kd`, `tinybert`, `mixkd`, `theseus`,
-    `autotinybert`. Copy one to a YAML file to change its losses, data and durations.
+    `autotinybert`, `best`. Copy one to a YAML file to change its losses, data and durations.
 
     **Example:** `nas distill architecture.json --recipe tinybert --data my-data/ -o student`
 

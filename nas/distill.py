@@ -24,7 +24,14 @@ from nas.data import Examples, Task
 from nas.evaluate import collator, scores
 from nas.export import MODEL, export
 from nas.labels import align_labels, check_labels
-from nas.learning import SCORES, EncodedTask, ordered_supernet, read_score, unlabelled_texts
+from nas.learning import (
+    SCORES,
+    EncodedTask,
+    ordered_supernet,
+    read_score,
+    sample_batches,
+    unlabelled_texts,
+)
 from nas.manifest import SCRATCH, read_manifest
 from nas.measured import load_model, model_folder
 from nas.metrics import METRICS_OF
@@ -33,6 +40,7 @@ from nas.teacher import digest
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
+from supernet.distill.fitted_start import fit_to_teacher
 from supernet.distill.losses import hidden_loss
 from supernet.distill.masked_words import Masking
 from supernet.distill.stage import Stage
@@ -59,17 +67,22 @@ class Beginning:
     changed: Callable[[PreTrainedModel], PreTrainedModel] = lambda model: model
     change: str = ""
 
-    def with_weights(self, start: str, guide: Supernet, task: Task, seed: int) -> PreTrainedModel:
-        """The student with the weights that a recipe has it begin with."""
-        return self.changed(self._started(start, guide, task, seed))
+    def with_weights(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
+        """The student with the weights that a run's recipe has it begin with."""
+        return self.changed(self._started(run, guide, task))
 
-    def _started(self, start: str, guide: Supernet, task: Task, seed: int) -> PreTrainedModel:
+    def _started(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
+        start = run.request.recipe.distill.start
         if start == "own":
-            return self.load(guide, task)
+            return self.load(guide, task.data.task)
         if start == "teacher":
             return guide.extract(self.architecture)
-        torch.manual_seed(seed)
-        return new_student(self.architecture, guide.shape, carried_settings(guide.weights.config))
+        torch.manual_seed(run.request.seed)
+        settings = carried_settings(guide.weights.config)
+        student = new_student(self.architecture, guide.shape, settings)
+        if start == "fitted":
+            fit_to_teacher(student, guide.weights, sample_batches(run, task))
+        return student
 
 
 def sub_network(architecture: Architecture, supernet: Artifact) -> Beginning:
@@ -130,9 +143,10 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
 
     def build(folder: Path) -> None:
         guide = ordered_supernet(run, teacher, task)
-        student = beginning.with_weights(recipe.start, guide, task.data.task, run.request.seed)
-        as_it_was = Supernet.from_pretrained(teacher.path / MODEL)
-        guide = in_the_order_of(student, [guide, as_it_was], first_batch(task))
+        student = beginning.with_weights(run, guide, task)
+        if recipe.start == "own":
+            as_it_was = Supernet.from_pretrained(teacher.path / MODEL)
+            guide = in_the_order_of(student, [guide, as_it_was], first_batch(task))
         length = run.request.recipe.max_length
 
         def data_of(stage: Stage) -> EncodedExamples:
@@ -220,6 +234,8 @@ def learn(
     """Train ``student`` in place by all stages; one that ended is not repeated after a crash."""
     torch.manual_seed(run.request.seed)  # for what a learner has besides the student
     learner = Learner(student, teacher.config.hidden_size)
+    if any(stage.losses.hidden for stage in run.request.recipe.distill.stages):
+        learner.align(teacher, sample_batches(run, task)[:4])
     for number, stage in enumerate(run.request.recipe.distill.stages, start=1):
         finished = folder / f"{number}-{stage.name}.safetensors"
         if not finished.is_file():

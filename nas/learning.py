@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from nas.data import Examples, Task, TaskData, load_data, load_texts
@@ -201,6 +202,14 @@ def ordered_supernet(run: Study, teacher: Artifact, task: EncodedTask) -> Supern
     states are compared with; its function is the teacher's.
     """
     supernet = Supernet.from_pretrained(teacher.path / MODEL)
+    generator = torch.Generator().manual_seed(run.request.seed)
+    batches = sample_batches(run, task)
+    reorder(supernet.weights, measure_importance(supernet.weights, batches, generator=generator))
+    return supernet
+
+
+def sample_batches(run: Study, task: EncodedTask) -> list[dict[str, Tensor]]:
+    """Training texts drawn at random, on which the teacher's activations are studied."""
     rows = np.random.default_rng(run.request.seed).permutation(len(task.train))
     rows = rows[: run.request.recipe.importance_examples]
     collate = collator(task.tokenizer)
@@ -209,9 +218,7 @@ def ordered_supernet(run: Study, teacher: Artifact, task: EncodedTask) -> Supern
         batch = collate([task.train[int(row)] for row in rows[start : start + 32]])
         batch.pop("labels", None)
         batches.append(batch)
-    generator = torch.Generator().manual_seed(run.request.seed)
-    reorder(supernet.weights, measure_importance(supernet.weights, batches, generator=generator))
-    return supernet
+    return batches
 
 
 def read_score(artifact: Artifact, task: Task, split: str) -> float:

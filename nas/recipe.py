@@ -44,7 +44,8 @@ class Distillation(BaseModel):
 
     Args:
         start: the weights it begins with: its ``own`` (the supernet's, or those in its folder),
-            the ``teacher``'s leading units in its first layers, or ``random`` ones.
+            the ``teacher``'s leading units in its first layers, weights ``fitted`` to the
+            teacher's activations in closed form, or ``random`` ones.
         stages: what it learns, one after the other.
         augmentation: of the texts, for stages on ``augmented`` data.
         texts: unlabelled texts, for stages on ``unlabelled`` data, as ``--data`` names data.
@@ -53,7 +54,7 @@ class Distillation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start: Literal["own", "teacher", "random"] = "own"
+    start: Literal["own", "teacher", "fitted", "random"] = "own"
     stages: tuple[Stage, ...] = Field(min_length=1)
     augmentation: Augmentation = Augmentation()
     texts: str = "pydoc"

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import BertForSequenceClassification, PreTrainedModel
 
+from supernet.distill.least_squares import least_squares
 from supernet.distill.losses import (
     attention_loss,
     hard_loss,
@@ -50,8 +51,7 @@ def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
 class Projection(nn.Linear):
     """From the student's width to the teacher's: one for all states (TinyBERT, eq. 8).
 
-    It begins as the identity on the leading units, for a student's units are the leading ones of a
-    teacher that is ordered by importance.
+    It begins as the identity on the leading units.
     """
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
@@ -72,6 +72,32 @@ class Learner(nn.Module):
         self.student = student
         self.projection = Projection(student.config.hidden_size, teacher_width)
         self.word_head = WordHead.of(student)
+
+    @torch.no_grad()
+    def align(
+        self, teacher: BertForSequenceClassification, batches: Iterable[Mapping[str, Tensor]]
+    ) -> None:
+        """Set the projection so that it makes the teacher's states of the student's, nearly.
+
+        Least squares over all pairs of states that are compared, for a student's units need be no
+        units of its teacher's.
+
+        Args:
+            batches: model inputs, some tens of texts in all.
+        """
+        pairs = []
+        for batch in batches:
+            real = batch["attention_mask"].bool()
+            own = observe(self.student, batch).hidden_states
+            theirs = observe(teacher, batch).hidden_states
+            mapped = layer_map(len(own) - 1, len(theirs) - 1)
+            pairs += [
+                (mine[real], theirs[index][real]) for mine, index in zip(own, mapped, strict=True)
+            ]
+        inputs, targets = map(torch.cat, zip(*pairs, strict=True))
+        weight, bias = least_squares(inputs, targets, self.projection.weight, strength=1e-3)
+        self.projection.weight.copy_(weight)
+        self.projection.bias.copy_(bias)
 
     def forward(
         self,

@@ -95,7 +95,7 @@ def study(root: Path, recipe: str) -> Study:
 
 
 @pytest.mark.parametrize(
-    "recipe", ["finetune", "kd", "tinybert", "mixkd", "autotinybert", "theseus", "full"]
+    "recipe", ["finetune", "kd", "tinybert", "mixkd", "autotinybert", "theseus", "best", "full"]
 )
 def test_every_recipe_runs(root: Path, tmp_path: Path, recipe: str) -> None:
     architecture = AS_WIDE if recipe == "theseus" else NARROW

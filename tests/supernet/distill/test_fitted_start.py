@@ -1,0 +1,161 @@
+"""Students fitted to their teacher in closed form."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import BertForSequenceClassification, PreTrainedModel
+
+from supernet.architecture import Architecture, Layer
+from supernet.distill.fitted_start import fit_to_teacher, principal_directions
+from supernet.distill.least_squares import least_squares
+from supernet.distill.losses import hidden_loss
+from supernet.distill.trainer import Learner, layer_map
+from supernet.errors import NasError
+from supernet.importance import measure_importance, reorder
+from supernet.model import Supernet
+from supernet.observe import observe
+from supernet.student import carried_settings, new_student
+
+SMALL = Architecture.uniform(
+    num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
+)
+MIXED = Architecture(
+    24,
+    (
+        Layer(num_heads=3, qkv_size=12, intermediate_size=40),
+        Layer(num_heads=2, qkv_size=16, intermediate_size=16),
+    ),
+)
+
+
+def texts(seed: int, count: int = 128) -> list[dict[str, Tensor]]:
+    """Batches of two-part texts of 4 to 12 tokens, padded."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count // 32):
+        lengths = rng.integers(4, 13, size=32)
+        mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]).long()
+        ids = torch.from_numpy(rng.integers(5, 120, size=mask.shape)) * mask
+        segments = (torch.arange(mask.shape[1])[None] > 5).long() * mask
+        found.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": segments})
+    return found
+
+
+def new(teacher: BertForSequenceClassification, architecture: Architecture) -> PreTrainedModel:
+    supernet = Supernet(teacher)
+    return new_student(architecture, supernet.shape, carried_settings(teacher.config))
+
+
+def fitted(teacher: BertForSequenceClassification, architecture: Architecture) -> PreTrainedModel:
+    student = new(teacher, architecture)
+    fit_to_teacher(student, teacher, texts(0))
+    return student
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 6), st.integers(1, 5), st.integers(1, 40), st.floats(1e-3, 10.0), st.integers(0)
+)
+def test_least_squares_is_ridge_regression_towards_the_prior(
+    inputs: int, outputs: int, examples: int, strength: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(examples, inputs)), rng.normal(size=(examples, outputs))
+    prior = rng.normal(size=(outputs, inputs))
+    weight, bias = least_squares(*map(torch.from_numpy, (x, y, prior)), strength)
+    # The same minimum as that of ordinary least squares with rows that pull towards the prior.
+    centred = x - x.mean(0)
+    pull = np.sqrt(strength * max((centred**2).sum(0).mean(), 1e-30)) * np.eye(inputs)
+    expected, *_ = np.linalg.lstsq(
+        np.vstack([centred, pull]), np.vstack([y - y.mean(0), pull @ prior.T]), rcond=None
+    )
+    np.testing.assert_allclose(weight.numpy(), expected.T, atol=1e-6)
+    np.testing.assert_allclose(bias.numpy(), y.mean(0) - expected.T @ x.mean(0), atol=1e-6)
+
+
+def test_a_student_of_its_teachers_sizes_is_its_copy(bert: BertForSequenceClassification) -> None:
+    student = fitted(bert, Supernet(bert).largest)
+    for batch in texts(1):
+        torch.testing.assert_close(
+            student(**batch).logits, bert(**batch).logits, atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("architecture", [SMALL, MIXED], ids=str)
+def test_it_is_nearer_to_its_teacher_than_the_leading_units_are(
+    bert: BertForSequenceClassification, architecture: Architecture
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    reorder(bert, measure_importance(bert, texts(0), generator=generator))
+    before = deepcopy(bert.state_dict())
+
+    def distance(student: PreTrainedModel) -> float:
+        return sum(
+            (student(**batch).logits - bert(**batch).logits).square().mean().item()
+            for batch in texts(1)
+        )
+
+    slices = distance(Supernet(bert).extract(architecture))
+    assert distance(fitted(bert, architecture)) < 0.8 * slices  # untrained: it hides little
+    assert all(torch.equal(value, before[name]) for name, value in bert.state_dict().items())
+
+
+def test_the_basis_spans_what_varies_most() -> None:
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(5, 12))
+    states = [torch.from_numpy(rng.normal(size=(200, 5)) @ mixing) for _ in range(2)]
+    basis = principal_directions(states, 5)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(5).double())
+    for one in states:
+        centred = one - one.mean(0)
+        torch.testing.assert_close(centred @ basis @ basis.T, centred)
+
+
+def test_a_student_larger_than_its_teacher_is_refused(bert: BertForSequenceClassification) -> None:
+    deeper = Architecture.uniform(
+        num_layers=3, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
+    )
+    with pytest.raises(NasError, match="does not fit in its teacher's"):
+        fit_to_teacher(new(bert, deeper), bert, texts(0))
+
+
+@pytest.mark.parametrize("architecture", [SMALL, MIXED], ids=str)
+def test_a_projection_aligned_to_fitted_states_makes_the_teachers_of_them(
+    bert: BertForSequenceClassification, architecture: Architecture
+) -> None:
+    learner = Learner(fitted(bert, architecture), bert.config.hidden_size)
+
+    def distance() -> float:
+        batch = texts(1)[0]
+        own = learner(**batch)[0].hidden_states
+        theirs = observe(bert, batch).hidden_states
+        mapped = layer_map(len(own) - 1, len(theirs) - 1)
+        return sum(
+            hidden_loss(mine, theirs[index], batch["attention_mask"]).item()
+            for mine, index in zip(own, mapped, strict=True)
+        )
+
+    before = distance()
+    learner.align(bert, texts(0))
+    assert distance() < 0.5 * before
+
+
+def test_a_projection_finds_units_in_any_order(bert: BertForSequenceClassification) -> None:
+    """Of a teacher's copy whose units stand elsewhere, it makes the teacher's own states."""
+    ordered = deepcopy(bert)
+    generator = torch.Generator().manual_seed(0)
+    reorder(ordered, measure_importance(ordered, texts(0), generator=generator))
+    learner = Learner(ordered, bert.config.hidden_size)
+    learner.align(bert, texts(0))
+    batch = texts(1)[0]
+    for mine, theirs in zip(
+        learner(**batch)[0].hidden_states, observe(bert, batch).hidden_states, strict=True
+    ):
+        assert hidden_loss(mine, theirs, batch["attention_mask"]).item() < 1e-3
