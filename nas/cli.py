@@ -371,7 +371,7 @@ def compare(
             one.name,
             one.architecture,
             f"{one.parameters:,}",
-            f"{one.size_mb:.3g}",
+            f"{one.megabytes:.3g}",
             f"{one.score:.4f}",
             f"{one.latency.p50_ms:.3g}",
             f"{one.latency.p95_ms:.3g}",

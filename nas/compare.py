@@ -28,13 +28,13 @@ class Measured:
     Args:
         name: its folder's.
         score: by the task's metric.
-        size_mb: of its weights as served in float32, millions of bytes.
+        megabytes: see :class:`nas.measured.Served`.
     """
 
     name: str
     architecture: str
     parameters: int
-    size_mb: float
+    megabytes: float
     score: float
     latency: Latency
 
@@ -57,29 +57,31 @@ def compare_folders(
         vocab_size=min(one.vocab_size for one in shapes),
         type_vocab_size=min(one.type_vocab_size for one in shapes),
     )
-    models, scores = [], []
+    ready, scores = [], []
     for path, folder, (model, tokenizer) in zip(paths, folders, loaded, strict=True):
         check_labels(f"model {path}", model.config, data.task)
-        align_labels(model, data.task)
+        order = align_labels(model, data.task)
         with held(target):
-            models.append(served(model, folder, target))
+            ready.append(served(model, folder, target, order))
         examples = encode(data.splits[split], tokenizer, max_length)
         scores.append(
             score_as_served(
-                model, models[-1], target, examples, collator(tokenizer), data.task.metric
+                model, ready[-1].run, target, examples, collator(tokenizer), data.task.metric
             )
         )
-    latencies = time_models(models, target, shape)
+    latencies = time_models([one.run for one in ready], target, shape)
     return [
         Measured(
             str(path),
             str(architecture_of(model.config)),
             model.num_parameters(),
-            4e-6 * model.num_parameters(),
+            one.megabytes,
             value,
             latency,
         )
-        for path, (model, _), value, latency in zip(paths, loaded, scores, latencies, strict=True)
+        for path, (model, _), one, value, latency in zip(
+            paths, loaded, ready, scores, latencies, strict=True
+        )
     ]
 
 
@@ -87,7 +89,7 @@ def comparison_plot(found: Sequence[Measured], metric: str) -> Figure:
     """Score over latency; a point's area is its model's size."""
     latency = np.array([one.latency.p50_ms for one in found])
     scores = np.array([one.score for one in found])
-    sizes = np.array([one.size_mb for one in found])
+    sizes = np.array([one.megabytes for one in found])
     with style():
         figure, axes = canvas()
         axes.scatter(
@@ -95,7 +97,7 @@ def comparison_plot(found: Sequence[Measured], metric: str) -> Figure:
         )
         for one in found:
             axes.annotate(
-                f"{Path(one.name).name}\n{one.size_mb:.3g} MB",
+                f"{Path(one.name).name}\n{one.megabytes:.3g} MB",
                 (one.latency.p50_ms, one.score),
                 textcoords="offset points",
                 xytext=(6, 6),

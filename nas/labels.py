@@ -34,22 +34,26 @@ def check_labels(subject: str, config: PretrainedConfig, task: Task, advice: str
         )
 
 
-def align_labels(model: Any, task: Task) -> None:
+def align_labels(model: Any, task: Task) -> list[int]:
     """Put a checked head's rows in the order of the task's labels, where it names its own.
 
     The configuration then names them in that order too.
 
     Args:
         model: a BERT or TailorBERT classifier.
+
+    Returns:
+        Where its logits stood before, by the place at which they stand now.
     """
     if not (task.label_names and _is_named(model.config)):
-        return
-    rows = torch.tensor([_label_ids(model.config)[name] for name in task.label_names])
+        return list(range(model.config.num_labels))
+    rows = [_label_ids(model.config)[name] for name in task.label_names]
     with torch.no_grad():
         model.classifier.weight.copy_(model.classifier.weight[rows])
         model.classifier.bias.copy_(model.classifier.bias[rows])
     model.config.id2label = dict(enumerate(task.label_names))
     model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
+    return rows
 
 
 def _label_ids(config: PretrainedConfig) -> dict[str, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 import torch
@@ -22,11 +23,14 @@ from latency.target import Target
 from nas.data import TaskData
 from nas.device import time_models
 from nas.evaluate import Collate, Logits, accelerator, collator, score
-from nas.export import MODEL, onnx_model
+from nas.export import MODEL, ONNX, onnx_model
 from nas.labels import align_labels, check_labels
 from nas.tokenization import EncodedExamples, encode
 from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+"""Of a parameter."""
 
 
 def model_folder(path: Path) -> Path:
@@ -72,11 +76,12 @@ def evaluate_folder(
     model, tokenizer = load_model(folder)
     architecture = architecture_of(model.config)
     check_labels(f"model {folder}", model.config, data.task)
-    align_labels(model, data.task)
+    order = align_labels(model, data.task)
     examples = encode(getattr(data, split), tokenizer, max_length)
-    ready = served(model, folder, target)
-    value = score_as_served(model, ready, target, examples, collator(tokenizer), data.task.metric)
-    (latency,) = time_models([ready], target, shape_of(model.config))
+    ready = served(model, folder, target, order)
+    metric = data.task.metric
+    value = score_as_served(model, ready.run, target, examples, collator(tokenizer), metric)
+    (latency,) = time_models([ready.run], target, shape_of(model.config))
     return {
         "architecture": str(architecture),
         "parameters": f"{model.num_parameters():,}",
@@ -95,13 +100,13 @@ def score_as_served(
     collate: Collate,
     metric: str,
 ) -> float:
-    """The metric of a model in the number type of the target.
+    """The metric of a model as the target's runtime computes it, in the target's number type.
 
     Args:
         model: in float32.
         ready: as the target's runtime serves it.
     """
-    if target.dtype == "int8":
+    if (target.runtime, target.device) == ("onnxruntime", "cpu"):
         return score(onnx_logits(ready), examples, collate, torch.device("cpu"), metric)
     dtype = getattr(torch, target.dtype)
     torch.nn.Module.to(model, device=accelerator(), dtype=dtype)
@@ -120,11 +125,42 @@ def onnx_logits(model: Model) -> Logits:
     return logits
 
 
-def served(model: PreTrainedModel, folder: Path, target: Target) -> Model:
-    """The model in the form that the target's runtime serves."""
+class Served(NamedTuple):
+    """A model in the form that a target's runtime serves.
+
+    Args:
+        megabytes: of its file or, where it has none of its own, of its parameters.
+    """
+
+    run: Model
+    megabytes: float
+
+
+def served(model: PreTrainedModel, folder: Path, target: Target, order: Sequence[int]) -> Served:
+    """The model of a folder in the form that the target's runtime serves.
+
+    In ONNX Runtime with float32 that is the ``model.onnx`` beside the folder, where there is one:
+    it may hold weights of 8 bits or matrices formed from factors.
+
+    Args:
+        model: its head in the order of the task's labels.
+        folder: with the model's ``config.json``.
+        order: where the folder's own logits stand, by their place in the model.
+
+    Raises:
+        NasError: what lies there is no model that ONNX Runtime loads.
+    """
     runtime = runtime_of(target)
+    megabytes = model.num_parameters() * BYTES[target.dtype] / 1e6
     if target.runtime != "onnxruntime":
-        return runtime.load(folder, target)
+        return Served(runtime.load(folder, target), megabytes)
+    own = folder.parent / ONNX
+    if folder.name == MODEL and own.is_file() and target.dtype == "float32":
+        run = runtime.load(own, target)
+        if list(order) != sorted(order):
+            return Served(lambda inputs: run(inputs)[:, order], own.stat().st_size / 1e6)
+        return Served(run, own.stat().st_size / 1e6)
     with tempfile.TemporaryDirectory() as scratch:
-        onnx.save(onnx_model(model), f"{scratch}/model.onnx")
-        return runtime.load(Path(scratch) / "model.onnx", target)
+        path = Path(scratch) / ONNX
+        onnx.save(onnx_model(model), str(path))
+        return Served(runtime.load(path, target), megabytes)

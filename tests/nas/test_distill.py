@@ -21,7 +21,7 @@ from nas.compare import compare_folders, comparison_plot
 from nas.compress import Kronecker
 from nas.data import load_data
 from nas.distill import in_the_order_of
-from nas.export import onnx_difference
+from nas.export import export, onnx_difference
 from nas.measured import load_model
 from nas.pipeline import run_distillation
 from nas.progress import Display
@@ -44,6 +44,8 @@ NARROW = Architecture.uniform(
     num_layers=2, hidden_size=64, num_heads=2, qkv_size=32, intermediate_size=96
 )
 AS_WIDE = Architecture.uniform(num_layers=2, hidden_size=384, num_heads=12, intermediate_size=1536)
+
+SAMPLE = {"input_ids": torch.tensor([[2, 7, 3]]), "attention_mask": torch.ones(1, 3).long()}
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,13 @@ def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path)
     assert written.config.id2label == {0: "networkx", 1: "sklearn"}  # the order of its logits
     assert torch.equal(written.classifier.weight, model.classifier.weight.flip(0))
     assert found[0].name == "float32"
+    (own,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
+    assert own.score == found[1].test
+
+    # An ONNX file with its logits in another order than the task's.
+    export(load_model(tmp_path / "flipped")[0], tokenizer, tmp_path / "old", sample=SAMPLE)
+    (own,) = compare_folders([tmp_path / "old"], data, "test", target, max_length=24)
+    assert own.score == found[0].test
 
     run_distillation(still(study(root, "kd")), str(tmp_path / "flipped"), tmp_path / "second")
     first, second = (load_model(tmp_path / one / "model")[0] for one in ("first", "second"))
@@ -255,6 +264,8 @@ def test_a_finished_model_in_eight_bits(root: Path, tmp_path: Path, form: str) -
     written = (tmp_path / "int8" / "model.onnx").stat().st_size / 1e6
     assert written == by_name[form].megabytes < 0.5 * by_name["float32"].megabytes
     assert {path.name for path in (tmp_path / "int8").iterdir()} == {"model", "model.onnx"}
+    (compared,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
+    assert (compared.score, compared.megabytes) == (by_name[form].test, written)  # as it is served
     with pytest.raises(NasError, match="exists"):
         quantize_folder(folder, data, target, form, tmp_path / "int8", max_length=24)
     with pytest.raises(NasError, match="lies within the model"):
