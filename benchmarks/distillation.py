@@ -121,7 +121,7 @@ def stage(name: str, **options: Any) -> Stage:
 FINETUNE = stage("finetune", losses=Losses(hard=1.0))
 PREDICTION = stage("prediction", losses=Losses(soft=1.0), temperature=1.0)
 INTERMEDIATE = stage("intermediate", losses=Losses(hidden=1.0, attention=1.0))
-BEST = stage("distil", losses=Losses(hard=0.3, soft=1.0, hidden=1.0), temperature=2.0, rate=2e-4)
+BEST = stage("distil", losses=Losses(hard=0.3, soft=1.0, hidden=1.0), temperature=2.0, rate=3e-4)
 METHODS = {
     "fine-tuning": Method(((FINETUNE, 1.0),)),
     "KD": Method(((stage("kd", losses=Losses(hard=1.0, soft=1.0), temperature=2.0), 1.0),)),
@@ -141,7 +141,7 @@ METHODS = {
         )
     ),
     "KD, fitted start": Method(
-        ((stage("kd", losses=Losses(hard=1.0, soft=1.0), temperature=2.0, rate=2e-4), 1.0),),
+        ((stage("kd", losses=Losses(hard=1.0, soft=1.0), temperature=2.0, rate=3e-4), 1.0),),
         fitted=True,
     ),
     "best": Method(((BEST, 1.0),), fitted=True),
