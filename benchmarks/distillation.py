@@ -144,6 +144,9 @@ METHODS = {
         ((stage("kd", losses=Losses(hard=1.0, soft=1.0), temperature=2.0, rate=3e-4), 1.0),),
         fitted=True,
     ),
+    "MixKD, fitted start": Method(
+        ((stage("mixkd", losses=Losses(hard=1.0), mixup=Mixup(), rate=3e-4), 1.0),), fitted=True
+    ),
     "best": Method(((BEST, 1.0),), fitted=True),
     "best, from leading units": Method(((replace(BEST, training=FINETUNE.training), 1.0),)),
     "Theseus (as wide)": Method(
