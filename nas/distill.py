@@ -35,6 +35,7 @@ from nas.learning import (
 from nas.manifest import SCRATCH, read_manifest
 from nas.measured import load_model, model_folder
 from nas.metrics import METRICS_OF
+from nas.recipe import Distillation
 from nas.request import Study, origin
 from nas.teacher import digest
 from nas.tokenization import EncodedExamples, encode
@@ -58,21 +59,27 @@ class Beginning:
     Args:
         identity: what tells its own weights from others'.
         load: makes it, with its own weights, from the teacher, ordered by importance, and the task.
+        finished: whether it is a model that has learnt by itself.
         changed, change: what is done to it then, and what tells that from other changes.
     """
 
     architecture: Architecture
     identity: str
     load: Callable[[Supernet, Task], PreTrainedModel]
+    finished: bool = False
     changed: Callable[[PreTrainedModel], PreTrainedModel] = lambda model: model
     change: str = ""
+
+    def start(self, recipe: Distillation) -> str:
+        """Which weights it begins with, by a recipe; a finished model is not fitted anew."""
+        return "own" if self.finished and recipe.start == "fitted" else recipe.start
 
     def with_weights(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
         """The student with the weights that a run's recipe has it begin with."""
         return self.changed(self._started(run, guide, task))
 
     def _started(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
-        start = run.request.recipe.distill.start
+        start = self.start(run.request.recipe.distill)
         if start == "own":
             return self.load(guide, task.data.task)
         if start == "teacher":
@@ -131,12 +138,27 @@ def read_student(source: str, max_length: int) -> Beginning:
 
     if not any(folder.glob("*.safetensors")):
         raise NasError(f"student {source}: {folder} holds no .safetensors weights")
-    return Beginning(architecture, digest(str(folder.absolute())), load)
+    return Beginning(architecture, digest(str(folder.absolute())), load, finished=True)
+
+
+def check_for_search(recipe: Distillation) -> None:
+    """Refuse stages that suit hardly any architecture that a search may find.
+
+    Raises:
+        NasError: a replacement, which needs a student as wide as its teacher.
+    """
+    for stage in recipe.stages:
+        if stage.replacement is not None:
+            raise NasError(
+                f"stage {stage.name}: a replacement of layers needs a student as wide as its "
+                "teacher, which a search hardly finds: give the student to nas distill"
+            )
 
 
 def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: EncodedTask) -> Artifact:
     """Artifact ``student``: what a student becomes by the recipe, exported and scored."""
     recipe = run.request.recipe.distill
+    start = beginning.start(recipe)
     texts: tuple[str, ...] = ()
     if any(stage.data == "unlabelled" for stage in recipe.stages):
         texts = unlabelled_texts(run, recipe.texts, task, recipe.limit)
@@ -144,7 +166,7 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
     def build(folder: Path) -> None:
         guide = ordered_supernet(run, teacher, task)
         student = beginning.with_weights(run, guide, task)
-        if recipe.start == "own":
+        if start == "own":
             as_it_was = Supernet.from_pretrained(teacher.path / MODEL)
             guide = in_the_order_of(student, [guide, as_it_was], first_batch(task))
         length = run.request.recipe.max_length
@@ -176,7 +198,7 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
 
     inputs = {
         "architecture": beginning.architecture.to_dict(),
-        "begins_as": beginning.identity if recipe.start == "own" else recipe.start,
+        "begins_as": beginning.identity if start == "own" else start,
         "changed": beginning.change,
         "teacher": teacher.key,
         "data": task.data.digest,

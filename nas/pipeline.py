@@ -17,7 +17,7 @@ from latency.target import Target
 from nas.choosing import check_budget, choose, read_trials, search
 from nas.compress import Kronecker, check_forms, timed_forms
 from nas.device import Trial, check_target, profile_target, verify
-from nas.distill import describe, distilled, read_student, sub_network
+from nas.distill import check_for_search, describe, distilled, read_student, sub_network
 from nas.handover import DISTILLATION, check_output, hand_over, write_up
 from nas.learning import prepare_teacher, read_data, tokenize, train_supernet
 from nas.report import Report
@@ -35,6 +35,7 @@ def run_pipeline(run: Run, output: Path) -> Report:
     """
     check_output(output, run.workspace.root)
     check_target(run.request.target)
+    check_for_search(run.request.recipe.distill)
     with run.workspace.lock():
         data = read_data(run)
         original = inspect_teacher(

@@ -112,6 +112,32 @@ def test_every_recipe_runs(root: Path, tmp_path: Path, recipe: str) -> None:
     assert model.num_parameters() == written["parameters"]
 
 
+def test_a_fitted_student_predicts_before_it_learns(root: Path, tmp_path: Path) -> None:
+    """Where no weight changes, it is nearer to the teacher's predictions than leading units are."""
+    given = json.dumps(NARROW.to_dict())
+    data = load_data(str(root / "data"), seed=0)
+    (teacher,) = (root / "workspace" / "teacher").glob("*/model")
+    bert, tokenizer = load_model(teacher)
+    inputs = tokenizer(list(data.test.text_a), padding=True, truncation=True, max_length=24)
+    inputs = {name: torch.tensor(values) for name, values in inputs.items()}
+    distances = {}
+    for start in ("teacher", "fitted"):
+        at_work = still(study(root, "best"))
+        recipe = at_work.request.recipe
+        recipe = recipe.model_copy(
+            update={
+                "importance_examples": 96,
+                "distill": recipe.distill.model_copy(update={"start": start}),
+            }
+        )
+        at_work = replace(at_work, request=replace(at_work.request, recipe=recipe))
+        run_distillation(at_work, given, tmp_path / start)
+        student, _ = load_model(tmp_path / start / "model")
+        with torch.no_grad():
+            distances[start] = (student(**inputs).logits - bert(**inputs).logits).square().mean()
+    assert distances["fitted"] < 0.5 * distances["teacher"]
+
+
 def test_augmented_texts_can_be_looked_at(root: Path, tmp_path: Path) -> None:
     run_distillation(study(root, "full"), json.dumps(NARROW.to_dict()), tmp_path / "student")
     (file,) = (root / "workspace").glob(f"augmented/*/{AUGMENTED}")
@@ -135,10 +161,11 @@ def still(given: Study) -> Study:
     return replace(given, request=replace(given.request, recipe=recipe))
 
 
-def test_a_finished_model_learns_on(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["kd", "best"])
+def test_a_finished_model_learns_on(root: Path, tmp_path: Path, recipe: str) -> None:
     """A folder as the student: where no weight changes, it stays what it was."""
     run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "first")
-    run_distillation(still(study(root, "kd")), str(tmp_path / "first"), tmp_path / "second")
+    run_distillation(still(study(root, recipe)), str(tmp_path / "first"), tmp_path / "second")
     first, second = (load_model(tmp_path / one / "model")[0] for one in ("first", "second"))
     ends = first.state_dict(), second.state_dict()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
