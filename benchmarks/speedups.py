@@ -4,9 +4,9 @@
 
 For each seed the pipeline runs once for every budget in one workspace. Beside each result stand
 hand-designed encoders of equal measured latency, given the training time that ours had: its own
-distillation and an equal share of the supernet's training. They start from the teacher's most
-important units and learn by the same further distillation, so the architecture and the supernet
-are all that differs. A killed run goes on where it was.
+distillation and an equal share of the supernet's training. They begin as ours do, with weights
+fitted to the teacher's activations, and learn by the same further distillation, so the architecture
+is all that differs. A killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ class Study:
         task = learning.tokenize(self.run, self.data, teacher)
         recipe = scaled(self.request.recipe, longer, len(task.train))
         run = Run(replace(self.request, recipe=recipe), self.workspace, self.display)
-        beginning = distill.Beginning(
-            architecture, "teacher", lambda guide: guide.extract(architecture)
-        )
+        beginning = distill.read_student(json.dumps(architecture.to_dict()), recipe.max_length)
         artifact = distill.distilled(run, beginning, teacher, task)
         ours_model = device.load_exported(
             self.output / f"{self.speedup_of(ours):g}x", self.request.target
