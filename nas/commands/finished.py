@@ -1,0 +1,161 @@
+"""``nas quantize``, ``compare`` and ``evaluate``: finished models, on data and on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from nas.commands.options import (
+    DataOption,
+    LabelOption,
+    MetricOption,
+    RecipeOption,
+    SeedOption,
+    StudentOutput,
+    TargetOption,
+    TextOption,
+    out,
+    read_task,
+    silence,
+)
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A model folder, or the output of a nas command.")],
+    output: StudentOutput,
+    form: Annotated[
+        str,
+        typer.Option(
+            help="`dynamic`: activations' ranges as they come; `static`: fixed beforehand by "
+            "training examples."
+        ),
+    ] = "dynamic",
+    data: DataOption = "pydoc",
+    target: TargetOption = "cpu",
+    recipe: RecipeOption = "full",
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Write a model in 8 bits for ONNX Runtime, and say what that costs and brings.
+
+    Float32 and both forms of int8 are scored and timed side by side; the one asked for is written.
+
+    **Example:** `nas quantize fast-model --data my-data/ -o int8-model`
+    """
+    from latency.options import load_target
+    from nas.measured import model_folder
+    from nas.recipe import load_recipe
+
+    folder, where = model_folder(model), load_target(target)
+    silence()
+    from nas.quantize import quantize_folder
+
+    task = read_task(data, text, label, metric, seed)
+    length = load_recipe(recipe).max_length
+    found = quantize_folder(folder, task, where, form, output, max_length=length)
+    name = task.task.metric
+    table = Table("form", f"{name}, validation", f"{name}, test", "p50 ms", "p95 ms", "MB")
+    for one in found:
+        table.add_row(
+            one.name,
+            f"{one.validation:.4f}",
+            f"{one.test:.4f}",
+            f"{one.p50_ms:.3g}",
+            f"{one.p95_ms:.3g}",
+            f"{one.megabytes:.3g}",
+        )
+    out.print(table)
+    out.print(f"{output}: {form}")
+
+
+def compare(
+    models: Annotated[
+        list[Path], typer.Argument(help="Model folders, or outputs of nas commands.")
+    ],
+    data: DataOption = "pydoc",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    target: TargetOption = "cpu",
+    recipe: RecipeOption = "full",
+    plot: Annotated[Path | None, typer.Option(help="Also draw it, as PNG or SVG.")] = None,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Score several models on the same data, and time them side by side.
+
+    **Example:** `nas compare teacher fast-model small --data my-data/ --plot models.png`
+    """
+    from latency.drawing import check_plot
+    from latency.options import load_target
+    from nas.recipe import load_recipe
+
+    if plot is not None:
+        check_plot(plot)
+    silence()
+    from nas.compare import compare_folders, comparison_plot
+    from nas.measured import model_folder
+
+    where = load_target(target)
+    length = load_recipe(recipe).max_length
+    for model in models:
+        model_folder(model)  # before the data, whose reading may take a while
+    task = read_task(data, text, label, metric, seed)
+    found = compare_folders(models, task, split, where, max_length=length)
+    table = Table("model", "architecture", "parameters", "MB", task.task.metric, "p50 ms", "p95 ms")
+    for one in found:
+        table.add_row(
+            one.name,
+            one.architecture,
+            f"{one.parameters:,}",
+            f"{one.megabytes:.3g}",
+            f"{one.score:.4f}",
+            f"{one.latency.p50_ms:.3g}",
+            f"{one.latency.p95_ms:.3g}",
+        )
+    out.print(f"{split} split of {task.task.name}; {where}")
+    out.print(table)
+    if plot is not None:
+        comparison_plot(found, task.task.metric).savefig(plot, dpi=200)
+        out.print(f"drawn in {plot}")
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder, or the output of `nas search`.")],
+    data: DataOption = "pydoc",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    target: TargetOption = "cpu",
+    recipe: RecipeOption = "full",
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Score a model on data and time it on this device.
+
+    Give the recipe and the seed of the search for the same examples and token limit.
+
+    **Example:** `nas evaluate fast-model --data my-data/`
+    """
+    silence()
+    from latency.options import load_target
+    from nas.measured import evaluate_folder, model_folder
+    from nas.recipe import load_recipe
+
+    folder = model_folder(model)  # before the data, whose reading may take a while
+    found = evaluate_folder(
+        folder,
+        read_task(data, text, label, metric, seed),
+        split,
+        load_target(target),
+        max_length=load_recipe(recipe).max_length,
+    )
+    table = Table("what", "value")
+    for name, value in found.items():
+        table.add_row(name, value)
+    out.print(table)

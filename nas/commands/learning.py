@@ -1,0 +1,145 @@
+"""``nas finetune``, ``distill`` and ``compress``: what trains one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from nas.commands.options import (
+    WORKSPACE,
+    DataOption,
+    DistillRecipeOption,
+    LabelOption,
+    MetricOption,
+    RecipeOption,
+    SeedOption,
+    StudentArgument,
+    StudentOutput,
+    TargetOption,
+    TeacherOption,
+    TextOption,
+    WorkspaceOption,
+    new_study,
+    out,
+    read_task,
+    silence,
+)
+
+
+def finetune(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Receives the teacher.")],
+    teacher: TeacherOption = "minilm",
+    data: DataOption = "pydoc",
+    recipe: RecipeOption = "full",
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a teacher's head, and all below it, on your data.
+
+    `nas search` does this by itself for a teacher without a head. Use this command to replace a
+    head that was trained for other labels, or to look at the teacher first.
+
+    **Example:** `nas finetune --data my-data/ -o teacher && nas search --teacher teacher ...`
+    """
+    silence()
+    from nas.progress import Display
+    from nas.recipe import load_recipe
+    from nas.teacher import finetune_to_folder
+
+    scores = finetune_to_folder(
+        teacher,
+        read_task(data, text, label, metric, seed),
+        load_recipe(recipe).finetune,
+        output,
+        max_length=load_recipe(recipe).max_length,
+        seed=seed,
+        display=Display(),
+    )
+    out.print(f"{output}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+
+
+def distill(
+    student: StudentArgument,
+    output: StudentOutput,
+    teacher: TeacherOption = "minilm",
+    data: DataOption = "pydoc",
+    recipe: DistillRecipeOption = "full",
+    workspace: WorkspaceOption = WORKSPACE,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Distil a teacher into one student, without a search.
+
+    Recipes of published methods: `finetune`, `kd`, `tinybert`, `mixkd`, `theseus`,
+    `autotinybert`, `best`. Copy one to a YAML file to change its losses, data and durations.
+
+    **Example:** `nas distill architecture.json --recipe tinybert --data my-data/ -o student`
+
+    The output folder holds `model/`, `model.onnx` and `distillation.json`. Interrupted, the same
+    command goes on from the last checkpoint.
+    """
+    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed)
+    from nas.pipeline import run_distillation
+
+    _tell(output, run_distillation(study, student, output))
+
+
+def compress(
+    student: StudentArgument,
+    output: StudentOutput,
+    ratio: Annotated[
+        float, typer.Option(min=1.01, help="How many times fewer parameters it is to have.")
+    ],
+    terms: Annotated[
+        int, typer.Option(min=1, help="Kronecker products that are summed for a matrix.")
+    ] = 1,
+    teacher: TeacherOption = "minilm",
+    data: DataOption = "pydoc",
+    target: TargetOption = "cpu",
+    recipe: DistillRecipeOption = "kronecker",
+    workspace: WorkspaceOption = WORKSPACE,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Make a student smaller by Kronecker products, and distil it.
+
+    Word embeddings and all large matrices become the nearest sums of Kronecker products; the
+    recipe trains them. Smaller is not faster: both forms are timed on the target, the factored one
+    and the one with its matrices formed, and `model.onnx` is the faster.
+
+    **Example:** `nas compress my-model/ --ratio 5 --terms 2 --data my-data/ -o small`
+    """
+    from latency.options import load_target
+    from nas.compress import Kronecker
+
+    kronecker, where = Kronecker(ratio, terms), load_target(target)
+    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed)
+    from nas.pipeline import run_distillation
+
+    told = run_distillation(study, student, output, kronecker=kronecker, target=where)
+    table = Table("form", "p50 ms", "p95 ms", "ONNX file, MB")
+    for form in told["forms"]:
+        table.add_row(
+            form["name"],
+            f"{form['p50_ms']:.3g}",
+            f"{form['p95_ms']:.3g}",
+            f"{form['megabytes']:.3g}",
+        )
+    out.print(table)
+    _tell(output, told)
+
+
+def _tell(output: Path, told: dict[str, Any]) -> None:
+    out.print(
+        f"{output}: {told['metric']} {told['score']['test']:.4f} on test, the teacher's "
+        f"{told['teacher_score']['test']:.4f}; {told['parameters']:,} parameters"
+    )

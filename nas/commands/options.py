@@ -1,0 +1,151 @@
+"""What several commands take and do alike: options, and the setting up of a run.
+
+Nothing heavy is imported before it is needed, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supernet.errors import NasError
+
+out = Console(highlight=False, markup=False)
+
+TeacherOption = Annotated[
+    str,
+    typer.Option(
+        help="A BERT-like model: a folder, a Hugging Face hub id, or `minilm`, which is embedded."
+    ),
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help="A folder of train/validation/test files (Parquet, CSV, JSONL), one file, a hub name, "
+        "or `pydoc`, which is built from the packages installed here."
+    ),
+]
+SpaceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Architectures to choose from: a name under configs/spaces, or a YAML file. By "
+        "default `minilm`, or `autotinybert-kd` for teachers wider than 384 with 12 heads or more."
+    ),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(help="Where the model will serve: a name under configs/targets, or a YAML file."),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        help="How much work to put in: a name under configs/recipes (`quick`: minutes, `full`: "
+        "under an hour on two cores), or a YAML file."
+    ),
+]
+DistillRecipeOption = Annotated[
+    str,
+    typer.Option(
+        help="How it learns: a name under configs/recipes, or a YAML file; its `distill` counts, "
+        "and what prepares data and teacher."
+    ),
+]
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        help="Where finished stages are kept. With the same workspace a second budget costs "
+        "seconds, and a run that was killed goes on where it was."
+    ),
+]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option("--text", help="The text's column; give it twice for pairs. Guessed if left out."),
+]
+LabelOption = Annotated[str, typer.Option("--label", help="The label's column.")]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        help="accuracy, f1, matthews or pearson_spearman; by default accuracy for classes and "
+        "pearson_spearman for numbers."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all chance in the run.")]
+StudentArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Who learns: a model folder, a result of `nas search`, or an architecture as JSON or "
+        "in a JSON file, which then begins as the teacher's leading units."
+    ),
+]
+StudentOutput = Annotated[
+    Path, typer.Option("--output", "-o", help="The folder that receives the model.")
+]
+WORKSPACE = Path("tailorbert-workspace")
+
+
+def named_space(name: str | None, teacher: str) -> Any:
+    """The named space, or the one that suits the teacher's width."""
+    from nas.teacher import outline
+    from supernet.configs import load_space
+    from supernet.space import trimmed
+
+    if name is not None:
+        return load_space(name)
+    largest = outline(teacher).architecture
+    if largest.hidden_size > 384:
+        with suppress(NasError):  # its only number of heads is 12, which not all teachers have
+            return trimmed(load_space("autotinybert-kd"), largest)
+    return load_space("minilm")
+
+
+def read_task(data: str, text: list[str] | None, label: str, metric: str | None, seed: int) -> Any:
+    from nas.data import load_data
+
+    return load_data(data, text_columns=text, label_column=label, metric=metric, seed=seed)
+
+
+def new_study(
+    teacher: str,
+    data: str,
+    recipe: str,
+    workspace: Path,
+    text: list[str] | None,
+    label: str,
+    metric: str | None,
+    seed: int,
+) -> Any:
+    """What distillation needs, its recipe checked before anything heavy is imported."""
+    from nas.recipe import load_recipe
+
+    settings = load_recipe(recipe)
+    silence()
+    from nas.progress import Display
+    from nas.request import Lesson, Study
+    from nas.workspace import Workspace
+
+    display = Display()
+    lesson = Lesson(
+        teacher=teacher,
+        data=data,
+        recipe=settings,
+        text_columns=text,
+        label_column=label,
+        metric=metric,
+        seed=seed,
+    )
+    return Study(lesson, Workspace(workspace, warn=display.warn), display)
+
+
+def silence() -> None:
+    """Libraries' own chatter and bars; ours say what a user needs."""
+    import warnings
+
+    warnings.filterwarnings("ignore", module="torch|transformers|accelerate|sklearn")
+    from transformers.utils import logging as chatter
+
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
