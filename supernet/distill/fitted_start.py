@@ -25,6 +25,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from supernet.architecture import Layer
 from supernet.distill.least_squares import least_squares
+from supernet.distill.teacher_outputs import Compared
 from supernet.distill.trainer import layer_map
 from supernet.elastic import head_rows
 from supernet.errors import NasError
@@ -49,7 +50,7 @@ def fit_to_teacher(
         student: of any depth and sizes up to the teacher's.
         teacher: ordered by importance, for a student's heads and neurons learn from the leading
             ones.
-        batches: model inputs, some hundreds of texts in all.
+        batches: model inputs with their masks, some hundreds of texts in all.
 
     Raises:
         NasError: the student does not fit in the teacher.
@@ -62,11 +63,12 @@ def fit_to_teacher(
     own: Any = student.bert
     theirs: Any = teacher.bert
     texts = Texts(batches)
-    observed = [observe(teacher, batch) for batch in batches]
     mapped = layer_map(architecture.num_layers, largest.num_layers)
+    needed = sorted({*mapped, *(index - 1 for index in mapped[1:])})
+    observed = [Compared(tuple(needed)).of(observe(teacher, batch)) for batch in batches]
 
     def state(index: int) -> list[Tensor]:
-        return [one.hidden_states[index] for one in observed]
+        return [one.hidden_states[needed.index(index)] for one in observed]
 
     basis = principal_directions(
         [texts.tokens(state(index)) for index in mapped], architecture.hidden_size
@@ -77,7 +79,9 @@ def fit_to_teacher(
     ):
         fitted = LayerFit(module, theirs.encoder.layer[index - 1], layer, basis, texts)
         hidden = fitted(hidden, state(index - 1))
-    first, given = (torch.cat([one[:, 0] for one in states]) for states in (hidden, state(-1)))
+    first, given = (
+        torch.cat([one[:, 0] for one in states]) for states in (hidden, state(mapped[-1]))
+    )
     fit_head(student, teacher, first, given, torch.cat([one.logits for one in observed]), basis)
 
 
