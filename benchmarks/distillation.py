@@ -18,7 +18,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -435,20 +435,37 @@ def first(data: EncodedExamples, count: int) -> EncodedExamples:
 # ---- analysis ---------------------------------------------------------------------------------
 
 
-def grouped(result: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, list[dict[str, Any]]]]:
-    """Runs by student and method, then by task."""
-    found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(dict)
+Runs = dict[tuple[str, str], dict[str, list[dict[str, Any]]]]
+"""By student and method, then by task."""
+
+
+def grouped(result: Mapping[str, Any], *, limited: bool) -> Runs:
+    """All runs on whole training sets, or on parts of them."""
+    lengths = Counter(key.split("/")[-1] for key in result["runs"])
+    usual = lengths.most_common(1)[0][0]
+    found: Runs = defaultdict(dict)
     for key, run in result["runs"].items():
-        task, student, method, _seed, _seconds = key.split("/")
-        found[student, method].setdefault(task, []).append(run)
-    return found
+        task, student, method, _seed, seconds = key.split("/")
+        if ("@" in task) == limited:
+            name = method if seconds == usual else f"{method}, {seconds}"
+            found[student, name].setdefault(task, []).append(run)
+    order = {method: place for place, method in enumerate(METHODS)}
+    return dict(sorted(found.items(), key=lambda item: order.get(item[0][1], len(order))))
 
 
 def show(result: Mapping[str, Any], folder: Path) -> None:
+    """Tables and plots, of whole training sets and of parts of them."""
+    for limited, name in ((False, "distillation"), (True, "distillation-limited")):
+        groups = grouped(result, limited=limited)
+        tasks = sorted({task for by_task in groups.values() for task in by_task})
+        if tasks:
+            Console(width=160).print(table(groups, tasks))
+            plot(groups, tasks, folder / f"{name}.png")
+
+
+def table(groups: Runs, tasks: Sequence[str]) -> Table:
     """Means over seeds with their spread, and shares of the teacher's score."""
-    groups = grouped(result)
-    tasks = sorted({task for by_task in groups.values() for task in by_task})
-    table = Table("student", "method", *tasks, "mean", "of the teacher")
+    drawn = Table("student", "method", *tasks, "mean", "of the teacher")
     for (student, method), by_task in groups.items():
         cells, means, shares = [], [], []
         for task in tasks:
@@ -461,19 +478,19 @@ def show(result: Mapping[str, Any], folder: Path) -> None:
             means.append(scores.mean())
             shares.append(np.mean([run["test"] / run["teacher_test"] for run in runs]))
         whole = len(means) == len(tasks)
-        table.add_row(
-            student,
-            method,
-            *cells,
-            f"{np.mean(means):.1f}" if whole else "",
-            f"{np.mean(shares):.1%}" if whole else "",
-        )
-    Console(width=160).print(table)
-    plot(groups, tasks, folder / "distillation.png")
+        mean = f"{np.mean(means):.1f}" if whole else ""
+        drawn.add_row(student, method, *cells, mean, f"{np.mean(shares):.1%}" if whole else "")
+    teachers = []
+    for task in tasks:
+        runs = {run["teacher_test"] for by in groups.values() for run in by.get(task, [])}
+        teachers.append(100 * float(np.mean(list(runs))))
+    cells = [f"{score:.1f}" for score in teachers]
+    drawn.add_row("", "teacher", *cells, f"{np.mean(teachers):.1f}", "")
+    return drawn
 
 
 def plot(
-    groups: Mapping[tuple[str, str], Mapping[str, Sequence[Mapping[str, Any]]]],
+    groups: Runs,
     tasks: Sequence[str],
     path: Path,
 ) -> None:
