@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +49,28 @@ def calibrated(model: onnx.ModelProto, batches: Iterable[Inputs]) -> onnx.ModelP
     with tempfile.TemporaryDirectory() as scratch:
         source, path = Path(scratch) / "float32.onnx", Path(scratch) / "model.onnx"
         onnx.save(_prepared(model), str(source))
-        quantize_static(
-            source,
-            path,
-            _Batches(batches),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            **_options(model),
-        )
+        with _warnings_off():
+            quantize_static(
+                source,
+                path,
+                _Batches(batches),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                **_options(model),
+            )
         return onnx.load(path)
+
+
+@contextmanager
+def _warnings_off() -> Iterator[None]:
+    """The quantizer warns of the outputs that :func:`_prepared` gives no type, which none reads."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx
 from transformers import PreTrainedModel
 
 from latency.runtimes import runtime_of
 from latency.target import Target
 from nas.device import held, time_models
 from nas.distill import Beginning
-from nas.export import MODEL, ONNX, onnx_model
+from nas.export import MODEL, ONNX, onnx_model, save_onnx
 from nas.measured import load_model
 from nas.workspace import Artifact
 from supernet.compress.kronecker import densified, factorized, plan, sums_of
@@ -86,8 +85,8 @@ def timed_forms(student: Artifact, target: Target, folder: Path) -> list[Form]:
     """
     model, _ = load_model(student.path / MODEL)
     files = {"factored": folder / "factored.onnx", "dense": folder / "dense.onnx"}
-    onnx.save(onnx_model(model), str(files["factored"]))
-    onnx.save(onnx_model(densified(model)), str(files["dense"]))
+    save_onnx(onnx_model(model), files["factored"], student.path / MODEL)
+    save_onnx(onnx_model(densified(model)), files["dense"], student.path / MODEL)
     runtime = runtime_of(target)
     with held(target):
         loaded = [runtime.load(path, target) for path in files.values()]

@@ -49,7 +49,14 @@ from supernet.distill.trainer import DistillTrainer, Learner, layer_map
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.observe import observe
+from supernet.space import SearchSpace
 from supernet.student import carried_settings, new_student
+
+EDITION = 2
+"""Of what a recipe means: raised when the same one comes to train another student."""
+
+ALIGNED = 128
+"""Texts on which the projection of states is begun."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,8 @@ class Beginning:
         settings = carried_settings(guide.weights.config)
         student = new_student(self.architecture, guide.shape, settings)
         if start == "fitted":
-            fit_to_teacher(student, guide.weights, sample_batches(run, task))
+            with run.display.stage("Fit the student to the teacher") as bar:
+                fit_to_teacher(student, guide.weights, sample_batches(run, task), bar)
         return student
 
 
@@ -104,7 +112,7 @@ def sub_network(architecture: Architecture, supernet: Artifact) -> Beginning:
 def read_student(source: str, max_length: int) -> Beginning:
     """A student that a person names: a model's folder, or an architecture.
 
-    An architecture alone begins as the teacher's leading units.
+    An architecture alone has the teacher's leading units for its own weights.
 
     Raises:
         NasError: neither; or, when it is loaded, a model for other labels, another vocabulary or
@@ -141,17 +149,26 @@ def read_student(source: str, max_length: int) -> Beginning:
     return Beginning(architecture, digest(str(folder.absolute())), load, finished=True)
 
 
-def check_for_search(recipe: Distillation) -> None:
-    """Refuse stages that suit hardly any architecture that a search may find.
+def check_for_search(recipe: Distillation, space: SearchSpace, teacher: Architecture) -> None:
+    """Refuse a replacement of layers where some architecture of a space does not fit for it.
 
     Raises:
-        NasError: a replacement, which needs a student as wide as its teacher.
+        NasError: naming a hidden size or a number of layers that does not.
     """
-    for stage in recipe.stages:
-        if stage.replacement is not None:
+    if all(stage.replacement is None for stage in recipe.stages):
+        return
+    advice = "choose another recipe or space, or give one student to nas distill"
+    for hidden in space.hidden_size:
+        if hidden != teacher.hidden_size:
             raise NasError(
-                f"stage {stage.name}: a replacement of layers needs a student as wide as its "
-                "teacher, which a search hardly finds: give the student to nas distill"
+                f"a recipe with a replacement needs students of the teacher's hidden size "
+                f"{teacher.hidden_size}, and space {space.name} has {hidden}: {advice}"
+            )
+    for depth in space.num_layers:
+        if teacher.num_layers % depth:
+            raise NasError(
+                f"a recipe with a replacement needs a number of layers that divides the teacher's "
+                f"{teacher.num_layers}, and space {space.name} has {depth}: {advice}"
             )
 
 
@@ -197,6 +214,7 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
         (folder / SCORES).write_text(json.dumps(found))
 
     inputs = {
+        "edition": EDITION,
         "architecture": beginning.architecture.to_dict(),
         "begins_as": beginning.identity if start == "own" else start,
         "changed": beginning.change,
@@ -256,9 +274,10 @@ def learn(
     """Train ``student`` in place by all stages; one that ended is not repeated after a crash."""
     torch.manual_seed(run.request.seed)  # for what a learner has besides the student
     learner = Learner(student, teacher.config.hidden_size)
-    if any(stage.losses.hidden for stage in run.request.recipe.distill.stages):
-        learner.align(teacher, sample_batches(run, task)[:4])
-    for number, stage in enumerate(run.request.recipe.distill.stages, start=1):
+    stages = run.request.recipe.distill.stages
+    if any(stage.losses.hidden for stage in stages) and not any(folder.glob("*.safetensors")):
+        learner.align(teacher, sample_batches(run, task, ALIGNED))
+    for number, stage in enumerate(stages, start=1):
         finished = folder / f"{number}-{stage.name}.safetensors"
         if not finished.is_file():
             masking = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from supernet.student import architecture_of, shape_of
 
 MODEL = "model"
 ONNX = "model.onnx"
+_WEIGHTS = "tailorbert.weights"  # in the graph's metadata
+
 TOLERANCE = 1e-4
 """How far an ONNX logit may lie from PyTorch's, relative to logits of size 1."""
 
@@ -42,13 +45,41 @@ def export(
     """
     model.save_pretrained(folder / MODEL)
     tokenizer.save_pretrained(folder / MODEL)
-    onnx.save(onnx_model(model), str(folder / ONNX))
+    save_onnx(onnx_model(model), folder / ONNX, folder / MODEL)
     difference = onnx_difference(model, folder / ONNX, sample)
     if not difference <= TOLERANCE:
         raise NasError(
             f"the ONNX model's logits differ from PyTorch's by {difference:.1e}, "
             f"more than {TOLERANCE:.0e}"
         )
+
+
+def save_onnx(graph: onnx.ModelProto, path: Path, folder: Path) -> None:
+    """Write a graph that says which model folder's weights it holds, in whatever form."""
+    onnx.helper.set_model_props(graph, {_WEIGHTS: weights_digest(folder)})
+    onnx.save(graph, str(path))
+
+
+def onnx_of(folder: Path) -> Path | None:
+    """The ``model.onnx`` beside a model folder, if it was written of the weights that lie there."""
+    path = folder.parent / ONNX
+    if folder.name != MODEL or not path.is_file():
+        return None
+    try:
+        graph = onnx.load(str(path), load_external_data=False)
+    except Exception:  # noqa: BLE001 - protobuf's own have no base; then it is none of ours
+        return None
+    told = {entry.key: entry.value for entry in graph.metadata_props}
+    return path if told.get(_WEIGHTS) == weights_digest(folder) else None
+
+
+def weights_digest(folder: Path) -> str:
+    """Of all weight files of a model folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def onnx_model(model: PreTrainedModel) -> onnx.ModelProto:

@@ -208,10 +208,16 @@ def ordered_supernet(run: Study, teacher: Artifact, task: EncodedTask) -> Supern
     return supernet
 
 
-def sample_batches(run: Study, task: EncodedTask) -> list[dict[str, Tensor]]:
-    """Training texts drawn at random, on which the teacher's activations are studied."""
+def sample_batches(
+    run: Study, task: EncodedTask, most: int | None = None
+) -> list[dict[str, Tensor]]:
+    """Training texts drawn at random, on which the teacher's activations are studied.
+
+    Args:
+        most: of them; no more than the recipe's ``importance_examples`` in any case.
+    """
     rows = np.random.default_rng(run.request.seed).permutation(len(task.train))
-    rows = rows[: run.request.recipe.importance_examples]
+    rows = rows[: run.request.recipe.importance_examples][:most]
     collate = collator(task.tokenizer)
     batches = []
     for start in range(0, len(rows), 32):

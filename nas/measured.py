@@ -23,7 +23,7 @@ from latency.target import Target
 from nas.data import TaskData
 from nas.device import time_models
 from nas.evaluate import Collate, Logits, accelerator, collator, score
-from nas.export import MODEL, ONNX, onnx_model
+from nas.export import MODEL, ONNX, onnx_model, onnx_of
 from nas.labels import align_labels, check_labels
 from nas.tokenization import EncodedExamples, encode
 from supernet.errors import NasError
@@ -106,7 +106,7 @@ def score_as_served(
         model: in float32.
         ready: as the target's runtime serves it.
     """
-    if (target.runtime, target.device) == ("onnxruntime", "cpu"):
+    if target.runtime == "onnxruntime":
         return score(onnx_logits(ready), examples, collate, torch.device("cpu"), metric)
     dtype = getattr(torch, target.dtype)
     torch.nn.Module.to(model, device=accelerator(), dtype=dtype)
@@ -139,23 +139,20 @@ class Served(NamedTuple):
 def served(model: PreTrainedModel, folder: Path, target: Target, order: Sequence[int]) -> Served:
     """The model of a folder in the form that the target's runtime serves.
 
-    In ONNX Runtime with float32 that is the ``model.onnx`` beside the folder, where there is one:
-    it may hold weights of 8 bits or matrices formed from factors.
+    In ONNX Runtime with float32 that is the ``model.onnx`` beside the folder, where one was written
+    of its weights: it may hold them in 8 bits, or matrices formed from factors.
 
     Args:
         model: its head in the order of the task's labels.
         folder: with the model's ``config.json``.
         order: where the folder's own logits stand, by their place in the model.
-
-    Raises:
-        NasError: what lies there is no model that ONNX Runtime loads.
     """
     runtime = runtime_of(target)
     megabytes = model.num_parameters() * BYTES[target.dtype] / 1e6
     if target.runtime != "onnxruntime":
         return Served(runtime.load(folder, target), megabytes)
-    own = folder.parent / ONNX
-    if folder.name == MODEL and own.is_file() and target.dtype == "float32":
+    own = onnx_of(folder) if target.dtype == "float32" else None
+    if own is not None:
         run = runtime.load(own, target)
         if list(order) != sorted(order):
             return Served(lambda inputs: run(inputs)[:, order], own.stat().st_size / 1e6)

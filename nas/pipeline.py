@@ -35,13 +35,13 @@ def run_pipeline(run: Run, output: Path) -> Report:
     """
     check_output(output, run.workspace.root)
     check_target(run.request.target)
-    check_for_search(run.request.recipe.distill)
     with run.workspace.lock():
         data = read_data(run)
         original = inspect_teacher(
             run.request.teacher, data.task, max_length=run.request.recipe.max_length
         )
         space = trimmed(run.request.space, original.architecture)
+        check_for_search(run.request.recipe.distill, space, original.architecture)
         profile = profile_target(run, space, original.shape)
         check_budget(run, space, original, profile)
         teacher = prepare_teacher(run, data)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -18,7 +17,7 @@ from latency.target import Target
 from nas.data import TaskData
 from nas.device import held, time_models
 from nas.evaluate import collator, score
-from nas.export import MODEL, ONNX, onnx_model
+from nas.export import MODEL, ONNX, onnx_model, save_onnx
 from nas.labels import align_labels, check_labels
 from nas.measured import load_model, onnx_logits
 from nas.tokenization import encode
@@ -79,10 +78,12 @@ def quantize_folder(
     scratch = output.with_name(f"{output.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    model.save_pretrained(scratch / MODEL)  # not a copy: its head is in the task's order by now
+    tokenizer.save_pretrained(scratch / MODEL)
     runtime = runtime_of(target)
     files = {name: scratch / f"{name}.onnx" for name in graphs}
     for name, graph in graphs.items():
-        onnx.save(graph, str(files[name]))
+        save_onnx(graph, files[name], scratch / MODEL)
     with held(target):
         models = [runtime.load(path, target) for path in files.values()]
     latencies = time_models(models, target, shape_of(model.config))
@@ -106,8 +107,6 @@ def quantize_folder(
             )
         )
     del models
-    model.save_pretrained(scratch / MODEL)  # not a copy: its head is in the task's order by now
-    tokenizer.save_pretrained(scratch / MODEL)
     files[form].rename(scratch / ONNX)
     for path in files.values():
         path.unlink(missing_ok=True)

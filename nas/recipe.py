@@ -86,7 +86,8 @@ class Recipe(BaseModel):
         max_length: tokens kept of an example.
         limit: at most this many training examples.
         finetune: of a teacher without a head for the task.
-        importance_examples: examples that importance is measured on.
+        importance_examples: examples on which the teacher's activations are studied: importance is
+            measured on them, and fitted students are fitted.
         general: an optional first training of the supernet on unlabelled text.
         supernet: its training on the task.
         profile_s: time spent on profiling the device.

@@ -78,7 +78,7 @@ StudentArgument = Annotated[
     str,
     typer.Argument(
         help="Who learns: a model folder, a result of `nas search`, or an architecture as JSON or "
-        "in a JSON file, which then begins as the teacher's leading units."
+        "in a JSON file, which begins as the recipe's `start` says."
     ),
 ]
 StudentOutput = Annotated[
@@ -103,6 +103,7 @@ def named_space(name: str | None, teacher: str) -> Any:
 
 
 def read_task(data: str, text: list[str] | None, label: str, metric: str | None, seed: int) -> Any:
+    """The task's data, split."""
     from nas.data import load_data
 
     return load_data(data, text_columns=text, label_column=label, metric=metric, seed=seed)
@@ -118,7 +119,7 @@ def new_study(
     metric: str | None,
     seed: int,
 ) -> Any:
-    """What distillation needs, its recipe checked before anything heavy is imported."""
+    """A run without its search, its recipe checked before anything heavy is imported."""
     from nas.recipe import load_recipe
 
     settings = load_recipe(recipe)

@@ -67,7 +67,7 @@ def search(
     from latency.options import load_target
     from latency.target import Budget
 
-    budget, where = Budget.parse(latency), load_target(target)
+    budget, where, choices = Budget.parse(latency), load_target(target), named_space(space, teacher)
     study = new_study(teacher, data, recipe, workspace, text, label, metric, seed)
     from nas.pipeline import run_pipeline
     from nas.report import quality, verdict
@@ -76,7 +76,7 @@ def search(
     request = Request(
         **vars(study.request),
         budget=budget,
-        space=named_space(space, teacher),
+        space=choices,
         target=where,
         max_parameters=max_parameters,
         max_memory_bytes=None if max_memory is None else round(max_memory * 1e6),
@@ -95,8 +95,8 @@ def front(
 ) -> None:
     """Show the best architectures of a search at every latency.
 
-    Scores are the sub-networks' with inherited weights, on validation data, before their own
-    training.
+    Scores are the sub-networks', with the weights that they share, on validation data: they rank
+    architectures, whose own training comes after.
 
     **Example:** `nas front fast-model --latency 3ms --plot front.png`
     """

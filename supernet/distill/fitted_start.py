@@ -15,7 +15,7 @@ is ours; docs/distillation.md has what it is worth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,16 +24,21 @@ from torch import Tensor, nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from supernet.architecture import Layer
-from supernet.distill.least_squares import least_squares
+from supernet.distill.least_squares import Pairs, least_squares
 from supernet.distill.teacher_outputs import Compared
 from supernet.distill.trainer import layer_map
 from supernet.elastic import head_rows
 from supernet.errors import NasError
 from supernet.observe import observe
 from supernet.student import architecture_of
+from supernet.training import Progress
 
 STRENGTH = 0.1
 """Of the ridge: how near to the teacher's own weights a linear stays."""
+
+Examples = Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]
+"""Batches of what a block's output linear reads and of its residual, the student's and then the
+teacher's, each (tokens, width)."""
 
 
 @torch.no_grad()
@@ -41,6 +46,7 @@ def fit_to_teacher(
     student: PreTrainedModel,
     teacher: BertForSequenceClassification,
     batches: Sequence[Mapping[str, Tensor]],
+    progress: Progress | None = None,
 ) -> None:
     """Set a student's weights, in place, so that it computes nearly what its teacher does.
 
@@ -51,18 +57,21 @@ def fit_to_teacher(
         teacher: ordered by importance, for a student's heads and neurons learn from the leading
             ones.
         batches: model inputs with their masks, some hundreds of texts in all.
+        progress: called with the layers that are fitted, and all there are.
 
     Raises:
-        NasError: the student does not fit in the teacher.
+        NasError: the student does not fit in the teacher, or there are no texts.
     """
     architecture, largest = architecture_of(student.config), architecture_of(teacher.config)
     if not architecture.fits_in(largest):
         raise NasError(f"student {architecture} does not fit in its teacher's {largest}")
+    if not batches:
+        raise NasError("weights are fitted on texts, and there are none")
     student.eval()
     teacher.eval()
     own: Any = student.bert
     theirs: Any = teacher.bert
-    texts = Texts(batches)
+    masks = [batch["attention_mask"].bool() for batch in batches]
     mapped = layer_map(architecture.num_layers, largest.num_layers)
     needed = sorted({*mapped, *(index - 1 for index in mapped[1:])})
     observed = [Compared(tuple(needed)).of(observe(teacher, batch)) for batch in batches]
@@ -70,51 +79,60 @@ def fit_to_teacher(
     def state(index: int) -> list[Tensor]:
         return [one.hidden_states[needed.index(index)] for one in observed]
 
+    def real(states: Sequence[Tensor]) -> Iterator[Tensor]:
+        return (one[mask] for one, mask in zip(states, masks, strict=True))
+
     basis = principal_directions(
-        [texts.tokens(state(index)) for index in mapped], architecture.hidden_size
-    )
-    hidden = fit_embeddings(own.embeddings, theirs.embeddings, batches, state(0), basis, texts)
-    for index, layer, module in zip(
-        mapped[1:], architecture.layers, own.encoder.layer, strict=True
-    ):
-        fitted = LayerFit(module, theirs.encoder.layer[index - 1], layer, basis, texts)
+        [real(state(index)) for index in mapped], largest.hidden_size, architecture.hidden_size
+    ).to(own.pooler.dense.weight)
+    hidden = fit_embeddings(own.embeddings, theirs.embeddings, batches, state(0), basis)
+    for done, (index, layer) in enumerate(zip(mapped[1:], architecture.layers, strict=True)):
+        if progress is not None:
+            progress(done, architecture.num_layers)
+        fitted = LayerFit(
+            own.encoder.layer[done], theirs.encoder.layer[index - 1], layer, basis, masks
+        )
         hidden = fitted(hidden, state(index - 1))
-    first, given = (
-        torch.cat([one[:, 0] for one in states]) for states in (hidden, state(mapped[-1]))
+    fit_head(
+        student,
+        teacher,
+        torch.cat([one[:, 0] for one in hidden]),
+        torch.cat([one[:, 0] for one in state(mapped[-1])]),
+        torch.cat([one.logits for one in observed]),
+        basis,
     )
-    fit_head(student, teacher, first, given, torch.cat([one.logits for one in observed]), basis)
 
 
-class Texts:
-    """Batches of texts, of which padding does not count."""
-
-    def __init__(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
-        self.masks = [batch["attention_mask"].bool() for batch in batches]
-
-    def tokens(self, values: Sequence[Tensor]) -> Tensor:
-        """The real tokens of (batch, tokens, width) each, (all tokens, width)."""
-        return torch.cat([one[mask] for one, mask in zip(values, self.masks, strict=True)])
-
-
-def principal_directions(states: Sequence[Tensor], width: int) -> Tensor:
+def principal_directions(states: Iterable[Iterable[Tensor]], hidden: int, width: int) -> Tensor:
     """An orthonormal basis of the directions in which states vary most.
 
     Args:
-        states: of several layers, (tokens, hidden) each; they count alike.
+        states: of several layers, each in batches of (tokens, hidden); the layers count alike.
 
     Returns:
-        (hidden, width). Within its span it is turned at random (from a fixed seed), so that its
-        directions vary about alike: layer normalization takes their mean away, and weight decay
-        and Adam treat them alike. At full width the states' own axes.
+        (hidden, width), float64. Within its span it is turned at random (from a fixed seed), so
+        that its directions vary about alike: layer normalization takes their mean away, and weight
+        decay and Adam treat them alike. At full width the states' own axes.
     """
-    hidden = states[0].shape[-1]
     if width == hidden:
-        return torch.eye(hidden).to(states[0])
-    spread = [torch.cov(one.double().T) for one in states]
-    _, directions = torch.linalg.eigh(sum(one / one.trace() for one in spread))
+        return torch.eye(hidden).double()
+    spread = torch.zeros(hidden, hidden).double()
+    for layer in states:
+        one = covariance(layer, hidden).to(spread)
+        spread += one / one.trace().clamp(min=1e-30)
+    _, directions = torch.linalg.eigh(spread)
     turned = torch.randn(width, width, generator=torch.Generator().manual_seed(0)).double()
-    turn = torch.linalg.qr(turned).Q.to(directions)
-    return (directions[:, -width:] @ turn).to(states[0].dtype)
+    return directions[:, -width:] @ torch.linalg.qr(turned).Q
+
+
+def covariance(batches: Iterable[Tensor], width: int) -> Tensor:
+    """Of all rows of batches of (rows, width), up to a factor; (width, width) in float64."""
+    squares, total, count = torch.zeros(width, width).double(), torch.zeros(width).double(), 0
+    for one in batches:
+        x = one.double()
+        squares, total = squares.to(x) + x.T @ x, total.to(x) + x.sum(0)
+        count += len(x)
+    return squares - torch.outer(total, total) / count
 
 
 def fit_embeddings(
@@ -123,18 +141,19 @@ def fit_embeddings(
     batches: Sequence[Mapping[str, Tensor]],
     wanted: Sequence[Tensor],
     basis: Tensor,
-    texts: Texts,
 ) -> list[Tensor]:
     """Project the tables and fit their normalization; the student's first states."""
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         getattr(own, name).weight.copy_(getattr(theirs, name).weight @ basis)
-    sums = []
-    for batch in batches:
-        ids = batch["input_ids"]
+    sums, pairs = [], []
+    for batch, goal in zip(batches, wanted, strict=True):
+        ids, mask = batch["input_ids"], batch["attention_mask"].bool()
         segments = batch.get("token_type_ids", torch.zeros_like(ids))
         positions = own.position_embeddings.weight[: ids.shape[1]]
-        sums.append(own.word_embeddings(ids) + positions + own.token_type_embeddings(segments))
-    fit_norm(own.LayerNorm, texts.tokens(sums), texts.tokens(wanted) @ basis)
+        one = own.word_embeddings(ids) + positions + own.token_type_embeddings(segments)
+        sums.append(one)
+        pairs.append((one[mask], goal[mask] @ basis))
+    fit_norm(own.LayerNorm, pairs)
     return [own.LayerNorm(one) for one in sums]
 
 
@@ -145,14 +164,17 @@ class LayerFit:
         own, theirs: the layers.
         sizes: the student's.
         basis: (teacher's hidden size, student's)
+        masks: (batch, tokens) each, True at real tokens.
     """
 
-    def __init__(self, own: Any, theirs: Any, sizes: Layer, basis: Tensor, texts: Texts) -> None:
+    def __init__(
+        self, own: Any, theirs: Any, sizes: Layer, basis: Tensor, masks: Sequence[Tensor]
+    ) -> None:
         self._own = own
         self._theirs = theirs
         self._sizes = sizes
         self._basis = basis
-        self._texts = texts
+        self._masks = masks
 
     def __call__(self, hidden: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
         """From the student's states before the layer, and the teacher's, to the student's after.
@@ -161,16 +183,21 @@ class LayerFit:
         """
         own, theirs = self._own, self._theirs
         attended, after = self._attention(hidden, given)
-        inputs, outputs = self._texts.tokens(attended), self._texts.tokens(after)
-        neurons = self._sizes.intermediate_size
-        dense = theirs.intermediate.dense
-        prior = dense.weight[:neurons] @ self._basis
-        fit_linear(own.intermediate.dense, inputs, dense(outputs)[:, :neurons], prior)
-        prior = self._basis.T @ theirs.output.dense.weight[:, :neurons]
+        neurons, dense = self._sizes.intermediate_size, theirs.intermediate.dense
+        fit_linear(
+            own.intermediate.dense,
+            ((x, dense(y)[:, :neurons]) for x, y in self._real(attended, after)),
+            dense.weight[:neurons] @ self._basis,
+        )
         self._fit_output(
-            own.output, (own.intermediate(inputs), inputs),
-            theirs.output, (theirs.intermediate(outputs), outputs), prior,
-        )  # fmt: skip
+            own.output,
+            theirs.output,
+            lambda: (
+                (own.intermediate(x), x, theirs.intermediate(y), y)
+                for x, y in self._real(attended, after)
+            ),
+            self._basis.T @ theirs.output.dense.weight[:, :neurons],
+        )
         return [own.output(own.intermediate(one), one) for one in attended]
 
     def _attention(
@@ -178,50 +205,57 @@ class LayerFit:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Fit the attention; the student's states after it, and the teacher's."""
         own, theirs, sizes = self._own.attention, self._theirs.attention, self._sizes
-        tokens = self._texts.tokens
         heads, head_size = theirs.self.num_attention_heads, theirs.self.attention_head_size
-        inputs, outputs = tokens(hidden), tokens(given)
         for name in ("query", "key", "value"):
             full = getattr(theirs.self, name)
             # Scores are divided by the root of the head's size, which may be smaller here.
             scale = (sizes.head_size / head_size) ** 0.5 if name == "query" else 1.0
-            targets = head_rows(full(outputs).T, heads, sizes).T
-            prior = head_rows(full.weight, heads, sizes) @ self._basis
-            fit_linear(getattr(own.self, name), inputs, targets * scale, prior * scale)
+            pairs = (
+                (x, scale * head_rows(full(y).T, heads, sizes).T)
+                for x, y in self._real(hidden, given)
+            )
+            prior = scale * head_rows(full.weight, heads, sizes) @ self._basis
+            fit_linear(getattr(own.self, name), pairs, prior)
         context = self._contexts(own.self, sizes.num_heads, hidden)
         their_context = self._contexts(theirs.self, heads, given)
-        prior = self._basis.T @ head_rows(theirs.output.dense.weight.T, heads, sizes).T
         self._fit_output(
-            own.output, (tokens(context), inputs),
-            theirs.output, (tokens(their_context), outputs), prior,
-        )  # fmt: skip
+            own.output,
+            theirs.output,
+            lambda: self._real(context, hidden, their_context, given),
+            self._basis.T @ head_rows(theirs.output.dense.weight.T, heads, sizes).T,
+        )
         return (
             [own.output(*pair) for pair in zip(context, hidden, strict=True)],
             [theirs.output(*pair) for pair in zip(their_context, given, strict=True)],
         )
 
     def _fit_output(
-        self,
-        own: Any,
-        inputs: tuple[Tensor, Tensor],
-        theirs: Any,
-        their_inputs: tuple[Tensor, Tensor],
-        prior: Tensor,
+        self, own: Any, theirs: Any, examples: Callable[[], Examples], prior: Tensor
     ) -> None:
         """Fit a linear with its residual and normalization to the teacher's.
 
         The linear makes the sum of both what the teacher normalizes, whatever the residual lacks.
         """
-        inner, residual = inputs
-        wanted = (theirs.dense(their_inputs[0]) + their_inputs[1]) @ self._basis
-        fit_linear(own.dense, inner, wanted - residual, prior)
-        normalized = theirs(*their_inputs) @ self._basis
-        fit_norm(own.LayerNorm, own.dense(inner) + residual, normalized)
+        basis = self._basis
+        fit_linear(
+            own.dense,
+            ((x, (theirs.dense(y) + given) @ basis - kept) for x, kept, y, given in examples()),
+            prior,
+        )
+        fit_norm(
+            own.LayerNorm,
+            ((own.dense(x) + kept, theirs(y, given) @ basis) for x, kept, y, given in examples()),
+        )
+
+    def _real(self, *states: Sequence[Tensor]) -> Iterator[Any]:
+        """The real tokens of several states, batch by batch, (tokens, width) each."""
+        for mask, *ones in zip(self._masks, *states, strict=True):
+            yield tuple(one[mask] for one in ones)
 
     def _contexts(self, module: Any, heads: int, hidden: Sequence[Tensor]) -> list[Tensor]:
         """What attention gathers, before its output projection."""
         found = []
-        for one, mask in zip(hidden, self._texts.masks, strict=True):
+        for one, mask in zip(hidden, self._masks, strict=True):
             query, key, value = (
                 part(one).unflatten(-1, (heads, -1)).transpose(1, 2)
                 for part in (module.query, module.key, module.value)
@@ -241,27 +275,35 @@ def fit_head(
         first, given: the first token's last state, (texts, hidden) of student and teacher
         logits: the teacher's, (texts, num_labels)
     """
-    own, theirs = student.bert.pooler, teacher.bert.pooler
-    width = own.dense.out_features
-    fit_linear(
-        own.dense, first, theirs.dense(given)[:, :width], theirs.dense.weight[:width] @ basis
-    )
-    pooled = own.dense(first).tanh()
-    fit_linear(student.classifier, pooled, logits, teacher.classifier.weight[:, :width])
+    own, theirs = student.bert.pooler.dense, teacher.bert.pooler.dense
+    width = own.out_features
+    fit_linear(own, [(first, theirs(given)[:, :width])], theirs.weight[:width] @ basis)
+    pooled = own(first).tanh()
+    fit_linear(student.classifier, [(pooled, logits)], teacher.classifier.weight[:, :width])
 
 
-def fit_linear(module: nn.Linear, inputs: Tensor, targets: Tensor, prior: Tensor) -> None:
+def fit_linear(module: nn.Linear, pairs: Pairs, prior: Tensor) -> None:
     """Solve for a linear in place, near ``prior`` where the inputs say little."""
-    weight, bias = least_squares(inputs, targets, prior, STRENGTH)
+    weight, bias = least_squares(pairs, prior, STRENGTH)
     module.weight.copy_(weight)
     module.bias.copy_(bias)
 
 
-def fit_norm(module: nn.LayerNorm, inputs: Tensor, targets: Tensor) -> None:
-    """The gain and offset of a normalization, unit by unit, by least squares in place."""
-    normal = F.layer_norm(inputs, inputs.shape[-1:], eps=module.eps)
-    mean, goal = normal.mean(0), targets.mean(0)
-    centred = normal - mean
-    gain = (centred * (targets - goal)).sum(0) / (centred**2).sum(0)
+def fit_norm(module: nn.LayerNorm, pairs: Pairs) -> None:
+    """The gain and offset of a normalization, unit by unit, by least squares in place.
+
+    A unit that is constant has a gain of one.
+    """
+    count = 0
+    sums = torch.zeros(4, *module.weight.shape).to(module.weight).double()
+    for inputs, targets in pairs:
+        x = F.layer_norm(inputs, inputs.shape[-1:], eps=module.eps).double()
+        y = targets.double()
+        sums += torch.stack([x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0)])
+        count += len(x)
+    mean_x, mean_y, square, product = sums / count
+    variance = square - mean_x**2
+    varies = variance > 1e-9
+    gain = torch.where(varies, (product - mean_x * mean_y) / variance.clamp(min=1e-9), 1.0)
     module.weight.copy_(gain)
-    module.bias.copy_(goal - gain * mean)
+    module.bias.copy_(mean_y - gain * mean_x)

@@ -79,11 +79,11 @@ class Learner(nn.Module):
     ) -> None:
         """Set the projection so that it makes the teacher's states of the student's, nearly.
 
-        Least squares over all pairs of states that are compared, for a student's units need be no
-        units of its teacher's.
+        Least squares over the states of all layers, for a student's units need be no units of its
+        teacher's.
 
         Args:
-            batches: model inputs, some tens of texts in all.
+            batches: model inputs with their masks, a hundred texts in all.
         """
         pairs = []
         for batch in batches:
@@ -94,8 +94,7 @@ class Learner(nn.Module):
             pairs += [
                 (mine[real], theirs[index][real]) for mine, index in zip(own, mapped, strict=True)
             ]
-        inputs, targets = map(torch.cat, zip(*pairs, strict=True))
-        weight, bias = least_squares(inputs, targets, self.projection.weight, strength=1e-3)
+        weight, bias = least_squares(pairs, self.projection.weight, strength=1e-3)
         self.projection.weight.copy_(weight)
         self.projection.bias.copy_(bias)
 

@@ -63,11 +63,6 @@ def test_an_unknown_configuration_names_those_known(fault: Run, option: str) -> 
     assert f"{option} 'nonesuch' is unknown; known are" in fault(*search(f"--{option}", "nonesuch"))
 
 
-def test_a_recipe_that_no_search_can_follow(fault: Run) -> None:
-    line = fault(*search("--recipe", "theseus"))
-    assert "a replacement of layers needs a student as wide as its teacher" in line
-
-
 @pytest.mark.parametrize(
     ("yaml", "complaint"),
     [

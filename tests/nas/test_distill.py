@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -20,7 +21,7 @@ from nas.augment import AUGMENTED
 from nas.compare import compare_folders, comparison_plot
 from nas.compress import Kronecker
 from nas.data import load_data
-from nas.distill import in_the_order_of
+from nas.distill import check_for_search, in_the_order_of
 from nas.export import export, onnx_difference
 from nas.measured import load_model
 from nas.pipeline import run_distillation
@@ -35,6 +36,7 @@ from supernet.distill.trainer import DistillTrainer
 from supernet.errors import NasError
 from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
+from supernet.space import SearchSpace
 from supernet.student import shape_of
 from supernet.training import TrainingSettings
 
@@ -116,10 +118,6 @@ def test_a_fitted_student_predicts_before_it_learns(root: Path, tmp_path: Path) 
     """Where no weight changes, it is nearer to the teacher's predictions than leading units are."""
     given = json.dumps(NARROW.to_dict())
     data = load_data(str(root / "data"), seed=0)
-    (teacher,) = (root / "workspace" / "teacher").glob("*/model")
-    bert, tokenizer = load_model(teacher)
-    inputs = tokenizer(list(data.test.text_a), padding=True, truncation=True, max_length=24)
-    inputs = {name: torch.tensor(values) for name, values in inputs.items()}
     distances = {}
     for start in ("teacher", "fitted"):
         at_work = still(study(root, "best"))
@@ -132,7 +130,11 @@ def test_a_fitted_student_predicts_before_it_learns(root: Path, tmp_path: Path) 
         )
         at_work = replace(at_work, request=replace(at_work.request, recipe=recipe))
         run_distillation(at_work, given, tmp_path / start)
-        student, _ = load_model(tmp_path / start / "model")
+        student, tokenizer = load_model(tmp_path / start / "model")
+        inputs = tokenizer(list(data.test.text_a), padding=True, truncation=True, max_length=24)
+        inputs = {name: torch.tensor(values) for name, values in inputs.items()}
+        (teacher,) = (root / "workspace" / "teacher").glob("*/model")
+        bert, _ = load_model(teacher)
         with torch.no_grad():
             distances[start] = (student(**inputs).logits - bert(**inputs).logits).square().mean()
     assert distances["fitted"] < 0.5 * distances["teacher"]
@@ -192,6 +194,12 @@ def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path)
     assert found[0].name == "float32"
     (own,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
     assert own.score == found[1].test
+
+    # Weights that were changed since: the file beside them is of others.
+    written.classifier.bias.data.add_(torch.tensor([100.0, 0.0]))
+    written.save_pretrained(tmp_path / "int8" / "model")
+    (own,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
+    assert own.score == np.mean([label == 0 for label in data.test.labels])
 
     # An ONNX file with its logits in another order than the task's.
     export(load_model(tmp_path / "flipped")[0], tokenizer, tmp_path / "old", sample=SAMPLE)
@@ -315,6 +323,25 @@ def test_finished_models_are_compared(root: Path, tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "plot.svg").read_text()
     with pytest.raises(NasError, match="split must be one of"):
         compare_folders([tmp_path / "one"], data, "dev", target, max_length=24)
+
+
+def test_a_search_by_replacement_needs_a_space_for_it() -> None:
+    recipe = load_recipe("theseus").distill
+    teacher = Architecture.uniform(
+        num_layers=6, hidden_size=384, num_heads=12, intermediate_size=1536
+    )
+    given = {"name": "own", "num_heads": [12], "qkv_size": "hidden_size"}
+
+    def space(depths: list[int], widths: list[int]) -> SearchSpace:
+        sizes = {"num_layers": depths, "hidden_size": widths, "intermediate_size": [1536]}
+        return SearchSpace.from_dict(given | sizes | {"uniform": True})
+
+    check_for_search(recipe, space([1, 2, 3], [384]), teacher)
+    check_for_search(load_recipe("full").distill, space([4], [192]), teacher)
+    with pytest.raises(NasError, match="hidden size 384, and space own has 192"):
+        check_for_search(recipe, space([2], [192, 384]), teacher)
+    with pytest.raises(NasError, match="divides the teacher's 6, and space own has 4"):
+        check_for_search(recipe, space([2, 4], [384]), teacher)
 
 
 def test_bad_students_are_refused(root: Path, tmp_path: Path) -> None:
