@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,9 @@ def designs(original: str, ratio: float) -> Iterator[tuple[str, Method, Begin]]:
 
     for name, begin in (("fewer units", leading), ("fewer units, fitted", fitted)):
 
-        def smaller(guide: Supernet, texts: Texts, begin=begin) -> PreTrainedModel:
+        def smaller(
+            guide: Supernet, texts: Texts, begin: Callable[[Architecture], Begin] = begin
+        ) -> PreTrainedModel:
             architecture = whole(guide)
             parameters = int(architecture.parameters(guide.shape) / ratio)
             return begin(widest(architecture.num_layers, parameters, guide.shape))(guide, texts)
