@@ -3,8 +3,8 @@
     NAS_DATA=data python benchmarks/distillation.py --tasks trec stsb cola --seeds 0 1
     NAS_DATA=data python benchmarks/distillation.py --tasks sst2@6735 sst2@673 --methods KD MixKD
 
-For each task and seed a teacher is fine-tuned once. Each method then trains the same student for the
-same seconds of processor time on one thread: how many steps that are is measured beforehand for
+For each task and seed a teacher is fine-tuned once. Each method then trains the same student for
+the same seconds of processor time on one thread: how many steps that are is measured beforehand for
 each method, what the teacher reads in advance included, and so is a fitted start. All others begin
 with the teacher's leading units. The two starts have learning rates of their own, 3e-4 and 5e-4,
 those that suited them on validation data. Methods that need another student, because it must be as
