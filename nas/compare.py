@@ -86,7 +86,7 @@ def compare_folders(
 
 
 def comparison_plot(found: Sequence[Measured], metric: str) -> Figure:
-    """Score over latency; a point's area is its model's size."""
+    """Score over latency; a point's area is its model's size, its number stands in the legend."""
     latency = np.array([one.latency.p50_ms for one in found])
     scores = np.array([one.score for one in found])
     sizes = np.array([one.megabytes for one in found])
@@ -95,14 +95,13 @@ def comparison_plot(found: Sequence[Measured], metric: str) -> Figure:
         axes.scatter(
             latency, scores, s=20 + 500 * sizes / sizes.max(), color=PALETTE["front"], alpha=0.5
         )
-        for one in found:
-            axes.annotate(
-                f"{Path(one.name).name}\n{one.megabytes:.3g} MB",
-                (one.latency.p50_ms, one.score),
-                textcoords="offset points",
-                xytext=(6, 6),
-            )
-        axes.margins(0.2)  # room for the points' areas and names
+        for number, one in enumerate(found, start=1):
+            place = one.latency.p50_ms, one.score
+            axes.annotate(str(number), place, ha="center", va="center", fontsize="small")
+            label = f"{number}  {Path(one.name).name}, {one.megabytes:.3g} MB"
+            axes.plot([], [], " ", label=label)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=0)
+        axes.margins(0.2)  # room for the points' areas
         log_axis(axes, "x")
         axes.set(xlabel="latency, p50 (ms)", ylabel=metric)
     return figure
