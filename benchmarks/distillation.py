@@ -505,8 +505,8 @@ def plot(
                 runs = groups[student, method].get(task, [])
                 shares = [100 * run["test"] / run["teacher_test"] for run in runs]
                 if shares:
-                    axis.barh(place, np.mean(shares), color="#0072b2", alpha=0.5)
-                    axis.plot(shares, [place] * len(shares), "o", color="#d55e00", markersize=4)
+                    axis.plot(shares, [place] * len(shares), "o", color="#d55e00", markersize=5)
+                    axis.plot(np.mean(shares), place, "|", color="#0072b2", markersize=18)
             axis.set_yticks(range(len(methods)), reversed(methods))
             axis.set(title=f"{task}, {student}", xlabel="% of the teacher's score")
             shown = [
@@ -516,7 +516,7 @@ def plot(
             ]
             if shown:
                 axis.set_xlim(100 * min(shown) - 5, 101)
-            axis.grid(axis="x", alpha=0.3)
+            axis.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
