@@ -67,7 +67,7 @@ def onnx_of(folder: Path) -> Path | None:
         return None
     try:
         graph = onnx.load(str(path), load_external_data=False)
-    except Exception:  # noqa: BLE001 - protobuf's own have no base; then it is none of ours
+    except Exception:  # noqa: BLE001 - protobuf's, which has no types: no ONNX model, none of ours
         return None
     told = {entry.key: entry.value for entry in graph.metadata_props}
     return path if told.get(_WEIGHTS) == weights_digest(folder) else None

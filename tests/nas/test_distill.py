@@ -200,6 +200,10 @@ def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path)
     written.save_pretrained(tmp_path / "int8" / "model")
     (own,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
     assert own.score == np.mean([label == 0 for label in data.test.labels])
+    (tmp_path / "int8" / "model.onnx").write_bytes(b"no model")  # nor is one that is none
+    assert compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)[0].score == (
+        own.score
+    )
 
     # An ONNX file with its logits in another order than the task's.
     export(load_model(tmp_path / "flipped")[0], tokenizer, tmp_path / "old", sample=SAMPLE)
