@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distillation import METHODS, STUDENTS, Bench
+from distillation import METHODS, STUDENTS
+from equal_time import Bench
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer

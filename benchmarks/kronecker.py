@@ -1,12 +1,15 @@
-"""Kronecker products against truncated singular values and smaller dense models of equal size.
+"""Kronecker products against truncated singular values and fewer units, of equal size.
 
     NAS_DATA=data python benchmarks/kronecker.py --task trec --ratios 2 5 10 19
+    python benchmarks/kronecker.py --time  # on a quiet machine
 
 The default teacher, fine-tuned for a task, and a student about 9.4 times as fast are made 2 to 19
-times smaller: by one, two or four Kronecker products a matrix, by truncated singular values, and as
-dense models with fewer units. All of a size learn for the same processor time from one teacher.
-Latency is that of the ONNX models, with Kronecker products as such and with their matrices formed.
-BERT-base's own parameters at 19 times are counted too; that needs no weights.
+times smaller: by one or four Kronecker products a matrix, by truncated singular values, and by
+fewer units. ``nearest`` factors are those of KroneckerBERT, nearest by weights; all others are
+fitted to what the original computes. All of a size learn for the same processor time, which the fit
+counts for, from one teacher. ``--time`` adds latencies: of the ONNX models, with factors as such
+and with their matrices formed. BERT-base's own parameters at 19 times are counted too; that needs
+no weights.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +25,32 @@ import matplotlib.pyplot as plt
 import numpy as np
 import onnx
 import torch
-from distillation import STUDENTS, Begin, Bench, Method, Texts, fitted, leading, stage
+from distillation import STUDENTS
+from equal_time import Begin, Bench, Method, Texts, fitted, stage
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
+from latency.options import load_target
 from latency.runtimes import runtime_of
+from latency.target import Target
 from nas.device import held, time_models
 from nas.export import onnx_model
 from supernet.architecture import Architecture, EncoderShape
-from supernet.compress.kronecker import Factors, Rule, densified, factorized, plan, sums_of
+from supernet.compress.kronecker import densified, factorized, plan
+from supernet.distill.fitted_start import fit_to_teacher
 from supernet.distill.stage import Losses
 from supernet.distill.theseus import Replacement
 from supernet.errors import NasError
+from supernet.factors import Rule, low_rank, sums_of
 from supernet.model import Supernet
-from supernet.student import shape_of
+from supernet.modeling_tailorbert import TailorBertConfig, TailorBertForSequenceClassification
+from supernet.student import shape_of, tailored
 
-
-def low_rank(rows: int, columns: int, ratio: float, _is_table: bool) -> Factors | None:
-    """Truncated singular values: sums of columns times rows, (m, 1) kron (1, n)."""
-    rank = int(rows * columns / ratio / (rows + columns))
-    return Factors((rows, 1), (1, columns), rank) if rank else None
-
-
-RULES: dict[str, Rule] = {
-    "1 product": sums_of(1),
-    "2 products": sums_of(2),
-    "4 products": sums_of(4),
-    "truncated SVD": low_rank,
-}
-LEARN = stage(
-    "task", losses=Losses(hard=0.3, soft=1.0, hidden=1.0, attention=1.0), temperature=2.0, rate=3e-4
-)
+LEARN = stage("task", losses=Losses(hard=0.3, soft=1.0, hidden=1.0), temperature=2.0, rate=3e-4)
 METHOD = Method(((LEARN, 1.0),))
 THESEUS = Method(
     (
@@ -72,6 +67,15 @@ THESEUS = Method(
         (LEARN, 0.5),
     )
 )
+DESIGNS: dict[str, tuple[Rule, bool, Method]] = {
+    "1 product, nearest": (sums_of(1), False, METHOD),
+    "1 product": (sums_of(1), True, METHOD),
+    "1 product, Theseus": (sums_of(1), True, THESEUS),
+    "4 products": (sums_of(4), True, METHOD),
+    "truncated SVD": (low_rank, True, METHOD),
+}
+"""Rule, whether factors are fitted, training."""
+FEWER = "fewer units"
 
 
 def main() -> None:
@@ -80,8 +84,16 @@ def main() -> None:
     path = arguments.output / "kronecker.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
     torch.set_num_threads(1)
+    target = load_target(arguments.target)
+    if arguments.time:
+        for run in track(result["runs"].values(), "Time the models"):
+            if "config" in run:
+                run["forms"] = timed(TailorBertConfig(**run["config"]), target)
+                write_text(path, json.dumps(result, indent=1))
+        show(result, arguments.output)
+        return
     bench = Bench(arguments)
-    result["fingerprint"] = Fingerprint.of_this_machine(bench.target).to_dict()
+    result["fingerprint"] = Fingerprint.of_this_machine(target).to_dict()
     result["BERT-base at 19x"] = bert_base(19.0)
     for original in arguments.originals:
         for ratio in arguments.ratios:
@@ -94,9 +106,9 @@ def main() -> None:
                 except NasError as error:
                     told = {"impossible": str(error)}
                 else:
-                    told["forms"] = timed(bench, model)
+                    told["config"] = tailored(model.config).to_diff_dict()
                 result["runs"][key] = told
-                Console().print(key, told)
+                bench.display.say(f"{key}: {told}")
                 write_text(path, json.dumps(result, indent=1))
     show(result, arguments.output)
 
@@ -112,41 +124,44 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--target", default="cpu-1-thread")
     parser.add_argument("--workspace", type=Path, default=Path("distillation-workspace"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--time", action="store_true", help="measure latencies; train nothing")
     return parser.parse_args()
 
 
 def designs(original: str, ratio: float) -> Iterator[tuple[str, Method, Begin]]:
     """Name, training and beginning of every way to be ``ratio`` times smaller."""
 
-    def whole(guide: Supernet) -> Architecture:
-        return guide.largest if original == "teacher" else STUDENTS[original]
+    def whole(guide: Supernet, texts: Texts) -> PreTrainedModel:
+        if original == "teacher":
+            return guide.weights
+        return fitted(STUDENTS[original])(guide, texts)
 
-    for name, rule in RULES.items():
+    for name, (rule, is_fitted, method) in DESIGNS.items():
+        if method is THESEUS and original != "teacher":
+            continue  # its layers take the places of layers as wide
 
-        def compressed(guide: Supernet, texts: Texts, rule: Rule = rule) -> PreTrainedModel:
-            begin = leading if original == "teacher" else fitted
-            model = begin(whole(guide))(guide, texts)
-            return factorized(model, plan(model, int(model.num_parameters() / ratio), rule))
-
-        yield name, METHOD, compressed
-        if original == "teacher" and name == "1 product":
-            yield "1 product, Theseus", THESEUS, compressed
-
-    for name, begin in (("fewer units", leading), ("fewer units, fitted", fitted)):
-
-        def smaller(
-            guide: Supernet, texts: Texts, begin: Callable[[Architecture], Begin] = begin
+        def compressed(
+            guide: Supernet, texts: Texts, rule: Rule = rule, is_fitted: bool = is_fitted
         ) -> PreTrainedModel:
-            architecture = whole(guide)
-            parameters = int(architecture.parameters(guide.shape) / ratio)
-            return begin(widest(architecture.num_layers, parameters, guide.shape))(guide, texts)
+            model = whole(guide, texts)
+            small = factorized(model, plan(model, int(model.num_parameters() / ratio), rule))
+            if is_fitted:
+                fit_to_teacher(small, model, texts)
+            return small
 
-        yield name, METHOD, smaller
+        yield name, method, compressed
+
+    def smaller(guide: Supernet, texts: Texts) -> PreTrainedModel:
+        full = guide.largest if original == "teacher" else STUDENTS[original]
+        parameters = int(full.parameters(guide.shape) / ratio)
+        return fitted(widest(full.num_layers, parameters, guide.shape))(guide, texts)
+
+    yield FEWER, METHOD, smaller
 
 
 def widest(layers: int, parameters: int, shape: EncoderShape) -> Architecture:
     """BERT's proportions, heads of 16 or 32, at the largest width within ``parameters``."""
-    for hidden in range(384, 8, -4):
+    for hidden in range(384, 4, -4):
         heads = max(h for h in range(1, 13) if hidden % h == 0)
         found = Architecture.uniform(
             num_layers=layers, hidden_size=hidden, num_heads=heads, intermediate_size=4 * hidden
@@ -156,18 +171,19 @@ def widest(layers: int, parameters: int, shape: EncoderShape) -> Architecture:
     raise NasError(f"no dense model of {layers} layers has {parameters:,} parameters or fewer")
 
 
-def timed(bench: Bench, model: PreTrainedModel) -> dict[str, float]:
-    """Milliseconds of both forms, side by side."""
-    graphs = {"factored": model}
-    if getattr(model.config, "factors", None):
-        graphs["dense"] = densified(model)
-    runtime = runtime_of(bench.target)
-    with tempfile.TemporaryDirectory() as scratch, held(bench.target):
+def timed(config: TailorBertConfig, target: Target) -> dict[str, float]:
+    """Milliseconds of both forms, side by side; weights do not matter."""
+    model = TailorBertForSequenceClassification(config).eval()
+    graphs: dict[str, PreTrainedModel] = {"dense": model}
+    if config.factors:
+        graphs = {"factored": model, "dense": densified(model)}
+    runtime = runtime_of(target)
+    with tempfile.TemporaryDirectory() as scratch, held(target):
         loaded = []
         for name, one in graphs.items():
             onnx.save(onnx_model(one), f"{scratch}/{name}.onnx")
-            loaded.append(runtime.load(Path(scratch) / f"{name}.onnx", bench.target))
-        found = time_models(loaded, bench.target, shape_of(model.config))
+            loaded.append(runtime.load(Path(scratch) / f"{name}.onnx", target))
+        found = time_models(loaded, target, shape_of(config))
     return {name: latency.p50_ms for name, latency in zip(graphs, found, strict=True)}
 
 
@@ -177,8 +193,8 @@ def bert_base(ratio: float) -> dict[str, Any]:
         model = BertForSequenceClassification(BertConfig())
     whole = model.num_parameters()
     found: dict[str, Any] = {"parameters": whole}
-    for name, rule in RULES.items():
-        factors = plan(model, int(whole / ratio), rule)
+    for name in ("1 product", "4 products", "truncated SVD"):
+        factors = plan(model, int(whole / ratio), DESIGNS[name][0])
         dense = {n: m.weight.numel() for n, m in model.bert.named_modules() if n in factors}
         left = whole - sum(dense.values()) + sum(one.parameters for one in factors.values())
         shapes = sorted({f"{f.left}x{f.right}x{f.terms}" for f in factors.values()})
@@ -197,7 +213,7 @@ def show(result: dict[str, Any], folder: Path) -> None:
         if "impossible" in run:
             table.add_row(original, f"{ratio}x", name, run["impossible"])
             continue
-        forms = ", ".join(f"{form} {ms:.3g}" for form, ms in run["forms"].items())
+        forms = ", ".join(f"{form} {ms:.3g}" for form, ms in run.get("forms", {}).items())
         table.add_row(
             original, f"{ratio}x", name, f"{run['parameters']:,}",
             f"{run['untrained_test']:.3f}", f"{run['test']:.3f}", forms,

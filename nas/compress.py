@@ -12,10 +12,14 @@ from latency.target import Target
 from nas.device import held, time_models
 from nas.distill import Beginning
 from nas.export import MODEL, ONNX, onnx_model, save_onnx
+from nas.learning import EncodedTask, sample_batches
 from nas.measured import load_model
+from nas.request import Study
 from nas.workspace import Artifact
-from supernet.compress.kronecker import densified, factorized, plan, sums_of
+from supernet.compress.kronecker import densified, factorized, plan
+from supernet.distill.fitted_start import fit_to_teacher
 from supernet.errors import NasError, check_number
+from supernet.factors import sums_of
 from supernet.student import shape_of
 
 
@@ -39,15 +43,23 @@ class Kronecker:
         check_number("terms", self.terms, 1, whole=True)
 
     def applied(self, beginning: Beginning) -> Beginning:
-        """The same student, compressed before it learns."""
+        """The same student, compressed before it learns.
 
-        def compress(model: PreTrainedModel) -> PreTrainedModel:
+        Its factors are the nearest by weights, or, where the recipe's ``start`` is ``fitted``, by
+        what they compute.
+        """
+
+        def compress(model: PreTrainedModel, run: Study, task: EncodedTask) -> PreTrainedModel:
             parameters = int(model.num_parameters() / self.ratio)
             whole = densified(model) if getattr(model.config, "factors", None) else model
             try:
-                return factorized(whole, plan(whole, parameters, sums_of(self.terms)))
+                small = factorized(whole, plan(whole, parameters, sums_of(self.terms)))
             except NasError as error:
                 raise NasError(f"ratio {self.ratio:g} with {self.terms} terms: {error}") from error
+            if run.request.recipe.distill.start == "fitted":
+                with run.display.stage("Fit the factors to the student") as bar:
+                    fit_to_teacher(small, whole, sample_batches(run, task), bar)
+            return small
 
         return replace(beginning, changed=compress, change=f"kronecker {self.ratio} {self.terms}")
 

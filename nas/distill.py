@@ -52,8 +52,11 @@ from supernet.observe import observe
 from supernet.space import SearchSpace
 from supernet.student import carried_settings, new_student
 
-EDITION = 2
+EDITION = 3
 """Of what a recipe means: raised when the same one comes to train another student."""
+
+Change = Callable[[PreTrainedModel, Study, EncodedTask], PreTrainedModel]
+"""From a student, a run and its task to another student."""
 
 ALIGNED = 128
 """Texts on which the projection of states is begun."""
@@ -67,14 +70,15 @@ class Beginning:
         identity: what tells its own weights from others'.
         load: makes it, with its own weights, from the teacher, ordered by importance, and the task.
         finished: whether it is a model that has learnt by itself.
-        changed, change: what is done to it then, and what tells that from other changes.
+        changed, change: what is done to it then, by a recipe, and what tells that from other
+            changes.
     """
 
     architecture: Architecture
     identity: str
     load: Callable[[Supernet, Task], PreTrainedModel]
     finished: bool = False
-    changed: Callable[[PreTrainedModel], PreTrainedModel] = lambda model: model
+    changed: Change | None = None
     change: str = ""
 
     def start(self, recipe: Distillation) -> str:
@@ -83,7 +87,8 @@ class Beginning:
 
     def with_weights(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
         """The student with the weights that a run's recipe has it begin with."""
-        return self.changed(self._started(run, guide, task))
+        student = self._started(run, guide, task)
+        return student if self.changed is None else self.changed(student, run, task)
 
     def _started(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
         start = self.start(run.request.recipe.distill)

@@ -104,7 +104,7 @@ def compress(
     teacher: TeacherOption = "minilm",
     data: DataOption = "pydoc",
     target: TargetOption = "cpu",
-    recipe: DistillRecipeOption = "kronecker",
+    recipe: DistillRecipeOption = "best",
     workspace: WorkspaceOption = WORKSPACE,
     text: TextOption = None,
     label: LabelOption = "label",
@@ -113,9 +113,10 @@ def compress(
 ) -> None:
     """Make a student smaller by Kronecker products, and distil it.
 
-    Word embeddings and all large matrices become the nearest sums of Kronecker products; the
-    recipe trains them. Smaller is not faster: both forms are timed on the target, the factored one
-    and the one with its matrices formed, and `model.onnx` is the faster.
+    Word embeddings and all large matrices become sums of Kronecker products, fitted to what the
+    student computes where the recipe has `start: fitted`, else the nearest (`kronecker`, as
+    published); the recipe trains them. Smaller is not faster: both forms are timed on the target,
+    the factored one and the one with its matrices formed, and `model.onnx` is the faster.
 
     **Example:** `nas compress my-model/ --ratio 5 --terms 2 --data my-data/ -o small`
     """

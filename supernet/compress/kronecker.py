@@ -6,10 +6,7 @@ blocks as rows (Van Loan and Pitsianis 1993), so a compressed model begins near 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,43 +15,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from supernet.errors import NasError
+from supernet.factors import Factors, Rule
+from supernet.kronecker_layers import KroneckerEmbedding, KroneckerLinear
 from supernet.modeling_tailorbert import TailorBertForSequenceClassification
 from supernet.student import tailored
 
 WORDS = "embeddings.word_embeddings"
-
-
-@dataclass(frozen=True)
-class Factors:
-    """How a matrix is factored.
-
-    Args:
-        left: shape of A, (m1, n1)
-        right: shape of B, (m2, n2)
-        terms: products that are summed.
-    """
-
-    left: tuple[int, int]
-    right: tuple[int, int]
-    terms: int = 1
-
-    @property
-    def parameters(self) -> int:
-        (m1, n1), (m2, n2) = self.left, self.right
-        return self.terms * (m1 * n1 + m2 * n2)
-
-    @property
-    def rank(self) -> int:
-        """The most that the matrix can have: a Kronecker product's is the product of the ranks."""
-        most = math.prod(min(shape) for shape in (self.left, self.right))
-        whole = min(self.left[0] * self.right[0], self.left[1] * self.right[1])
-        return min(whole, self.terms * most)
-
-    @property
-    def multiplications(self) -> int:
-        """For one input, by the cheaper order of the two products."""
-        (m1, n1), (m2, n2) = self.left, self.right
-        return self.terms * min(n1 * n2 * m2 + m1 * n1 * m2, m1 * n1 * n2 + m1 * n2 * m2)
 
 
 def rearranged(matrix: Tensor, left: tuple[int, int]) -> Tensor:
@@ -88,69 +54,13 @@ def nearest(matrix: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
     return left.to(matrix.dtype), right.to(matrix.dtype)
 
 
-@cache
-def choose_factors(rows: int, columns: int, ratio: float, terms: int) -> Factors | None:
-    """The largest factors of a (rows, columns) matrix that are ``ratio`` times smaller than it.
-
-    Of those that are no larger, the ones with the most parameters approximate best. Among these
-    are always some whose product has a low rank, such as a row times a tall matrix; the highest
-    rank is taken, and among equals the fewest multiplications.
-
-    Returns:
-        None where no factors are that small.
-    """
-    best: tuple[tuple[int, int, int], Factors] | None = None
-    for m1 in divisors(rows):
-        for n1 in divisors(columns):
-            left, right = (m1, n1), (rows // m1, columns // n1)
-            most = min(m1 * n1, right[0] * right[1])  # more terms than that add nothing
-            if terms > most or 1 in (m1 * n1, right[0] * right[1]):
-                continue
-            factors = Factors(left, right, terms)
-            if factors.parameters * ratio > rows * columns:
-                continue
-            order = (factors.parameters, factors.rank, -factors.multiplications)
-            if best is None or order > best[0]:
-                best = order, factors
-    return None if best is None else best[1]
-
-
-def choose_embedding(rows: int, columns: int, ratio: float, terms: int) -> Factors | None:
-    """As :func:`choose_factors` for a table: an embedding is a row of A kron one row B."""
-    found = [
-        Factors((rows, n1), (1, columns // n1), terms)
-        for n1 in divisors(columns)
-        if terms <= columns // n1
-    ]
-    small = [factors for factors in found if factors.parameters * ratio <= rows * columns]
-    return max(small, key=lambda factors: factors.parameters, default=None)
-
-
-def divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
-
-
-Rule = Callable[[int, int, float, bool], Factors | None]
-"""From rows, columns, a ratio and whether it is the table of word embeddings to factors that are so
-many times smaller; None where there are none."""
-
-
-def sums_of(terms: int) -> Rule:
-    """The rule of :func:`choose_factors` and :func:`choose_embedding`."""
-
-    def rule(rows: int, columns: int, ratio: float, is_table: bool) -> Factors | None:
-        choose = choose_embedding if is_table else choose_factors
-        return choose(rows, columns, ratio, terms)
-
-    return rule
-
-
 def plan(model: PreTrainedModel, parameters: int, rule: Rule) -> dict[str, Factors]:
     """Factors of every large matrix, so that the model has no more than ``parameters``.
 
-    All are made smaller by one ratio, the smallest that suffices. Positions, segments, pooler,
-    classifier, biases and normalizations stay as they are, and so does a matrix for which no
-    factors are that small.
+    All are made smaller by one ratio, the smallest that suffices; what the table of words, with few
+    shapes to choose from, leaves over goes to the others, again by one ratio. Positions, segments,
+    pooler, classifier, biases and normalizations stay as they are, and so does a matrix for which
+    no factors are that small.
 
     Args:
         model: a BERT or TailorBERT classifier.
@@ -182,7 +92,8 @@ def plan(model: PreTrainedModel, parameters: int, rule: Rule) -> dict[str, Facto
     fitting = [one for one, total in zip(plans, sizes, strict=True) if total <= parameters]
     if not fitting:
         raise NasError(f"parameters must be at least {min(sizes):,}, not {parameters:,}")
-    return fitting[0]
+    table = {name: factors for name, factors in fitting[0].items() if name == WORDS}
+    return next(one for one in (plan | table for plan in plans) if size(one) <= parameters)
 
 
 def large_matrices(model: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -212,6 +123,13 @@ def factorized(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTra
         weights[f"bert.{name}.left"], weights[f"bert.{name}.right"] = nearest(dense, one)
     compressed.load_state_dict(weights)
     return compressed.eval()
+
+
+def factors_of(module: KroneckerLinear | KroneckerEmbedding) -> Factors:
+    """The shapes of a factored layer."""
+    terms, m1, n1 = module.left.shape
+    _, m2, n2 = module.right.shape
+    return Factors((m1, n1), (m2, n2), terms)
 
 
 def densified(model: PreTrainedModel) -> PreTrainedModel:

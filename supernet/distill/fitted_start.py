@@ -21,14 +21,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from supernet.architecture import Layer
+from supernet.compress.fitted_factors import nearest_by_outputs, nearest_table
+from supernet.compress.kronecker import factors_of
 from supernet.distill.least_squares import Pairs, least_squares
 from supernet.distill.teacher_outputs import Compared
 from supernet.distill.trainer import layer_map
 from supernet.elastic import head_rows
 from supernet.errors import NasError
+from supernet.kronecker_layers import KroneckerEmbedding, KroneckerLinear
 from supernet.observe import observe
 from supernet.student import architecture_of
 from supernet.training import Progress
@@ -44,18 +47,19 @@ teacher's, each (tokens, width)."""
 @torch.no_grad()
 def fit_to_teacher(
     student: PreTrainedModel,
-    teacher: BertForSequenceClassification,
+    teacher: PreTrainedModel,
     batches: Sequence[Mapping[str, Tensor]],
     progress: Progress | None = None,
 ) -> None:
     """Set a student's weights, in place, so that it computes nearly what its teacher does.
 
-    A student of the teacher's own sizes becomes its copy.
+    A student of the teacher's own sizes becomes its copy; one with factored matrices
+    (:mod:`supernet.compress.kronecker`) comes as near as they allow.
 
     Args:
         student: of any depth and sizes up to the teacher's.
-        teacher: ordered by importance, for a student's heads and neurons learn from the leading
-            ones.
+        teacher: ordered by importance where the student is smaller, for its heads and neurons
+            learn from the leading ones.
         batches: model inputs with their masks, some hundreds of texts in all.
         progress: called with the layers that are fitted, and all there are.
 
@@ -90,7 +94,12 @@ def fit_to_teacher(
         if progress is not None:
             progress(done, architecture.num_layers)
         fitted = LayerFit(
-            own.encoder.layer[done], theirs.encoder.layer[index - 1], layer, basis, masks
+            own.encoder.layer[done],
+            theirs.encoder.layer[index - 1],
+            layer,
+            largest.layers[index - 1],
+            basis,
+            masks,
         )
         hidden = fitted(hidden, state(index - 1))
     fit_head(
@@ -143,7 +152,8 @@ def fit_embeddings(
     basis: Tensor,
 ) -> list[Tensor]:
     """Project the tables and fit their normalization; the student's first states."""
-    for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
+    fit_table(own.word_embeddings, theirs.word_embeddings.weight @ basis, batches)
+    for name in ("position_embeddings", "token_type_embeddings"):
         getattr(own, name).weight.copy_(getattr(theirs, name).weight @ basis)
     sums, pairs = [], []
     for batch, goal in zip(batches, wanted, strict=True):
@@ -157,22 +167,49 @@ def fit_embeddings(
     return [own.LayerNorm(one) for one in sums]
 
 
+def fit_table(
+    module: nn.Embedding | KroneckerEmbedding,
+    table: Tensor,
+    batches: Sequence[Mapping[str, Tensor]],
+) -> None:
+    """Copy a table of words in place, or the factors nearest to it.
+
+    A word counts by how often the texts have it, and once more as one of all words, for other texts
+    have others.
+    """
+    if isinstance(module, nn.Embedding):
+        module.weight.copy_(table)
+        return
+    words = torch.cat([batch["input_ids"][batch["attention_mask"].bool()] for batch in batches])
+    shares = torch.bincount(words, minlength=len(table)) / len(words) + 1 / len(table)
+    left, right = nearest_table(table, shares, factors_of(module))
+    module.left.copy_(left)
+    module.right.copy_(right)
+
+
 class LayerFit:
     """Fits one layer of a student to one of its teacher's.
 
     Args:
         own, theirs: the layers.
-        sizes: the student's.
+        sizes, full: the student's and the teacher's.
         basis: (teacher's hidden size, student's)
         masks: (batch, tokens) each, True at real tokens.
     """
 
     def __init__(
-        self, own: Any, theirs: Any, sizes: Layer, basis: Tensor, masks: Sequence[Tensor]
+        self,
+        own: Any,
+        theirs: Any,
+        sizes: Layer,
+        full: Layer,
+        basis: Tensor,
+        masks: Sequence[Tensor],
     ) -> None:
         self._own = own
         self._theirs = theirs
         self._sizes = sizes
+        self._full = full
         self._basis = basis
         self._masks = masks
 
@@ -205,16 +242,16 @@ class LayerFit:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Fit the attention; the student's states after it, and the teacher's."""
         own, theirs, sizes = self._own.attention, self._theirs.attention, self._sizes
-        heads, head_size = theirs.self.num_attention_heads, theirs.self.attention_head_size
+        heads, head_size = self._full.num_heads, self._full.head_size
         for name in ("query", "key", "value"):
-            full = getattr(theirs.self, name)
+            linear = getattr(theirs.self, name)
             # Scores are divided by the root of the head's size, which may be smaller here.
             scale = (sizes.head_size / head_size) ** 0.5 if name == "query" else 1.0
             pairs = (
-                (x, scale * head_rows(full(y).T, heads, sizes).T)
+                (x, scale * head_rows(linear(y).T, heads, sizes).T)
                 for x, y in self._real(hidden, given)
             )
-            prior = scale * head_rows(full.weight, heads, sizes) @ self._basis
+            prior = scale * head_rows(linear.weight, heads, sizes) @ self._basis
             fit_linear(getattr(own.self, name), pairs, prior)
         context = self._contexts(own.self, sizes.num_heads, hidden)
         their_context = self._contexts(theirs.self, heads, given)
@@ -282,11 +319,19 @@ def fit_head(
     fit_linear(student.classifier, [(pooled, logits)], teacher.classifier.weight[:, :width])
 
 
-def fit_linear(module: nn.Linear, pairs: Pairs, prior: Tensor) -> None:
-    """Solve for a linear in place, near ``prior`` where the inputs say little."""
-    weight, bias = least_squares(pairs, prior, STRENGTH)
-    module.weight.copy_(weight)
-    module.bias.copy_(bias)
+def fit_linear(module: nn.Linear | KroneckerLinear, pairs: Pairs, prior: Tensor) -> None:
+    """Solve for a linear in place, near ``prior`` where the inputs say little.
+
+    A factored one takes the factors whose outputs are nearest to those of the best weight.
+    """
+    found = least_squares(pairs, prior, STRENGTH)
+    if isinstance(module, KroneckerLinear):
+        left, right = nearest_by_outputs(found.weight, found.moments, factors_of(module))
+        module.left.copy_(left)
+        module.right.copy_(right)
+    else:
+        module.weight.copy_(found.weight)
+    module.bias.copy_(found.bias(module.weight))
 
 
 def fit_norm(module: nn.LayerNorm, pairs: Pairs) -> None:

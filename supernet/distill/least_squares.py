@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,18 +12,36 @@ Pairs = Iterable[tuple[Tensor, Tensor]]
 """Batches of inputs (examples, in_features) and targets (examples, out_features)."""
 
 
-def least_squares(pairs: Pairs, prior: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """The weight and bias of a linear that maps inputs to targets.
+@dataclass(frozen=True)
+class Solution:
+    """The least squares of a linear, in float64.
 
-    They minimize ``|X W^T + b - Y|^2 + strength s |W - prior|^2`` with s the mean sum of squares of
+    Args:
+        weight: the best, (out_features, in_features)
+        moments: what an error of the weight costs: with D the difference, tr(D moments D^T) is
+            added to the least sum of squares; (in_features, in_features)
+        mean_inputs, mean_targets: (in_features,) and (out_features,)
+    """
+
+    weight: Tensor
+    moments: Tensor
+    mean_inputs: Tensor
+    mean_targets: Tensor
+
+    def bias(self, weight: Tensor) -> Tensor:
+        """The best bias of any weight, (out_features,)."""
+        return self.mean_targets - weight.double() @ self.mean_inputs
+
+
+def least_squares(pairs: Pairs, prior: Tensor, strength: float) -> Solution:
+    """The linear that maps inputs to targets.
+
+    It minimizes ``|X W^T + b - Y|^2 + strength s |W - prior|^2`` with s the mean sum of squares of
     a centred input, so directions that the examples hardly show stay as the prior has them (ridge
-    regression towards a prior). Only sums over examples are kept, in float64.
+    regression towards a prior). Only sums over examples are kept.
 
     Args:
         prior: (out_features, in_features)
-
-    Returns:
-        (out_features, in_features) and (out_features,), as ``torch.nn.Linear`` has them.
     """
     start = prior.double()
     outputs, inputs = start.shape
@@ -41,4 +60,4 @@ def least_squares(pairs: Pairs, prior: Tensor, strength: float) -> tuple[Tensor,
     cross -= torch.outer(sum_x, mean_y)
     squares.diagonal().add_(strength * squares.diagonal().mean().clamp(min=1e-30))
     change = torch.linalg.solve(squares, cross).T
-    return (start + change).to(prior.dtype), (mean_y - change @ mean_x).to(prior.dtype)
+    return Solution(start + change, squares, mean_x, mean_y + start @ mean_x)

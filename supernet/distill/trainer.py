@@ -94,9 +94,9 @@ class Learner(nn.Module):
             pairs += [
                 (mine[real], theirs[index][real]) for mine, index in zip(own, mapped, strict=True)
             ]
-        weight, bias = least_squares(pairs, self.projection.weight, strength=1e-3)
-        self.projection.weight.copy_(weight)
-        self.projection.bias.copy_(bias)
+        found = least_squares(pairs, self.projection.weight, strength=1e-3)
+        self.projection.weight.copy_(found.weight)
+        self.projection.bias.copy_(found.bias(found.weight))
 
     def forward(
         self,

@@ -274,9 +274,28 @@ def test_a_compressed_student_can_be_compressed_again(root: Path, tmp_path: Path
         run_distillation(study(root, "kd"), given, tmp_path / "none", kronecker=Kronecker(500.0))
 
 
-@pytest.mark.parametrize("recipe", ["kronecker", "theseus"])
+def test_factors_are_fitted_where_the_recipe_says_so(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To what the student itself computes, which is a finished model here."""
+    finished = tmp_path / "finished"
+    run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), finished)
+    model, tokenizer = load_model(finished / "model")
+    sample = tokenizer(["Fit the model.", "A shortest path"], padding=True, return_tensors="pt")
+    monkeypatch.setattr("nas.distill.learn", lambda *_: None)
+    errors = {}
+    for recipe in ("kd", "best"):
+        run_distillation(
+            study(root, recipe), str(finished), tmp_path / recipe, kronecker=Kronecker(1.5)
+        )
+        small, _ = load_model(tmp_path / recipe / "model")
+        errors[recipe] = (small(**sample).logits - model(**sample).logits).square().sum().item()
+    assert errors["best"] < 0.7 * errors["kd"]
+
+
+@pytest.mark.parametrize("recipe", ["kronecker", "theseus", "best"])
 def test_a_compressed_student_is_as_small_as_asked(root: Path, tmp_path: Path, recipe: str) -> None:
-    """Also with its layers taking the teacher's place one by one."""
+    """Also with its layers taking the teacher's place one by one, and with fitted factors."""
     architecture = AS_WIDE if recipe == "theseus" else NARROW
     target = Target(threads=1, batch_size=1, sequence_length=16)
     given = json.dumps(architecture.to_dict())

@@ -13,12 +13,14 @@ from torch import Tensor
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from supernet.architecture import Architecture, Layer
+from supernet.compress.kronecker import factorized, large_matrices, plan
 from supernet.distill import fitted_start
 from supernet.distill.fitted_start import fit_to_teacher, principal_directions
 from supernet.distill.least_squares import least_squares
 from supernet.distill.losses import hidden_loss
 from supernet.distill.trainer import Learner, layer_map
 from supernet.errors import NasError
+from supernet.factors import Factors, Rule, low_rank, sums_of
 from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
 from supernet.observe import observe
@@ -75,15 +77,26 @@ def test_least_squares_is_ridge_regression_towards_the_prior(
         (torch.from_numpy(x[part]), torch.from_numpy(y[part]))
         for part in (slice(half), slice(half, None))
     ]
-    weight, bias = least_squares(pairs, torch.from_numpy(prior), strength)
+    found = least_squares(pairs, torch.from_numpy(prior), strength)
     # The same minimum as that of ordinary least squares with rows that pull towards the prior.
     centred = x - x.mean(0)
     pull = np.sqrt(strength * max((centred**2).sum(0).mean(), 1e-30)) * np.eye(inputs)
     expected, *_ = np.linalg.lstsq(
         np.vstack([centred, pull]), np.vstack([y - y.mean(0), pull @ prior.T]), rcond=None
     )
-    np.testing.assert_allclose(weight.numpy(), expected.T, atol=1e-6)
-    np.testing.assert_allclose(bias.numpy(), y.mean(0) - expected.T @ x.mean(0), atol=1e-6)
+    np.testing.assert_allclose(found.weight.numpy(), expected.T, atol=1e-6)
+
+    def cost(weight: np.ndarray) -> float:
+        bias = found.bias(torch.from_numpy(weight)).numpy()
+        np.testing.assert_allclose(bias, y.mean(0) - weight @ x.mean(0), atol=1e-9)
+        pulled = pull @ (weight - prior).T
+        return float(((x @ weight.T + bias - y) ** 2).sum() + (pulled**2).sum())
+
+    other = prior + rng.normal(size=prior.shape)
+    difference = other - found.weight.numpy()
+    assert cost(other) - cost(found.weight.numpy()) == pytest.approx(
+        np.trace(difference @ found.moments.numpy() @ difference.T), rel=1e-6, abs=1e-6
+    )
 
 
 def test_a_student_of_its_teachers_sizes_is_its_copy(bert: BertForSequenceClassification) -> None:
@@ -92,6 +105,48 @@ def test_a_student_of_its_teachers_sizes_is_its_copy(bert: BertForSequenceClassi
         torch.testing.assert_close(
             student(**batch).logits, bert(**batch).logits, atol=1e-4, rtol=1e-4
         )
+
+
+def widest(bert: BertForSequenceClassification, rank: int) -> dict[str, Factors]:
+    """Factors of all that is factored: of so many columns times rows."""
+    return {
+        name: Factors((rows, 1), (1, columns), min(rank, rows, columns))
+        for name, (rows, columns) in large_matrices(bert)
+    }
+
+
+@pytest.mark.parametrize("sizes", [None, MIXED], ids=str)
+def test_factors_with_room_for_all_make_a_copy(
+    bert: BertForSequenceClassification, sizes: Architecture | None
+) -> None:
+    """Of a stock model, and of one whose layers differ."""
+    whole = bert if sizes is None else Supernet(bert).extract(sizes).eval()
+    student = factorized(whole, widest(whole, 64))
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.normal_()
+    fit_to_teacher(student, whole, texts(0))
+    for batch in texts(1):
+        torch.testing.assert_close(
+            student(**batch).logits, whole(**batch).logits, atol=1e-3, rtol=1e-3
+        )
+
+
+@pytest.mark.parametrize("rule", [sums_of(1), sums_of(2), low_rank], ids=["1", "2", "svd"])
+def test_fitted_factors_compute_more_of_what_the_original_does(
+    bert: BertForSequenceClassification, rule: Rule
+) -> None:
+    student = factorized(bert, plan(bert, bert.num_parameters() // 2, rule))
+
+    def distance() -> float:
+        return sum(
+            (student(**batch).logits - bert(**batch).logits).square().mean().item()
+            for batch in texts(1)
+        )
+
+    nearest_by_weights = distance()
+    fit_to_teacher(student, bert, texts(0))
+    assert distance() < 0.7 * nearest_by_weights
 
 
 def test_narrow_heads_make_the_same_scores(bert: BertForSequenceClassification) -> None:
