@@ -50,8 +50,10 @@ from supernet.model import Supernet
 from supernet.modeling_tailorbert import TailorBertConfig, TailorBertForSequenceClassification
 from supernet.student import shape_of, tailored
 
-LEARN = stage("task", losses=Losses(hard=0.3, soft=1.0, hidden=1.0), temperature=2.0, rate=3e-4)
+LEARN = stage("task", losses=Losses(hard=0.3, soft=1.0, hidden=1.0), temperature=2.0, rate=1e-4)
 METHOD = Method(((LEARN, 1.0),))
+NARROW = Method(((stage("task", losses=LEARN.losses, temperature=2.0, rate=3e-4), 1.0),))
+"""Each with the learning rate that suited it on validation data."""
 THESEUS = Method(
     (
         (
@@ -60,7 +62,7 @@ THESEUS = Method(
                 losses=Losses(hard=1.0),
                 replacement=Replacement(0.3, 2e-3),
                 trained="layers",
-                rate=3e-4,
+                rate=1e-4,
             ),
             0.5,
         ),
@@ -156,7 +158,7 @@ def designs(original: str, ratio: float) -> Iterator[tuple[str, Method, Begin]]:
         parameters = int(full.parameters(guide.shape) / ratio)
         return fitted(widest(full.num_layers, parameters, guide.shape))(guide, texts)
 
-    yield FEWER, METHOD, smaller
+    yield FEWER, NARROW, smaller
 
 
 def widest(layers: int, parameters: int, shape: EncoderShape) -> Architecture:

@@ -331,6 +331,9 @@ class _BertWriter:
         left, right = (factor.astype(np.float32, copy=False) for factor in factors)
         terms, m1, n1 = left.shape
         _, m2, n2 = right.shape
+        if n1 == m2 == 1:  # columns times rows: two plain products
+            inner = add("MatMul", inputs, self.graph.constant(f"{name}.right", right[:, 0].T))
+            return add("MatMul", inner, self.graph.constant(f"{name}.left", left[..., 0]))
         inner = add("Reshape", inputs, integers(0, 0, n1, n2))
         if n1 * n2 * m2 + m1 * n1 * m2 <= m1 * n1 * n2 + m1 * n2 * m2:
             first = self.graph.constant(f"{name}.right", right.reshape(terms * m2, n2).T)

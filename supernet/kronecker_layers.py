@@ -44,6 +44,8 @@ class KroneckerLinear(nn.Module):
         """(..., in_features) to (..., out_features), by whichever product is cheaper first."""
         terms, m1, n1 = self.left.shape
         _, m2, n2 = self.right.shape
+        if n1 == m2 == 1:  # columns times rows: two plain linears
+            return F.linear(F.linear(inputs, self.right[:, 0]), self.left[..., 0].T, self.bias)
         matrix = inputs.unflatten(-1, (n1, n2))
         if n1 * n2 * m2 + m1 * n1 * m2 <= m1 * n1 * n2 + m1 * n2 * m2:
             right = self.right.reshape(terms * m2, n2)
