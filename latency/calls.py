@@ -88,7 +88,7 @@ def calls_of(subjects: Sequence[Subject], *, first_token_last_layer: bool) -> Ca
 
 def model_features(architecture: Architecture, workload: Workload) -> FloatArray:
     """Logarithms of the layers' weights in megabytes, and of the tokens, (2,)."""
-    width = sum(4 * x.qkv_size + 2 * x.intermediate_size for x in architecture.layers)
-    megabytes = 4e-6 * architecture.hidden_size * width
+    hidden = architecture.hidden_size
+    megabytes = 4e-6 * sum(layer.weights(hidden) for layer in architecture.layers)
     logs: FloatArray = np.log([megabytes, workload.batch_size * workload.sequence_length])
     return logs

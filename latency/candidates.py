@@ -16,6 +16,8 @@ class Candidate(NamedTuple):
 
     architecture: Architecture
     shape: EncoderShape | None
+    told: bool = True
+    """Whether the architecture tells of all factored matrices of the model."""
 
 
 def read_candidates(text: str) -> list[Candidate]:
@@ -64,5 +66,7 @@ def _parsed(content: str, source: str) -> list[Candidate]:
 
 def _candidate(data: Any) -> Candidate:
     if isinstance(data, Mapping) and "model_type" in data:
-        return Candidate(Architecture.from_config(data), EncoderShape.from_config(data))
+        architecture = Architecture.from_config(data)
+        told = not set(data.get("factors") or {}) - set(architecture.factors)
+        return Candidate(architecture, EncoderShape.from_config(data), told)
     return Candidate(Architecture.from_dict(data), None)

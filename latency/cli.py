@@ -237,6 +237,12 @@ def predict(
     read = [one for text in architectures for one in read_candidates(text)]
     if not read:
         raise NasError("there is no architecture to predict")
+    for one in read:
+        if not one.told:
+            raise NasError(
+                f"a model of {one.architecture} has matrices that are factored as those of no "
+                "space are: measure it, with nas evaluate --target"
+            )
     measured = Profile.load(profile)
     where = changed(
         measured.target if target is None else load_target(target),

@@ -92,9 +92,9 @@ def most_useful(
 def cost_ms(subjects: Sequence[Subject], times_ms: FloatArray) -> FloatArray:
     """About what building and measuring takes, (N,): ten rounds, and a matrix's bytes to write."""
     width = [
-        sum(4 * x.qkv_size + 2 * x.intermediate_size for x in s.what.layers) * s.what.hidden_size
+        sum(layer.weights(s.what.hidden_size) for layer in s.what.layers)
         if isinstance(s.what, Architecture)
-        else s.copies * s.what.sizes[0] * s.what.sizes[-1]
+        else s.copies * s.what.sizes[0] * max(s.what.sizes)
         if s.what.sizes
         else 0
         for s in subjects

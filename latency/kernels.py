@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from supernet.architecture import Architecture
+from supernet.architecture import Architecture, Layer
 from supernet.batch import ArchitectureBatch, IntArray
 from supernet.errors import NasError
 
@@ -23,17 +23,24 @@ SIZES: Mapping[str, tuple[str, ...]] = {
     "feed_forward": ("hidden_size", "intermediate_size"),
     "first_token_attention": ("hidden_size", "num_heads", "qkv_size"),
     "first_token_feed_forward": ("hidden_size", "intermediate_size"),
+    "factored_attention": ("hidden_size", "num_heads", "qkv_size", "compression"),
+    "factored_feed_forward": ("hidden_size", "intermediate_size", "compression"),
+    "first_token_factored_attention": ("hidden_size", "num_heads", "qkv_size", "compression"),
+    "first_token_factored_feed_forward": ("hidden_size", "intermediate_size", "compression"),
     "head": ("hidden_size",),
 }
 """Kinds of kernels, and the sizes that the time of each depends on.
 
 ``call`` is one entry into the runtime that does nothing. ``attention`` and ``feed_forward`` are
 the two residual blocks of a layer with their normalizations; the ``first_token_`` kinds compute
-the first token's output alone, which is all that a classifier reads of its last layer.
+the first token's output alone, which is all that a classifier reads of its last layer. The matrices
+of ``factored`` ones are sums of columns times rows (:class:`supernet.architecture.Layer`).
 """
 
 STACKED = frozenset(kind for kind in SIZES if kind.endswith(("attention", "feed_forward")))
 """Kinds of which a model has one for each layer, so that one measurement may hold several."""
+
+_LAYER = ("num_heads", "qkv_size", "intermediate_size", "compression")
 
 HIDDEN = "hidden"
 """The input, in a kernel's graph, of what the layers before pass on."""
@@ -64,6 +71,12 @@ class Kernel:
         """The size called ``name``, such as ``"hidden_size"``."""
         return self.sizes[SIZES[self.kind].index(name)]
 
+    @property
+    def layer(self) -> Layer:
+        """A layer that has this kernel; sizes that the kernel does not have are 1."""
+        sizes = dict(zip(SIZES[self.kind], self.sizes, strict=True))
+        return Layer(*(sizes.get(field, 1) for field in _LAYER))
+
     def __str__(self) -> str:
         return " ".join([self.kind, *map(str, self.sizes)])
 
@@ -87,19 +100,23 @@ def lower(batch: ArchitectureBatch, *, first_token_last_layer: bool) -> dict[str
     hidden = np.broadcast_to(batch.hidden_size[:, None], present.shape)
     attention = np.stack([hidden, batch.num_heads, batch.qkv_size], axis=-1)  # (N, L, 3)
     feed_forward = np.stack([hidden, batch.intermediate_size], axis=-1)  # (N, L, 2)
+    whole = (batch.compression == 1)[..., None]
+    blocks = {"attention": attention * whole, "feed_forward": feed_forward * whole}
+    if batch.is_factored:
+        compression = batch.compression[..., None]
+        for kind, sizes in (("attention", attention), ("feed_forward", feed_forward)):
+            factored = np.concatenate([sizes, compression], axis=-1)
+            blocks[f"factored_{kind}"] = factored * (compression > 1)
     ends = batch.hidden_size[:, None, None]  # (N, 1, 1)
     kernels = {"embedding": ends, "head": ends}
     if not first_token_last_layer:
-        kernels["attention"] = attention * present[..., None]
-        kernels["feed_forward"] = feed_forward * present[..., None]
-        return kernels
+        return kernels | {kind: sizes * present[..., None] for kind, sizes in blocks.items()}
     last = (batch.num_layers - 1)[:, None, None]
-    kernels["first_token_attention"] = np.take_along_axis(attention, last, axis=1)
-    kernels["first_token_feed_forward"] = np.take_along_axis(feed_forward, last, axis=1)
-    if depth > 1:
-        inner = (layer[:-1] < batch.num_layers[:, None] - 1)[..., None]  # (N, L - 1, 1)
-        kernels["attention"] = attention[:, :-1] * inner
-        kernels["feed_forward"] = feed_forward[:, :-1] * inner
+    inner = (layer[:-1] < batch.num_layers[:, None] - 1)[..., None]  # (N, L - 1, 1)
+    for kind, sizes in blocks.items():
+        kernels[f"first_token_{kind}"] = np.take_along_axis(sizes, last, axis=1)
+        if depth > 1:
+            kernels[kind] = sizes[:, :-1] * inner
     return kernels
 
 

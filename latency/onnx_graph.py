@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from latency.kernels import HIDDEN, SIZES, STACKED, Kernel
+from latency.kernels import HIDDEN, STACKED, Kernel
 from latency.onnx_builder import MICROSOFT, GraphBuilder
 from latency.weights import (
     FloatArray,
@@ -97,9 +97,9 @@ def kernel_model(
     check_activation(shape)
     if copies > 1 and kernel.kind not in STACKED:
         raise NasError(f"a model has one {kernel.kind}, so copies must be 1, not {copies}")
-    sizes = dict(zip(SIZES[kernel.kind], kernel.sizes, strict=True))
-    layer = Layer(*(sizes.get(n, 1) for n in ("num_heads", "qkv_size", "intermediate_size")))
-    architecture = Architecture(sizes.get("hidden_size", 1), (layer,) * copies)
+    layer = kernel.layer
+    hidden_size = 1 if kernel.kind == "call" else kernel["hidden_size"]
+    architecture = Architecture(hidden_size, (layer,) * copies)
     weights = random_weights(architecture, shape, np.random.default_rng(seed))
     bert = _BertWriter(weights, shape.hidden_act, 1e-12)
     if kernel.kind in ("call", "embedding"):
@@ -110,18 +110,19 @@ def kernel_model(
         else:
             output = bert.embedding()
         return bert.graph.model(output, ["batch", "sequence", *kernel.sizes])
-    tokens = 1 if kernel.kind == "first_token_feed_forward" else "sequence"
+    first_alone = kernel.kind.startswith("first_token")
+    tokens = 1 if first_alone and kernel.kind.endswith("feed_forward") else "sequence"
     hidden = bert.graph.hidden(HIDDEN, tokens, architecture.hidden_size)
     if kernel.kind == "head":
         return bert.graph.model(bert.head(hidden), ["batch", shape.num_labels])
     if kernel.kind.endswith("attention"):
         bert.graph.tokens("attention_mask")
-    if kernel.kind == "first_token_attention":
+    if first_alone and kernel.kind.endswith("attention"):
         first = [bert.first_token_attention(i, layer, hidden) for i in range(copies)]
         hidden, tokens = bert.graph.add("Sum", *first), 1
     else:
         for index in range(copies):
-            if kernel.kind == "attention":
+            if kernel.kind.endswith("attention"):
                 hidden = bert.attention(index, layer, hidden)
             else:
                 hidden = bert.feed_forward(index, hidden)

@@ -12,12 +12,17 @@ from latency.kernels import Kernel
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Workload
+from supernet.factors import entries
 
 _KINDS = {
     "attention": (PALETTE["front"], "o"),
     "feed_forward": (PALETTE["chosen"], "s"),
     "first_token_attention": (PALETTE["teacher"], "^"),
     "first_token_feed_forward": ("#cc79a7", "v"),
+    "factored_attention": (PALETTE["front"], "x"),
+    "factored_feed_forward": (PALETTE["chosen"], "+"),
+    "first_token_factored_attention": (PALETTE["teacher"], "1"),
+    "first_token_factored_feed_forward": ("#cc79a7", "2"),
     "head": ("#e69f00", "D"),
 }
 
@@ -81,9 +86,14 @@ def multiply_adds(kernel: Kernel, workload: Workload) -> int:
     first = kernel.kind.startswith("first_token")
     rows = batch if first else batch * sequence
     if kernel.kind.endswith("feed_forward"):
-        return rows * 2 * hidden * kernel["intermediate_size"]
-    mixing = kernel["num_heads"] * hidden if first else kernel["qkv_size"]
-    return rows * (4 * hidden * kernel["qkv_size"] + 2 * sequence * mixing)
+        return rows * 2 * entries(hidden, kernel["intermediate_size"], kernel.layer.compression)
+    qkv = kernel["qkv_size"]
+    if "factored" in kernel.kind:
+        products = 4 * entries(hidden, qkv, kernel.layer.compression)
+        formed = batch * (sequence - 1) * products // 2 if first else 0  # keys and values of others
+        return rows * (products + 2 * sequence * qkv) + formed
+    mixing = kernel["num_heads"] * hidden if first else qkv
+    return rows * (4 * hidden * qkv + 2 * sequence * mixing)
 
 
 def _draw_errors(axes: Axes, predictor: LatencyPredictor) -> None:

@@ -214,19 +214,50 @@ class LatencyPredictor:
         total = self._table("embedding", workload)(hidden)
         total += self._table("head", workload)(hidden)
         total += self._call_ms(workload)
-        width = hidden[:, None]
+        sizes = (batch.num_heads, batch.qkv_size, batch.intermediate_size, batch.compression)
         if not self.first_token_last_layer:
-            layers = self._table("attention", workload)(width, batch.num_heads, batch.qkv_size)
-            layers += self._table("feed_forward", workload)(width, batch.intermediate_size)
+            layers = self._layers("", workload, hidden[:, None], *sizes)
             return total + batch.over_layers(layers)
-        heads, qkv, intermediate = batch.last_layer()
-        total += self._table("first_token_attention", workload)(hidden, heads, qkv)
-        total += self._table("first_token_feed_forward", workload)(hidden, intermediate)
+        last = [batch.of_last(values) for values in sizes]
+        total += self._layers("first_token_", workload, hidden, *last)
         if not (batch.num_layers > 1).any():
             return total
-        layers = self._table("attention", workload)(width, batch.num_heads, batch.qkv_size)
-        layers += self._table("feed_forward", workload)(width, batch.intermediate_size)
+        layers = self._layers("", workload, hidden[:, None], *sizes)
         return total + batch.over_layers(layers, but_last=True)
+
+    def _layers(
+        self,
+        prefix: str,
+        workload: Workload,
+        hidden: IntArray,
+        heads: IntArray,
+        qkv: IntArray,
+        intermediate: IntArray,
+        compression: IntArray,
+    ) -> FloatArray:
+        """Both kernels of layers, whose sizes broadcast; 0 where a layer is absent."""
+        whole = compression == 1
+        if not (compression > 1).any():
+            return self._table(f"{prefix}attention", workload)(hidden, heads, qkv) + self._table(
+                f"{prefix}feed_forward", workload
+            )(hidden, intermediate)
+        factored = compression * (compression > 1)
+        attention = self._table(f"{prefix}factored_attention", workload)
+        feed_forward = self._table(f"{prefix}factored_feed_forward", workload)
+        times = attention(hidden, heads, qkv, factored) + feed_forward(
+            hidden, intermediate, factored
+        )
+        if whole.any():
+            times += self._layers(
+                prefix,
+                workload,
+                hidden,
+                heads * whole,
+                qkv * whole,
+                intermediate * whole,
+                whole * 1,
+            )
+        return times
 
     def _call_ms(self, workload: Workload) -> float:
         shape = np.array([workload], dtype=np.int64)
@@ -240,7 +271,7 @@ class LatencyPredictor:
                 if kind not in self.process_.coefficients_:
                     raise NasError(
                         f"no model of the profile has the kernel {kind}, but a model to be "
-                        "predicted has: profile a space of deeper models"
+                        "predicted has: profile a space of such models"
                     )
                 workloads = np.broadcast_to(np.array(workload), (len(sizes), 2))
                 return self.process_.shape_ms(kind, np.hstack([workloads, sizes]))
@@ -253,8 +284,7 @@ class LatencyPredictor:
         tokens = math.log(workload.batch_size * workload.sequence_length)
         points = np.array([[-1.0, tokens], [0.0, tokens], [1.0, tokens]])
         below, middle, above = self.process_.level(points)
-        width = batch.over_layers(4 * batch.qkv_size + 2 * batch.intermediate_size)
-        x = np.log(4e-6 * batch.hidden_size * width)
+        x = np.log(4e-6 * batch.over_layers(batch.weights))
         return middle + x * (0.5 * (above - below) + x * (0.5 * (above + below) - middle))
 
 
@@ -275,14 +305,14 @@ def _megabytes(
 ) -> tuple[FloatArray, FloatArray]:
     """Weights that are read for one token each, and all others, (N,) each; see latency.terms."""
     hidden = batch.hidden_size.astype(np.float64)
-    layers = batch.over_layers(4 * batch.qkv_size + 2 * batch.intermediate_size)
+    weights = batch.weights
+    layers = batch.over_layers(weights)
     tokens = workload.batch_size * workload.sequence_length
     head, embedding = 4e-6 * hidden**2, 4e-6 * hidden * tokens
     if not first_token:
-        return head, embedding + 4e-6 * hidden * layers
-    _, qkv, intermediate = batch.last_layer()
-    last = 4 * qkv + 2 * intermediate
-    return head + 4e-6 * hidden * last, embedding + 4e-6 * hidden * (layers - last)
+        return head, embedding + 4e-6 * layers
+    last = batch.of_last(weights)
+    return head + 4e-6 * last, embedding + 4e-6 * (layers - last)
 
 
 def _batch(architectures: Architectures) -> ArchitectureBatch:

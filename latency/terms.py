@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from supernet.batch import IntArray
+from supernet.batch import IntArray, matrix_entries
 
 FloatArray = NDArray[np.float64]
 
-STREAMED = frozenset({"first_token_attention", "first_token_feed_forward", "head"})
+STREAMED = frozenset(
+    {
+        "first_token_attention",
+        "first_token_feed_forward",
+        "first_token_factored_attention",
+        "first_token_factored_feed_forward",
+        "head",
+    }
+)
 """Kinds that read each weight for one token alone: memory's pace, not arithmetic's, is theirs."""
 
 CACHES = 2.0 ** np.arange(-2, 8)
@@ -28,7 +36,8 @@ def kernel_terms(kind: str, shapes: IntArray) -> FloatArray:
     Products of matrices grow with tokens x inputs x outputs; where few tokens meet a matrix, with
     inputs x outputs, which must be read. Runtimes compute heads apart, each padded to whole vector
     registers: a head of 18 costs what one of 32 does. Normalization, residual and activation grow
-    with tokens x width, softmax with heads x sequence squared.
+    with tokens x width, softmax with heads x sequence squared. A factored matrix is two products
+    about a narrow waist.
     """
     values = shapes.astype(np.float64)
     batch, sequence = values[:, 0], values[:, 1]
@@ -46,15 +55,32 @@ def kernel_terms(kind: str, shapes: IntArray) -> FloatArray:
         terms = [one, tokens, tokens * hidden, tokens * heads, scores * heads, hidden * qkv]
         for width in (qkv, *_padded(heads, qkv)):
             terms += [tokens * width, tokens * hidden * width, scores * width]
+    elif kind == "factored_attention":
+        heads, qkv, weights = values[:, 3], values[:, 4], _factored(shapes, 4)
+        scores = batch * sequence**2
+        terms = [one, tokens, tokens * hidden, tokens * heads, scores * heads, weights]
+        terms += [tokens * weights, tokens * weights / (hidden + qkv)]
+        for width in (qkv, *_padded(heads, qkv)):
+            terms += [tokens * width, scores * width]
     elif kind == "first_token_attention":
         heads, qkv = values[:, 3], values[:, 4]
         terms = [one, tokens * hidden, hidden * qkv, batch * hidden * qkv]
         terms += [tokens * hidden * heads, tokens * heads]
+    elif kind == "first_token_factored_attention":
+        # Keys and values are formed: by factors, nothing is saved in passing them by.
+        heads, qkv, weights = values[:, 3], values[:, 4], _factored(shapes, 4)
+        terms = [one, tokens * hidden, tokens * heads, tokens * qkv, weights]
+        terms += [tokens * weights, tokens * weights / (hidden + qkv), batch * weights]
     else:
-        rows = tokens if kind == "feed_forward" else batch
+        rows = batch if kind.startswith("first_token") else tokens
         intermediate = values[:, 3]
-        product = hidden * intermediate
-        terms = [one, rows * hidden, rows * intermediate, product, rows * product]
+        terms = [one, rows * hidden, rows * intermediate]
+        if "factored" in kind:
+            weights = _factored(shapes, 3)
+            terms += [rows * weights / (hidden + intermediate)]
+        else:
+            weights = hidden * intermediate
+        terms += [weights, rows * weights]
     return np.stack(terms, axis=1)
 
 
@@ -77,9 +103,11 @@ def kernel_megabytes(kind: str, shapes: IntArray) -> FloatArray:
     values = shapes.astype(np.float64)
     hidden = values[:, 2]
     if kind.endswith("attention"):
-        weights = 4 * hidden * values[:, 4]
+        factored = "factored" in kind
+        weights = 4 * (_factored(shapes, 4) if factored else hidden * values[:, 4])
     elif kind.endswith("feed_forward"):
-        weights = 2 * hidden * values[:, 3]
+        factored = "factored" in kind
+        weights = 2 * (_factored(shapes, 3) if factored else hidden * values[:, 3])
     elif kind == "head":
         weights = hidden**2
     else:
@@ -94,6 +122,11 @@ def missed(total_mb: FloatArray) -> FloatArray:
     """
     shares: FloatArray = np.maximum(0.0, 1 - CACHES / np.maximum(total_mb, 1e-9)[:, None])
     return shares
+
+
+def _factored(shapes: IntArray, column: int) -> FloatArray:
+    """Entries of the factors of a hidden by width matrix, (N,), the width in ``column``."""
+    return matrix_entries(shapes[:, 2], shapes[:, column], shapes[:, -1]).astype(np.float64)
 
 
 def _padded(heads: FloatArray, qkv: FloatArray) -> list[FloatArray]:

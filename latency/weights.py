@@ -58,6 +58,11 @@ def random_weights(
         if name.endswith("LayerNorm.weight"):
             values += np.float32(1)
         weights[name] = values
+    for module, factors in architecture.factors.items():
+        del weights[f"bert.{module}.weight"]
+        for side, size in (("left", factors.left), ("right", factors.right)):
+            values = rng.standard_normal((factors.terms, *size), dtype=np.float32)
+            weights[f"bert.{module}.{side}"] = values * np.float32(_DEVIATION**0.5)
     return weights
 
 

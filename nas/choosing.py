@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from nas.device import PROFILE, Trial, load_predictor, timed
 from nas.evaluate import accelerator, collator, score
 from nas.export import MODEL
-from nas.learning import EncodedTask
+from nas.learning import EncodedTask, sample_batches
 from nas.manifest import file_digest
 from nas.request import Run, origin
 from nas.search.constraints import Limits
@@ -25,9 +26,13 @@ from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
+from supernet.distill.fitted_start import fit_to_teacher
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.space import SearchSpace
+
+FITTED = 128
+"""Texts on which the factors of a compressed sub-network are fitted before it is scored."""
 
 
 def check_budget(run: Run, space: SearchSpace, teacher: Outline, profile: Artifact) -> None:
@@ -68,11 +73,15 @@ def search(
         device = accelerator()
         weights = Supernet.from_pretrained(supernet.path / MODEL).eval().to(device)
         collate = collator(task.tokenizer)
+        texts = [
+            {name: values.to(device) for name, values in batch.items()}
+            for batch in (sample_batches(run, task, FITTED) if space.compression != (1,) else [])
+        ]
 
         def validation_scores(architectures: Sequence[Architecture]) -> list[float]:
             return [
                 score(
-                    lambda batch: weights(**batch, architecture=architecture).logits,  # noqa: B023
+                    sub_network(weights, architecture, texts),
                     task.validation, collate, device, task.data.task.metric,
                 )
                 for architecture in architectures
@@ -112,6 +121,21 @@ def search(
         f"{task.data.task.metric} {best.score:.4f} inherited{origin(found)}"
     )
     return found
+
+
+def sub_network(
+    supernet: Supernet, architecture: Architecture, texts: Sequence[Mapping[str, Tensor]]
+) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """From batches to a sub-network's logits: in place, or with factors fitted to it.
+
+    Args:
+        texts: batches without labels, that factors are fitted on.
+    """
+    if not architecture.is_factored:
+        return lambda batch: supernet(**batch, architecture=architecture).logits
+    model = supernet.extract(architecture)
+    fit_to_teacher(model, supernet.extract(architecture.whole), texts)
+    return lambda batch: model(**batch).logits
 
 
 def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:

@@ -1,4 +1,4 @@
-"""Compression of a student by Kronecker products, and the form of it that runs fastest."""
+"""Compression of a student by factors of its matrices, and the form of it that runs fastest."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ class Kronecker:
 
     Args:
         ratio: its parameters over those of the compressed one.
-        terms: Kronecker products summed for a matrix.
+        terms: Kronecker products summed for a matrix; None for as many columns times rows as the
+            ratio allows.
 
     Raises:
-        NasError: a ratio that makes nothing smaller, or no terms.
+        NasError: a ratio that makes nothing smaller, or terms below 1.
     """
 
     ratio: float
-    terms: int = 1
+    terms: int | None = None
 
     def __post_init__(self) -> None:
         check_number("ratio", self.ratio, 1.01, 1e6)
-        check_number("terms", self.terms, 1, whole=True)
+        if self.terms is not None:
+            check_number("terms", self.terms, 1, whole=True)
 
     def applied(self, beginning: Beginning) -> Beginning:
         """The same student, compressed before it learns.
@@ -55,7 +57,8 @@ class Kronecker:
             try:
                 small = factorized(whole, plan(whole, parameters, sums_of(self.terms)))
             except NasError as error:
-                raise NasError(f"ratio {self.ratio:g} with {self.terms} terms: {error}") from error
+                terms = "low rank" if self.terms is None else f"{self.terms} terms"
+                raise NasError(f"ratio {self.ratio:g} with {terms}: {error}") from error
             if run.request.recipe.distill.start == "fitted":
                 with run.display.stage("Fit the factors to the student") as bar:
                     fit_to_teacher(small, whole, sample_batches(run, task), bar)

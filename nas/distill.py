@@ -106,11 +106,23 @@ class Beginning:
 
 
 def sub_network(architecture: Architecture, supernet: Artifact) -> Beginning:
-    """A student that begins as a trained supernet's sub-network."""
+    """A student that begins as a trained supernet's sub-network.
+
+    Factors of compressed layers are fitted to what that computes.
+    """
+
+    def extracted(one: Architecture) -> PreTrainedModel:
+        return Supernet.from_pretrained(supernet.path / MODEL).extract(one)
+
+    def fitted(student: PreTrainedModel, run: Study, task: EncodedTask) -> PreTrainedModel:
+        if architecture.is_factored and run.request.recipe.distill.start == "own":
+            with run.display.stage("Fit the factors to the sub-network") as bar:
+                whole = extracted(architecture.whole)
+                fit_to_teacher(student, whole, sample_batches(run, task), bar)
+        return student
+
     return Beginning(
-        architecture,
-        supernet.key,
-        lambda _guide, _task: Supernet.from_pretrained(supernet.path / MODEL).extract(architecture),
+        architecture, supernet.key, lambda _guide, _task: extracted(architecture), changed=fitted
     )
 
 

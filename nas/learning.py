@@ -118,6 +118,7 @@ def train_supernet(
 ) -> Artifact:
     """Artifact ``supernet``: the teacher ordered by importance, trained by the sandwich rule."""
     recipe = run.request.recipe
+    whole = space.whole
     collate = collator(task.tokenizer)
     texts: tuple[str, ...] = ()
     if recipe.general is not None:
@@ -136,7 +137,7 @@ def train_supernet(
         if not trained.is_dir():
             with run.display.stage(title) as bar:
                 SandwichTrainer(
-                    supernet, guide, space, data, collate, settings, folder,
+                    supernet, guide, whole, data, collate, settings, folder,
                     seed=run.request.seed, progress=bar,
                 ).run()  # fmt: skip
             supernet.save_pretrained(folder / "trained.tmp")
@@ -162,7 +163,7 @@ def train_supernet(
     inputs = {
         "teacher": teacher.key,
         "data": task.data.digest,
-        "space": space.to_dict(),
+        "space": whole.to_dict(),
         "importance_examples": recipe.importance_examples,
         "general": recipe.general and recipe.general.model_dump(mode="json"),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),

@@ -6,11 +6,12 @@ Pure Python: a small device that only measures latencies imports this without Nu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supernet.errors import NasError
+from supernet.factors import Factors, entries, low_rank
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -22,6 +23,8 @@ class Layer:
         qkv_size: joint width of all heads' queries (likewise keys, values); independent of the
             hidden size, as in AutoTinyBERT (Yin et al., ACL 2021).
         intermediate_size: width of the feed-forward network.
+        compression: each matrix of the layer is a sum of columns times rows, as many as make it so
+            many times smaller (:func:`supernet.factors.low_rank`); 1 leaves it whole.
 
     Raises:
         NasError: a size below 1, or ``qkv_size`` not a multiple of ``num_heads``.
@@ -30,9 +33,10 @@ class Layer:
     num_heads: int
     qkv_size: int
     intermediate_size: int
+    compression: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("num_heads", "qkv_size", "intermediate_size"):
+        for field in ("num_heads", "qkv_size", "intermediate_size", "compression"):
             _check_positive(field, getattr(self, field))
         if self.qkv_size % self.num_heads:
             raise NasError(
@@ -42,6 +46,40 @@ class Layer:
     @property
     def head_size(self) -> int:
         return self.qkv_size // self.num_heads
+
+    def matrices(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        """Rows and columns (outputs and inputs), by the name of the module in the layer."""
+        h, qkv, intermediate = hidden_size, self.qkv_size, self.intermediate_size
+        return {
+            "attention.self.query": (qkv, h),
+            "attention.self.key": (qkv, h),
+            "attention.self.value": (qkv, h),
+            "attention.output.dense": (h, qkv),
+            "intermediate.dense": (intermediate, h),
+            "output.dense": (h, intermediate),
+        }
+
+    def factors(self, hidden_size: int) -> dict[str, Factors]:
+        """How :meth:`matrices` are factored; without those too small to be."""
+        if self.compression == 1:
+            return {}
+        found = {
+            name: low_rank(rows, columns, self.compression, False)
+            for name, (rows, columns) in self.matrices(hidden_size).items()
+        }
+        return {name: factors for name, factors in found.items() if factors is not None}
+
+    def weights(self, hidden_size: int) -> int:
+        """Entries of all matrices or their factors, which are the multiplications for one token."""
+        return sum(
+            entries(rows, columns, self.compression)
+            for rows, columns in self.matrices(hidden_size).values()
+        )
+
+    def __str__(self) -> str:
+        """``6h q192 f768``, and ``c4`` if compressed."""
+        sizes = f"{self.num_heads}h q{self.qkv_size} f{self.intermediate_size}"
+        return sizes if self.compression == 1 else f"{sizes} c{self.compression}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +153,35 @@ class Architecture:
     @property
     def is_native(self) -> bool:
         """Whether stock ``BertModel`` can hold it: equal layers, ``qkv_size == hidden_size``."""
-        return self.is_uniform and self.layers[0].qkv_size == self.hidden_size
+        whole = self.is_uniform and not self.is_factored
+        return whole and self.layers[0].qkv_size == self.hidden_size
+
+    @property
+    def is_factored(self) -> bool:
+        """Whether any layer is compressed."""
+        return any(layer.compression > 1 for layer in self.layers)
+
+    @property
+    def whole(self) -> Architecture:
+        """The same sizes, with every matrix whole."""
+        if not self.is_factored:
+            return self
+        return replace(self, layers=tuple(replace(one, compression=1) for one in self.layers))
+
+    @property
+    def factors(self) -> dict[str, Factors]:
+        """How matrices are factored, by the names of their modules in the encoder."""
+        return {
+            f"encoder.layer.{index}.{name}": factors
+            for index, layer in enumerate(self.layers)
+            for name, factors in layer.factors(self.hidden_size).items()
+        }
 
     def fits_in(self, other: Architecture) -> bool:
-        """Whether this is a sub-network of ``other``: a leading part of it in every dimension."""
+        """Whether this is a sub-network of ``other``: a leading part of it in every dimension.
+
+        A compressed layer fits where the whole one would.
+        """
         return (
             self.hidden_size <= other.hidden_size
             and self.num_layers <= other.num_layers
@@ -135,10 +198,9 @@ class Architecture:
         h = self.hidden_size
         embeddings = (shape.vocab_size + shape.max_positions + shape.type_vocab_size) * h + 2 * h
         layers = sum(
-            3 * (h * layer.qkv_size + layer.qkv_size)  # query, key, value
-            + layer.qkv_size * h + h + 2 * h  # output and its normalization
-            + h * layer.intermediate_size + layer.intermediate_size
-            + layer.intermediate_size * h + h + 2 * h
+            layer.weights(h)
+            + 3 * layer.qkv_size + layer.intermediate_size + 2 * h  # biases
+            + 2 * 2 * h  # normalizations
             for layer in self.layers
         )  # fmt: skip
         head = h * h + h + h * shape.num_labels + shape.num_labels
@@ -147,8 +209,7 @@ class Architecture:
     def flops(self, sequence_length: int, batch_size: int = 1) -> int:
         """Floating-point operations of the encoder's matrix products (2 a multiply-add)."""
         per_token = sum(
-            4 * self.hidden_size * layer.qkv_size  # query, key, value, output
-            + 2 * self.hidden_size * layer.intermediate_size
+            layer.weights(self.hidden_size)
             + 2 * sequence_length * layer.qkv_size  # scores and their sum over values
             for layer in self.layers
         )
@@ -163,6 +224,7 @@ class Architecture:
                     "qkv_size": layer.qkv_size,
                     "intermediate_size": layer.intermediate_size,
                 }
+                | ({} if layer.compression == 1 else {"compression": layer.compression})
                 for layer in self.layers
             ],
         }
@@ -180,12 +242,15 @@ class Architecture:
             raise NasError(f"architecture: layers must be a list, not {layers!r}")
         fields = {"num_heads", "qkv_size", "intermediate_size"}
         for layer in layers:
-            _check_keys("layer", layer, fields)
+            _check_keys("layer", layer, fields, optional={"compression"})
         return cls(data["hidden_size"], tuple(Layer(**layer) for layer in layers))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Architecture:
         """Of the content of a model's ``config.json``, stock BERT's or TailorBERT's.
+
+        Layers whose matrices are factored by any other rule than theirs (:class:`Layer`) are told
+        as whole ones.
 
         Raises:
             NasError: another model type, or a key missing.
@@ -195,7 +260,8 @@ class Architecture:
             raise NasError(f"model type {kind!r} is not accepted; accepted are bert, tailorbert")
         try:
             if kind == "tailorbert":
-                return cls.from_dict({name: config[name] for name in ("hidden_size", "layers")})
+                whole = cls.from_dict({name: config[name] for name in ("hidden_size", "layers")})
+                return whole._compressed(config.get("factors") or {})
             return cls.uniform(
                 num_layers=config["num_hidden_layers"],
                 hidden_size=config["hidden_size"],
@@ -204,6 +270,29 @@ class Architecture:
             )
         except KeyError as error:
             raise NasError(f"a model configuration of type {kind} needs {error}") from error
+
+    def _compressed(self, factors: Mapping[str, Sequence[int]]) -> Architecture:
+        """With the compression of each layer that has just such factors."""
+
+        def compressed(index: int, layer: Layer) -> Layer:
+            prefix = f"encoder.layer.{index}."
+            given = {
+                name.removeprefix(prefix): list(sizes)
+                for name, sizes in factors.items()
+                if name.startswith(prefix)
+            }
+            for name, (rows, columns) in layer.matrices(self.hidden_size).items():
+                if name in given:
+                    rank, whole = max(1, given[name][-1]), rows * columns // (rows + columns)
+                    for ratio in range(max(2, whole // (rank + 1)), whole // rank + 2):
+                        one = replace(layer, compression=ratio)
+                        found = one.factors(self.hidden_size)
+                        if {key: value.sizes for key, value in found.items()} == given:
+                            return one
+            return layer
+
+        layers = tuple(compressed(index, layer) for index, layer in enumerate(self.layers))
+        return replace(self, layers=layers)
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict())
@@ -222,15 +311,12 @@ class Architecture:
         return cls.from_dict(data)
 
     def __str__(self) -> str:
-        """``3x192 6h q192 f768``, or layer by layer where they differ."""
+        """``3x192 6h q192 f768``, or layer by layer where they differ; ``c4`` if compressed."""
         if self.is_uniform:
             layer = self.layers[0]
             head = f"{self.num_layers}x{self.hidden_size}"
-            return f"{head} {layer.num_heads}h q{layer.qkv_size} f{layer.intermediate_size}"
-        layers = " ".join(
-            f"[{layer.num_heads}h q{layer.qkv_size} f{layer.intermediate_size}]"
-            for layer in self.layers
-        )
+            return f"{head} {layer}"
+        layers = " ".join(f"[{layer}]" for layer in self.layers)
         return f"{self.num_layers}x{self.hidden_size} {layers}"
 
 
@@ -239,8 +325,10 @@ def _check_positive(field: str, value: Any) -> None:
         raise NasError(f"{field} must be a whole number of at least 1, not {value!r}")
 
 
-def _check_keys(what: str, data: Any, expected: set[str]) -> None:
+def _check_keys(
+    what: str, data: Any, expected: set[str], optional: frozenset[str] | set[str] = frozenset()
+) -> None:
     if not isinstance(data, Mapping):
         raise NasError(f"{what} must be a mapping with {sorted(expected)}, not {data!r}")
-    if set(data) != expected:
+    if set(data) - optional != expected:
         raise NasError(f"{what} needs exactly the keys {sorted(expected)}, not {sorted(data)}")

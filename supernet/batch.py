@@ -21,8 +21,8 @@ class ArchitectureBatch:
     Args:
         hidden_size: (N,)
         num_layers: (N,)
-        num_heads, qkv_size, intermediate_size: (N, L), zeros where a layer is absent; or (N, 1)
-            where the layers of each architecture are equal, whatever its depth.
+        num_heads, qkv_size, intermediate_size, compression: (N, L), zeros where a layer is absent;
+            or (N, 1) where the layers of each architecture are equal, whatever its depth.
     """
 
     hidden_size: IntArray
@@ -30,14 +30,16 @@ class ArchitectureBatch:
     num_heads: IntArray
     qkv_size: IntArray
     intermediate_size: IntArray
+    compression: IntArray
 
     @classmethod
     def of(cls, architectures: Sequence[Architecture]) -> ArchitectureBatch:
         depth = max((a.num_layers for a in architectures), default=1)
-        layers = np.zeros((3, len(architectures), depth), dtype=np.int64)
+        layers = np.zeros((4, len(architectures), depth), dtype=np.int64)
         for row, architecture in enumerate(architectures):
             for column, layer in enumerate(architecture.layers):
-                layers[:, row, column] = layer.num_heads, layer.qkv_size, layer.intermediate_size
+                layers[:3, row, column] = layer.num_heads, layer.qkv_size, layer.intermediate_size
+                layers[3, row, column] = layer.compression
         return cls(
             np.array([a.hidden_size for a in architectures], dtype=np.int64),
             np.array([a.num_layers for a in architectures], dtype=np.int64),
@@ -58,6 +60,22 @@ class ArchitectureBatch:
             self.num_heads[rows],
             self.qkv_size[rows],
             self.intermediate_size[rows],
+            self.compression[rows],
+        )
+
+    @property
+    def is_factored(self) -> bool:
+        """Whether any layer of any architecture is compressed."""
+        return bool((self.compression > 1).any())
+
+    @property
+    def weights(self) -> IntArray:
+        """:meth:`supernet.architecture.Layer.weights` of every layer, (N, L) or (N, 1)."""
+        hidden = self.hidden_size[:, None]
+        if not self.is_factored:
+            return hidden * (4 * self.qkv_size + 2 * self.intermediate_size)
+        return 4 * matrix_entries(hidden, self.qkv_size, self.compression) + 2 * matrix_entries(
+            hidden, self.intermediate_size, self.compression
         )
 
     @property
@@ -75,18 +93,11 @@ class ArchitectureBatch:
         if self.has_equal_layers:
             return values[:, 0] * (self.num_layers - but_last)
         total: NDArray[Any] = values.sum(axis=1)
-        return total - values[np.arange(len(self)), self.num_layers - 1] if but_last else total
+        return total - self.of_last(values) if but_last else total
 
-    def last_layer(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Of each architecture's last layer: num_heads, qkv_size, intermediate_size, (N,) each."""
-        if self.has_equal_layers:
-            return self.num_heads[:, 0], self.qkv_size[:, 0], self.intermediate_size[:, 0]
-        rows, last = np.arange(len(self)), self.num_layers - 1
-        return (
-            self.num_heads[rows, last],
-            self.qkv_size[rows, last],
-            self.intermediate_size[rows, last],
-        )
+    def of_last(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Each architecture's last layer's, (N,), of a value a layer, (N, L) or (N, 1)."""
+        return values[np.arange(len(self)), 0 if self.has_equal_layers else self.num_layers - 1]
 
     def expanded(self) -> ArchitectureBatch:
         """The same architectures with a column a layer."""
@@ -99,16 +110,27 @@ class ArchitectureBatch:
             self.num_heads * present,
             self.qkv_size * present,
             self.intermediate_size * present,
+            self.compression * present,
         )
 
     def architecture(self, row: int) -> Architecture:
         depth = int(self.num_layers[row])
         if self.has_equal_layers and depth > 1:
             return self.take(np.array([row])).expanded().architecture(0)
-        columns = (self.num_heads, self.qkv_size, self.intermediate_size)
+        columns = (self.num_heads, self.qkv_size, self.intermediate_size, self.compression)
         return Architecture(
             int(self.hidden_size[row]),
             tuple(
                 Layer(*(int(column[row, layer]) for column in columns)) for layer in range(depth)
             ),
         )
+
+
+def matrix_entries(rows: IntArray, columns: IntArray, compression: IntArray) -> IntArray:
+    """Those of matrices, or of the factors of compressed ones, as :func:`supernet.factors.rank_of`.
+
+    All broadcast; 0 where a matrix is absent.
+    """
+    whole = rows * columns
+    rank = whole // np.maximum(compression, 1) // np.maximum(rows + columns, 1)
+    return np.where((compression > 1) & (rank > 0), rank * (rows + columns), whole)

@@ -26,6 +26,11 @@ class Factors:
     terms: int = 1
 
     @property
+    def sizes(self) -> list[int]:
+        """As a model's configuration has them: m1, n1, m2, n2, terms."""
+        return [*self.left, *self.right, self.terms]
+
+    @property
     def parameters(self) -> int:
         (m1, n1), (m2, n2) = self.left, self.right
         return self.terms * (m1 * n1 + m2 * n2)
@@ -95,8 +100,10 @@ Rule = Callable[[int, int, float, bool], Factors | None]
 many times smaller; None where there are none."""
 
 
-def sums_of(terms: int) -> Rule:
-    """The rule of :func:`choose_factors` and :func:`choose_table`."""
+def sums_of(terms: int | None) -> Rule:
+    """The rule of :func:`choose_factors` and :func:`choose_table`; without terms, low rank."""
+    if terms is None:
+        return low_rank
 
     def rule(rows: int, columns: int, ratio: float, is_table: bool) -> Factors | None:
         choose = choose_table if is_table else choose_factors
@@ -105,7 +112,21 @@ def sums_of(terms: int) -> Rule:
     return rule
 
 
+def rank_of(rows: int, columns: int, ratio: float) -> int:
+    """The most columns times rows that are ``ratio`` times smaller than a matrix; 0 for none."""
+    return int(rows * columns / ratio) // (rows + columns)
+
+
+def entries(rows: int, columns: int, ratio: float) -> int:
+    """Of a matrix that is so many times smaller by columns times rows, or of itself.
+
+    They are also the multiplications for one input.
+    """
+    rank = rank_of(rows, columns, ratio) if ratio > 1 else 0
+    return rank * (rows + columns) if rank else rows * columns
+
+
 def low_rank(rows: int, columns: int, ratio: float, _is_table: bool) -> Factors | None:
     """The rule of truncated singular values: a sum of columns times rows, (m, 1) kron (1, n)."""
-    rank = int(rows * columns / ratio) // (rows + columns)
+    rank = rank_of(rows, columns, ratio)
     return Factors((rows, 1), (1, columns), rank) if rank else None

@@ -10,6 +10,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from supernet import elastic
 from supernet.architecture import Architecture
+from supernet.compress.kronecker import factorized
 from supernet.errors import NasError
 from supernet.observe import Observation
 from supernet.student import architecture_of, carried_settings, new_student, shape_of
@@ -69,10 +70,13 @@ class Supernet(nn.Module):
             input_ids, attention_mask, token_type_ids: (batch, tokens)
 
         Raises:
-            NasError: the architecture does not fit in the supernet.
+            NasError: the architecture does not fit in the supernet, or has compressed layers, which
+                hold no slice of its weights.
         """
         architecture = architecture or self.largest
         self._check(architecture)
+        if architecture.is_factored:
+            raise NasError(f"layers of {architecture} are factored: extract it, then run it")
         bert = self.weights.bert
         assert bert.pooler is not None, "a sequence classifier pools"
         if token_type_ids is None:
@@ -98,11 +102,14 @@ class Supernet(nn.Module):
     def extract(self, architecture: Architecture) -> PreTrainedModel:
         """An independent model with a copy of a sub-network's weights.
 
-        Its outputs equal the in-place sub-network's.
+        Its outputs equal the in-place sub-network's. Of an architecture with compressed layers, it
+        has the nearest factors to them.
 
         Raises:
             NasError: the architecture does not fit in the supernet.
         """
+        if architecture.is_factored:
+            return factorized(self.extract(architecture.whole), architecture.factors)
         self._check(architecture)
         student = new_student(architecture, self.shape, carried_settings(self.weights.config))
         shared = self.weights.state_dict()

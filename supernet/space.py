@@ -37,9 +37,12 @@ class SearchSpace:
             the layers are equal too).
         head_size: the accepted sizes of one head; None accepts any.
         uniform: whether all layers of an architecture are equal.
+        compression: the choices of how many times smaller a layer's matrices are than whole ones
+            (:class:`supernet.architecture.Layer`); 1 is among them.
 
     Raises:
-        NasError: an empty or non-positive choice, or a hidden size without a valid attention.
+        NasError: an empty or non-positive choice, a hidden size without a valid attention, or no
+            layers left whole.
 
     Example:
         >>> space = SearchSpace.from_dict({"name": "example", "num_layers": [1, 2],
@@ -59,15 +62,21 @@ class SearchSpace:
     intermediate_size: Choices
     head_size: Choices | None = None
     uniform: bool = True
+    compression: Choices = (1,)
     attentions: Mapping[int, tuple[Attention, ...]] = field(init=False, repr=False, compare=False)
     """The valid (num_heads, qkv_size) pairs for each hidden size."""
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "hidden_size", "num_heads", "intermediate_size"):
+        for name in ("num_layers", "hidden_size", "num_heads", "intermediate_size", "compression"):
             object.__setattr__(self, name, _checked(self.name, name, getattr(self, name)))
         for name in ("qkv_size", "head_size"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _checked(self.name, name, getattr(self, name)))
+        if 1 not in self.compression:
+            raise NasError(
+                f"space {self.name}: compression needs 1 among its choices, for layers left whole, "
+                f"not {list(self.compression)}"
+            )
         attentions = {
             hidden: _valid_attentions(hidden, self.num_heads, self.qkv_size, self.head_size)
             for hidden in self.hidden_size
@@ -95,10 +104,10 @@ class SearchSpace:
         required |= {"intermediate_size", "uniform"}
         if missing := sorted(required - set(data)):
             raise NasError(f"space {data.get('name', '?')}: missing {', '.join(missing)}")
-        if unknown := sorted(map(str, set(data) - required - {"head_size"})):
+        if unknown := sorted(map(str, set(data) - required - {"head_size", "compression"})):
             raise NasError(
                 f"space {data['name']}: unknown {', '.join(unknown)}; "
-                f"accepted are {', '.join(sorted(required))} and head_size"
+                f"accepted are {', '.join(sorted(required))}, compression and head_size"
             )
         if not isinstance(data["uniform"], bool):
             raise NasError(f"space {data['name']}: uniform must be true or false")
@@ -113,6 +122,7 @@ class SearchSpace:
             intermediate_size=_choices(name, "intermediate_size", data["intermediate_size"]),
             head_size=None if head is None else _choices(name, "head_size", head),
             uniform=data["uniform"],
+            compression=_choices(name, "compression", data.get("compression", [1])),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,6 +136,8 @@ class SearchSpace:
             "intermediate_size": list(self.intermediate_size),
             "uniform": self.uniform,
         }
+        if self.compression != (1,):
+            data["compression"] = list(self.compression)
         return data if self.head_size is None else data | {"head_size": list(self.head_size)}
 
     # ---- extent -------------------------------------------------------------------------------
@@ -147,6 +159,11 @@ class SearchSpace:
             for depth, hidden in product(self.num_layers, self.hidden_size)
         )
 
+    @property
+    def whole(self) -> SearchSpace:
+        """The same sizes, nothing compressed: what a supernet of this space is trained for."""
+        return replace(self, compression=(1,))
+
     def __contains__(self, architecture: object) -> bool:
         return (
             isinstance(architecture, Architecture)
@@ -156,6 +173,7 @@ class SearchSpace:
             and all(
                 (layer.num_heads, layer.qkv_size) in self.attentions[architecture.hidden_size]
                 and layer.intermediate_size in self.intermediate_size
+                and layer.compression in self.compression
                 for layer in architecture.layers
             )
         )
@@ -193,13 +211,16 @@ class SearchSpace:
         layers = list(architecture.layers[: self._free_layers(architecture.num_layers)])
         for index, layer in enumerate(layers):
             heads, qkv, intermediate = layer.num_heads, layer.qkv_size, layer.intermediate_size
+            compression = layer.compression
             if rng.random() < probability:
                 heads = _step(self.num_heads, heads, rng)
             if self.qkv_size is not None and rng.random() < probability:
                 qkv = _step(self.qkv_size, qkv, rng)
             if rng.random() < probability:
                 intermediate = _step(self.intermediate_size, intermediate, rng)
-            layers[index] = self._layer(hidden, heads, qkv, intermediate)
+            if len(self.compression) > 1 and rng.random() < probability:
+                compression = _step(self.compression, compression, rng)
+            layers[index] = self._layer(hidden, heads, qkv, intermediate, compression)
         mutant = self._build(hidden, depth, layers)
         if mutant != architecture:
             return mutant
@@ -222,8 +243,13 @@ class SearchSpace:
             theirs = second.layers[min(index, second.num_layers - 1)]
             attention = either(mine, theirs)
             intermediate = either(mine, theirs).intermediate_size
+            compression = mine.compression
+            if compression != theirs.compression:
+                compression = either(mine, theirs).compression
             layers.append(
-                self._layer(hidden, attention.num_heads, attention.qkv_size, intermediate)
+                self._layer(
+                    hidden, attention.num_heads, attention.qkv_size, intermediate, compression
+                )
             )
         return self._build(hidden, depth, layers)
 
@@ -239,12 +265,16 @@ class SearchSpace:
         found += [self._build(other, depth, free) for other in _around(self.hidden_size, hidden)]
         for index, layer in enumerate(free):
             heads, qkv, intermediate = layer.num_heads, layer.qkv_size, layer.intermediate_size
-            moved = [(other, qkv, intermediate) for other in _around(self.num_heads, heads)]
+            rest = (intermediate, layer.compression)
+            moved = [(other, qkv, *rest) for other in _around(self.num_heads, heads)]
             if self.qkv_size is not None:
-                moved += [(heads, other, intermediate) for other in _around(self.qkv_size, qkv)]
+                moved += [(heads, other, *rest) for other in _around(self.qkv_size, qkv)]
                 same_heads = [q for h, q in self.attentions[hidden] if h == heads]
-                moved += [(heads, other, intermediate) for other in _around(same_heads, qkv)]
-            moved += [(heads, qkv, f) for f in _around(self.intermediate_size, intermediate)]
+                moved += [(heads, other, *rest) for other in _around(same_heads, qkv)]
+            for other in _around(self.intermediate_size, intermediate):
+                moved.append((heads, qkv, other, layer.compression))
+            for other in _around(self.compression, layer.compression):
+                moved.append((heads, qkv, intermediate, other))
             for sizes in moved:
                 layers = [*free[:index], self._layer(hidden, *sizes), *free[index + 1 :]]
                 found.append(self._build(hidden, depth, layers))
@@ -256,7 +286,7 @@ class SearchSpace:
     def code_names(self) -> tuple[str, ...]:
         """What each column of :meth:`encode` holds."""
         layers = range(self._free_layers(max(self.num_layers)))
-        fields = ("num_heads", "qkv_size", "intermediate_size")
+        fields = ("num_heads", "qkv_size", "intermediate_size", "compression")
         return ("num_layers", "hidden_size", *(f"{f}_{i}" for i in layers for f in fields))
 
     def encode(self, batch: ArchitectureBatch) -> IntArray:
@@ -278,9 +308,10 @@ class SearchSpace:
                 (2, self.num_heads, batch.num_heads),
                 (3, self.qkv_size or (), batch.qkv_size),
                 (4, self.intermediate_size, batch.intermediate_size),
+                (5, self.compression, batch.compression),
             ):
                 index = np.searchsorted(choices, values[:, layer]) if choices else 0
-                codes[:, column + 3 * layer] = np.where(present, index, 0)
+                codes[:, column + 4 * layer] = np.where(present, index, 0)
         return codes
 
     def decode(self, codes: IntArray) -> ArchitectureBatch:
@@ -288,9 +319,9 @@ class SearchSpace:
         depth = np.take(self.num_layers, codes[:, 0])
         hidden = np.take(self.hidden_size, codes[:, 1])
         longest = max(self.num_layers)
-        heads, qkv, intermediate = np.zeros((3, len(codes), longest), dtype=np.int64)
+        heads, qkv, intermediate, compression = np.zeros((4, len(codes), longest), dtype=np.int64)
         for layer in range(longest):
-            column = 2 if self.uniform else 2 + 3 * layer
+            column = 2 if self.uniform else 2 + 4 * layer
             present = depth > layer
             heads[:, layer] = np.where(present, np.take(self.num_heads, codes[:, column]), 0)
             width = (
@@ -300,7 +331,10 @@ class SearchSpace:
             intermediate[:, layer] = np.where(
                 present, np.take(self.intermediate_size, codes[:, column + 2]), 0
             )
-        return ArchitectureBatch(hidden, depth, heads, qkv, intermediate)
+            compression[:, layer] = np.where(
+                present, np.take(self.compression, codes[:, column + 3]), 0
+            )
+        return ArchitectureBatch(hidden, depth, heads, qkv, intermediate, compression)
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -308,45 +342,60 @@ class SearchSpace:
         return 1 if self.uniform else depth
 
     def _options_a_layer(self, hidden: int) -> int:
-        return len(self.attentions[hidden]) * len(self.intermediate_size)
+        return len(self.attentions[hidden]) * len(self.intermediate_size) * len(self.compression)
 
     def _extreme(self, end: int) -> Architecture:
         hidden = self.hidden_size[end]
         heads, qkv = self.attentions[hidden][end]
-        layer = Layer(heads, qkv, self.intermediate_size[end])
+        compression = self.compression[-1 - end]  # the widest is whole
+        layer = Layer(heads, qkv, self.intermediate_size[end], compression)
         return Architecture(hidden, (layer,) * self.num_layers[end])
 
     def _build(self, hidden: int, depth: int, layers: list[Layer]) -> Architecture:
         """Fit layers to a hidden size and a depth: cut at the end, or repeat the last."""
         fitted = [
-            self._layer(hidden, layer.num_heads, layer.qkv_size, layer.intermediate_size)
+            self._layer(
+                hidden,
+                layer.num_heads,
+                layer.qkv_size,
+                layer.intermediate_size,
+                layer.compression,
+            )
             for layer in layers[:depth]
         ]
         fitted += [fitted[-1]] * (depth - len(fitted))
         return Architecture(hidden, tuple(fitted))
 
-    def _layer(self, hidden: int, heads: int, qkv: int, intermediate: int) -> Layer:
-        return Layer(*_nearest(self.attentions[hidden], (heads, qkv)), intermediate)
+    def _layer(
+        self, hidden: int, heads: int, qkv: int, intermediate: int, compression: int
+    ) -> Layer:
+        return Layer(*_nearest(self.attentions[hidden], (heads, qkv)), intermediate, compression)
 
     def _sample_layer(self, hidden: int, rng: np.random.Generator) -> Layer:
         attentions = self.attentions[hidden]
         heads, qkv = attentions[int(rng.integers(len(attentions)))]
-        return Layer(heads, qkv, int(rng.choice(self.intermediate_size)))
+        intermediate = int(rng.choice(self.intermediate_size))
+        if self.compression == (1,):
+            return Layer(heads, qkv, intermediate)
+        return Layer(heads, qkv, intermediate, int(rng.choice(self.compression)))
 
     def _block(
         self, depth: int, hidden: int, options: int, start: int, stop: int
     ) -> ArchitectureBatch:
         """Architectures ``start`` to ``stop`` of one depth and width, in mixed-radix order."""
         columns = self._free_layers(depth)  # one where all layers are equal
-        layers = np.zeros((3, stop - start, columns), dtype=np.int64)
+        layers = np.zeros((4, stop - start, columns), dtype=np.int64)
         attentions = np.array(self.attentions[hidden], dtype=np.int64)
         intermediates = np.array(self.intermediate_size, dtype=np.int64)
+        compressions = np.array(self.compression, dtype=np.int64)
         rest = np.array(range(start, stop), dtype=object if stop > 2**62 else np.int64)
         for layer in range(columns):
             rest, option = rest // options, (rest % options).astype(np.int64)
+            option, compression = np.divmod(option, len(compressions))
             attention, intermediate = np.divmod(option, len(intermediates))
             layers[:2, :, layer] = attentions[attention].T
             layers[2, :, layer] = intermediates[intermediate]
+            layers[3, :, layer] = compressions[compression]
         count = np.ones(stop - start, dtype=np.int64)
         return ArchitectureBatch(count * hidden, count * depth, *layers)
 

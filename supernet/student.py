@@ -65,8 +65,11 @@ def new_student(
     if "id2label" in general:
         del general["num_labels"]
     if not architecture.is_native:
-        layers = architecture.to_dict()["layers"]
-        return TailorBertForSequenceClassification(TailorBertConfig(layers=layers, **general))
+        layers = architecture.whole.to_dict()["layers"]
+        factors = {name: one.sizes for name, one in architecture.factors.items()}
+        return TailorBertForSequenceClassification(
+            TailorBertConfig(layers=layers, factors=factors or None, **general)
+        )
     layer = architecture.layers[0]
     return BertForSequenceClassification(
         BertConfig(

@@ -123,7 +123,7 @@ def test_settings(heading: str) -> None:
 def test_spaces_require_what_the_reference_says() -> None:
     documented = tables(section("## Spaces"))[-1]
     whole = SearchSpace(
-        "all", (1,), (8,), (2,), (8,), (16,), head_size=(4,), uniform=False
+        "all", (1,), (8,), (2,), (8,), (16,), (4,), uniform=False, compression=(1, 2)
     ).to_dict()
     optional = {name for name, cells in documented.items() if cells[1] != REQUIRED}
     assert set(documented) == set(whole)

@@ -33,6 +33,7 @@ LIGHT = (
     "supernet.batch",
     "supernet.configs",
     "supernet.errors",
+    "supernet.factors",
     "supernet.space",
 )
 # The model that is timed must be the one that is served.

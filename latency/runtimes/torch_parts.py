@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from latency.kernels import SIZES, Kernel
+from latency.kernels import Kernel
 from latency.onnx_graph import INPUTS, check_activation
 from latency.runtimes import Inputs, Model, kernel_shape, workload
 from latency.target import Target
@@ -181,12 +181,12 @@ def _part(
 ) -> Part:
     """What a kernel computes: of tokens for the embedding, else of tensors that it holds."""
     device, dtype = device_of(target), dtype_of(target)
-    sizes = dict(zip(SIZES[kernel.kind], kernel.sizes, strict=True))
-    layer = Layer(*(sizes.get(n, 1) for n in ("num_heads", "qkv_size", "intermediate_size")))
+    layer = kernel.layer
     # One more layer, unlike the others, so that the student is not stock BERT: their parts take
     # the same time, but are put together differently.
     other = Layer(1, layer.qkv_size, layer.intermediate_size + 1)
-    architecture = Architecture(sizes.get("hidden_size", 1), (layer,) * copies + (other,))
+    hidden_size = 1 if kernel.kind == "call" else kernel["hidden_size"]
+    architecture = Architecture(hidden_size, (layer,) * copies + (other,))
     student: Any = new_student(architecture, shape).eval().to(device, dtype)
     mask = tokens[INPUTS.index("attention_mask")].to(device)[:, None, None, :].bool()
     size = (target.batch_size, target.sequence_length, architecture.hidden_size)
@@ -219,4 +219,4 @@ def _part(
     parts: dict[str, Part] = {
         part.__name__: part for part in (call, embedding, attention, feed_forward, head)
     }
-    return parts[kernel.kind]
+    return parts[kernel.kind.removeprefix("factored_")]

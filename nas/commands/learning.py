@@ -99,8 +99,13 @@ def compress(
         float, typer.Option(min=1.01, help="How many times fewer parameters it is to have.")
     ],
     terms: Annotated[
-        int, typer.Option(min=1, help="Kronecker products that are summed for a matrix.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Kronecker products that are summed for a matrix; without it, as many columns "
+            "times rows as the ratio allows.",
+        ),
+    ] = None,
     teacher: TeacherOption = "minilm",
     data: DataOption = "pydoc",
     target: TargetOption = "cpu",
@@ -111,14 +116,15 @@ def compress(
     metric: MetricOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Make a student smaller by Kronecker products, and distil it.
+    """Make a student smaller by factoring its matrices, and distil it.
 
-    Word embeddings and all large matrices become sums of Kronecker products, fitted to what the
-    student computes where the recipe has `start: fitted`, else the nearest (`kronecker`, as
-    published); the recipe trains them. Smaller is not faster: both forms are timed on the target,
-    the factored one and the one with its matrices formed, and `model.onnx` is the faster.
+    Word embeddings and all large matrices become sums of columns times rows, or of as many
+    Kronecker products as `--terms` says. They are fitted to what the student computes where the
+    recipe has `start: fitted`, else nearest to its weights; the recipe trains them. KroneckerBERT's
+    own way is `--terms 1 --recipe kronecker`. Smaller is not faster: both forms are timed on the
+    target, the factored one and the one with its matrices formed, and `model.onnx` is the faster.
 
-    **Example:** `nas compress my-model/ --ratio 5 --terms 2 --data my-data/ -o small`
+    **Example:** `nas compress my-model/ --ratio 5 --data my-data/ -o small`
     """
     from latency.options import load_target
     from nas.compress import Kronecker

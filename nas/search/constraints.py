@@ -23,8 +23,9 @@ def parameters(batch: ArchitectureBatch, shape: EncoderShape = EncoderShape()) -
     qkv, intermediate = map(batch.over_layers, (batch.qkv_size, batch.intermediate_size))  # (N,)
     embeddings = (shape.vocab_size + shape.max_positions + shape.type_vocab_size + 2) * hidden
     layers = (
-        (4 * hidden + 3) * qkv  # query, key, value; output
-        + (2 * hidden + 1) * intermediate
+        batch.over_layers(batch.weights)
+        + 3 * qkv
+        + intermediate
         + 6 * hidden * batch.num_layers  # biases of two outputs, two normalizations
     )
     head = hidden * (hidden + 1) + (hidden + 1) * shape.num_labels

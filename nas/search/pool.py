@@ -63,8 +63,8 @@ class Pool:
 
     Args:
         sizes: (N, 2) hidden size and depth.
-        layers: (3, N, K) heads, qkv and intermediate sizes; K is 1 where layers are equal, else
-            the largest depth.
+        layers: (4, N, K) heads, qkv and intermediate sizes, compression; K is 1 where layers are
+            equal, else the largest depth.
         latency_ms: (N,) predicted.
         usage: (N,) of the limits.
         complete: whether it is the whole space.
@@ -154,7 +154,9 @@ def _gather(
     columns: list[tuple[NDArray[np.int32], NDArray[np.int32], FloatArray, FloatArray]] = []
     for block in blocks:
         sizes = np.stack([block.hidden_size, block.num_layers], axis=1)
-        layers = np.stack([block.num_heads, block.qkv_size, block.intermediate_size])
+        layers = np.stack(
+            [block.num_heads, block.qkv_size, block.intermediate_size, block.compression]
+        )
         kept = layers[:, :, :1] if uniform else layers
         columns.append((sizes.astype(np.int32), kept.astype(np.int32), *region.measure(block)))
     sizes_, layers_, latencies, usages = zip(*columns, strict=True)

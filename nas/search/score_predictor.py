@@ -21,15 +21,16 @@ _BLOCK = 16384
 
 
 def features(batch: ArchitectureBatch) -> FloatArray:
-    """What a score depends on, (N, 9): logarithms of sizes, and where in depth they lie.
+    """What a score depends on, (N, 10): logarithms of sizes, and where in depth they lie.
 
     Columns: hidden size, depth, mean heads, mean qkv, mean intermediate, encoder parameters,
-    operations a token; then the slope over depth of qkv and of intermediate, 0 in equal layers.
+    operations a token, compression; then the slope over depth of qkv and of intermediate, 0 in
+    equal layers.
     """
     depth = batch.num_layers
     batch = batch.expanded()
     qkv, intermediate = batch.qkv_size.sum(1), batch.intermediate_size.sum(1)
-    weights = batch.hidden_size * (4 * qkv + 2 * intermediate)
+    weights = batch.weights.sum(1)
     sizes = [
         batch.hidden_size,
         depth,
@@ -38,6 +39,7 @@ def features(batch: ArchitectureBatch) -> FloatArray:
         intermediate / depth,
         weights,
         weights + 128 * qkv,  # attention over 64 positions
+        batch.hidden_size * (4 * qkv + 2 * intermediate) / weights,
     ]
     slopes = [_slope(batch.qkv_size, depth), _slope(batch.intermediate_size, depth)]
     return np.stack([np.log2(size) for size in sizes] + slopes, axis=1)

@@ -113,15 +113,14 @@ def factorized(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTra
         factors: by module name, as :func:`plan` gives them.
     """
     config = tailored(model.config)
-    config.factors = {
-        name: [*one.left, *one.right, one.terms] for name, one in sorted(factors.items())
-    }
+    config.factors = {name: one.sizes for name, one in sorted(factors.items())}
     compressed = TailorBertForSequenceClassification(config)
     weights = model.state_dict()
     for name, one in factors.items():
         dense = weights.pop(f"bert.{name}.weight")
         weights[f"bert.{name}.left"], weights[f"bert.{name}.right"] = nearest(dense, one)
     compressed.load_state_dict(weights)
+    nn.Module.to(compressed, model.device)
     return compressed.eval()
 
 
@@ -143,4 +142,5 @@ def densified(model: PreTrainedModel) -> PreTrainedModel:
         weights[f"bert.{name}.weight"] = encoder.get_submodule(name).weight.detach().clone()
         del weights[f"bert.{name}.left"], weights[f"bert.{name}.right"]
     dense.load_state_dict(weights)
+    nn.Module.to(dense, model.device)
     return dense.eval()

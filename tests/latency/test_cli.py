@@ -130,11 +130,19 @@ def test_a_profile_that_is_none(fault, saved: Path, command: str) -> None:
     assert "not a latency profile" in fault(command, "other.json", *rest)
 
 
+FACTORED = {
+    "model_type": "tailorbert",
+    "factors": {"embeddings.word_embeddings": [30522, 4, 1, 8, 1]},
+    **ONE,
+}
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (["6x384"], "neither JSON nor a file"),
         (["{}"], "needs exactly the keys"),
+        ([json.dumps(FACTORED)], "factored as those of no space are: measure it"),
         (["[]"], "no architecture to predict"),
         ([json.dumps(ONE), "--percentile", "99"], "percentile must be 50 or 95"),
         ([json.dumps(ONE), "--confidence", "1"], "confidence must be above 0"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,13 +45,20 @@ def test_spread_starts_with_the_extremes():
 
 
 @pytest.mark.parametrize("first_token", [True, False])
-def test_an_opening_has_every_kernel_and_the_extremes(first_token):
+@pytest.mark.parametrize("compression", [(1,), (1, 2)])
+def test_an_opening_has_every_kernel_and_the_extremes(first_token, compression):
     rng = np.random.default_rng(0)
-    planned = opening([SPACE], GRID, first_token_last_layer=first_token, rng=rng)
+    space = replace(SPACE, compression=compression)
+    planned = opening([space], GRID, first_token_last_layer=first_token, rng=rng)
     subjects = [subject for subject, _ in planned]
     kinds = {s.what.kind for s in subjects if isinstance(s.what, Kernel)}
-    assert kinds == {kind for kind in SIZES if first_token or not kind.startswith("first_token")}
-    assert {SPACE.largest, SPACE.smallest} <= {s.what for s in subjects}
+    assert kinds == {
+        kind
+        for kind in SIZES
+        if (first_token or not kind.startswith("first_token"))
+        and (len(compression) > 1 or "factored" not in kind)
+    }
+    assert {space.largest, space.smallest} <= {s.what for s in subjects}
     assert len(subjects) == len(set(subjects))
 
 

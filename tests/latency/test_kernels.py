@@ -9,10 +9,11 @@ from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 
 LAYERS = st.builds(
-    lambda heads, size, inner: Layer(heads, heads * size, inner),
+    lambda heads, size, *rest: Layer(heads, heads * size, *rest),
     st.integers(1, 12),
     st.integers(1, 64),
     st.integers(1, 3072),
+    st.sampled_from([1, 1, 2, 5]),
 )
 ARCHITECTURES = st.builds(
     lambda hidden, layers: Architecture(hidden, tuple(layers)),
@@ -28,8 +29,12 @@ def expected_kernels(architecture, first_token):
     for index, layer in enumerate(architecture.layers):
         last = first_token and index == architecture.num_layers - 1
         prefix = "first_token_" if last else ""
-        kernels.append(Kernel(f"{prefix}attention", (hidden, layer.num_heads, layer.qkv_size)))
-        kernels.append(Kernel(f"{prefix}feed_forward", (hidden, layer.intermediate_size)))
+        rest = ()
+        if layer.compression > 1:
+            prefix, rest = f"{prefix}factored_", (layer.compression,)
+        attention = (hidden, layer.num_heads, layer.qkv_size, *rest)
+        kernels.append(Kernel(f"{prefix}attention", attention))
+        kernels.append(Kernel(f"{prefix}feed_forward", (hidden, layer.intermediate_size, *rest)))
     return sorted(kernels)
 
 
@@ -55,6 +60,8 @@ def test_a_batch_lowers_to_the_kernels_of_each(architectures, first_token):
 def test_sizes_are_named():
     kernel = Kernel("attention", (384, 12, 192))
     assert (kernel["hidden_size"], kernel["num_heads"], kernel["qkv_size"]) == (384, 12, 192)
+    assert kernel.layer == Layer(12, 192, 1)
+    assert Kernel("factored_feed_forward", (8, 16, 4)).layer == Layer(1, 1, 16, 4)
 
 
 def test_lowered_tables_have_the_sizes_columns():

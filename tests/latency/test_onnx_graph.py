@@ -100,6 +100,19 @@ def test_equals_the_student_of_any_architecture(hidden, layers, batch, sequence)
     )
 
 
+def test_equals_a_student_with_compressed_layers():
+    architecture = Architecture(24, (Layer(2, 16, 32, 2), Layer(3, 24, 48), Layer(4, 24, 32, 3)))
+    student = new_student(architecture, SHAPE)
+    inputs = tokens_of(3, 11)
+    found = onnx_logits(classifier_model(architecture, SHAPE, state_of(student)), inputs)
+    np.testing.assert_allclose(found, torch_logits(student, inputs), atol=1e-4, rtol=1e-4)
+    drawn = {
+        name: values.shape
+        for name, values in random_weights(architecture, SHAPE, np.random.default_rng(0)).items()
+    }
+    assert drawn == {name: tuple(values.shape) for name, values in student.state_dict().items()}
+
+
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("terms", [1, 3])
 @pytest.mark.parametrize("words", [True, False])
@@ -173,8 +186,11 @@ def test_bad_weights_are_named():
 
 
 @pytest.mark.parametrize("first_token", [False, True])
-def test_every_kernel_runs(first_token):
-    architecture = Architecture(16, (Layer(2, 8, 24), Layer(4, 8, 12)))
+@pytest.mark.parametrize("compression", [1, 2])
+def test_every_kernel_runs(first_token, compression):
+    architecture = Architecture(
+        16, (Layer(2, 8, 24, 2), Layer(2, 8, 24), Layer(4, 8, 12), Layer(2, 8, 24, compression))
+    )
     inputs = tokens_of(2, 6) | {"hidden": np.ones((2, 6, 16), np.float32)}
     for kernel in kernels_of(architecture, first_token_last_layer=first_token):
         copies = 3 if kernel.kind in STACKED else 1
@@ -183,7 +199,7 @@ def test_every_kernel_runs(first_token):
         names = {value.name for value in model.graph.input}
         assert names <= {*INPUTS, "hidden"}
         feeds = {name: values for name, values in inputs.items() if name in names}
-        if kernel.kind == "first_token_feed_forward":
+        if kernel.kind.startswith("first_token") and kernel.kind.endswith("feed_forward"):
             feeds["hidden"] = feeds["hidden"][:, :1]
         session = onnxruntime.InferenceSession(model.SerializeToString())
         assert np.isfinite(session.run(None, feeds)[0]).all()

@@ -18,6 +18,7 @@ from latency.timing import Block, Record
 from supernet.architecture import Architecture, EncoderShape, Layer
 from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
+from supernet.factors import entries
 from supernet.space import SearchSpace
 
 SPACE = SearchSpace.from_dict(
@@ -31,6 +32,7 @@ SPACE = SearchSpace.from_dict(
         "uniform": False,
     }
 )
+COMPRESSED = replace(SPACE, compression=(1, 2, 4))
 TARGET = Target(threads=1, batch_size=1, sequence_length=64)
 GRID = (Workload(1, 32), Workload(1, 64), Workload(4, 64))
 CALL_MS = 0.006
@@ -45,13 +47,15 @@ def kernel_ms(kernel, workload):
     if kernel.kind in ("embedding", "head"):
         return 0.004 + 4e-5 * hidden * workload.batch_size
     tokens = workload.batch_size if kernel.kind.startswith("first_token") else all_tokens
+    compression = kernel.layer.compression
     if kernel.kind.endswith("feed_forward"):
-        work = 2 * hidden * kernel["intermediate_size"]
+        work = 2 * entries(hidden, kernel["intermediate_size"], compression)
     else:
         qkv, heads = kernel["qkv_size"], kernel["num_heads"]
-        work = 4 * hidden * qkv + workload.sequence_length * (qkv + heads)
+        work = 4 * entries(hidden, qkv, compression) + workload.sequence_length * (qkv + heads)
     speed = 4e7 if hidden % 64 == 0 else 3.8e7  # operations a millisecond
-    return 0.01 + tokens * work / speed
+    start = 0.01 if compression == 1 else 0.02  # two products where there was one
+    return start + tokens * work / speed
 
 
 def subject_ms(subject):
@@ -115,6 +119,30 @@ def test_unseen_architectures_are_predicted_within_a_few_percent(predictor, unse
     errors = np.abs(predictor.predict(unseen) / expected - 1)
     assert errors.mean() < 0.02
     assert errors.max() < 0.10
+
+
+def test_compressed_architectures_are_predicted_as_well():
+    predictor = LatencyPredictor(synthetic_profile(COMPRESSED, drawn=120)).fit()
+    rng = np.random.default_rng(1)
+    unseen = [COMPRESSED.sample(rng) for _ in range(200)]
+    expected = np.array([model_ms(a) for a in unseen])
+    errors = np.abs(predictor.predict(unseen) / expected - 1)
+    assert errors.mean() < 0.03
+    calls = calls_of([Subject(a, TARGET.workload) for a in unseen], first_token_last_layer=True)
+    np.testing.assert_allclose(
+        predictor.predict(unseen), predictor.process_.predict(calls), rtol=1e-9
+    )
+    for block in replace(COMPRESSED, uniform=True).enumerate(block_size=500):
+        np.testing.assert_allclose(
+            predictor.predict(block), predictor.predict(block.expanded()), rtol=1e-9
+        )
+        break
+
+
+def test_compressed_layers_that_the_profiles_space_lacks_are_one_clear_line(predictor):
+    compressed = Architecture(64, (Layer(2, 96, 128, 4),) * 2)
+    with pytest.raises(NasError, match="no model of the profile has the kernel first_token_fact"):
+        predictor.predict([compressed])
 
 
 def test_a_batch_is_predicted_as_its_architectures_are(predictor, unseen):

@@ -20,6 +20,7 @@ SHAPE = EncoderShape(vocab_size=64, max_positions=16, num_labels=3)
 ARCHITECTURES = [
     Architecture.uniform(num_layers=2, hidden_size=16, num_heads=2, intermediate_size=24),
     Architecture(16, (Layer(2, 8, 24), Layer(4, 8, 12))),
+    Architecture(16, (Layer(2, 8, 24, 2), Layer(4, 8, 12), Layer(2, 8, 24, 3))),
 ]
 
 
@@ -33,7 +34,9 @@ def target_of(runtime, dtype="float32", **changes):
 
 
 @pytest.mark.parametrize(("runtime", "dtype"), ON_CPU)
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=["native", "layer by layer"])
+@pytest.mark.parametrize(
+    "architecture", ARCHITECTURES, ids=["native", "layer by layer", "compressed"]
+)
 def test_models_and_their_kernels_run(runtime, dtype, architecture):
     target = target_of(runtime, dtype)
     module = runtime_of(target)

@@ -7,8 +7,10 @@ from latency.target import Workload
 from latency.terms import coordinates, kernel_megabytes, kernel_terms
 from supernet.architecture import Architecture, Layer
 from supernet.errors import NasError
+from supernet.student import new_student
 
 MODEL = Architecture(48, (Layer(2, 32, 128), Layer(3, 48, 64)))
+FACTORED = Architecture(48, (Layer(2, 32, 128, 2), Layer(3, 48, 64, 4)))
 WORKLOAD = Workload(2, 16)
 
 
@@ -19,6 +21,8 @@ def shapes_of(kind, sizes):
 @pytest.mark.parametrize("kind", SIZES)
 def test_terms_never_fall_with_a_size(kind):
     sizes = (48, 4, 64)[: len(SIZES[kind])]
+    if "factored" in kind:
+        sizes = (48, 4, 64, 2) if kind.endswith("attention") else (48, 64, 2)
     small = kernel_terms(kind, shapes_of(kind, sizes))
     assert (small >= 0).all()
     for axis in range(2 + len(sizes)):
@@ -26,6 +30,9 @@ def test_terms_never_fall_with_a_size(kind):
         larger[0, axis] *= 2
         if kind.endswith("attention") and axis == 3:
             continue  # more heads of the same joint width are smaller heads
+        if "factored" in kind and axis == 1 + len(sizes):
+            assert (kernel_terms(kind, larger) <= small).all()  # compressed more, it is less work
+            continue
         assert (kernel_terms(kind, larger) >= small).all()
 
 
@@ -40,16 +47,21 @@ def test_heads_cost_whole_registers():
 
 
 @pytest.mark.parametrize("first_token", [True, False])
-def test_all_weights_of_the_layers_are_counted(first_token):
-    kernels = kernels_of(MODEL, first_token_last_layer=first_token)
+@pytest.mark.parametrize("model", [MODEL, FACTORED], ids=str)
+def test_all_weights_of_the_layers_are_counted(model, first_token):
+    kernels = kernels_of(model, first_token_last_layer=first_token)
     of_layers = sum(
         kernel_megabytes(k.kind, shapes_of(k.kind, k.sizes))[0]
         for k in kernels
         if k.kind.endswith(("attention", "feed_forward"))
     )
-    weights = sum(48 * (4 * layer.qkv_size + 2 * layer.intermediate_size) for layer in MODEL.layers)
+    weights = sum(
+        parameter.numel()
+        for name, parameter in new_student(model).named_parameters()
+        if ".layer." in name and "LayerNorm" not in name and not name.endswith("bias")
+    )
     assert of_layers == pytest.approx(4e-6 * weights)
-    assert np.exp(model_features(MODEL, WORKLOAD)) == pytest.approx([4e-6 * weights, 32])
+    assert np.exp(model_features(model, WORKLOAD)) == pytest.approx([4e-6 * weights, 32])
 
 
 def test_calls_count_their_kernels():

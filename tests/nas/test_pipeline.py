@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
+from supernet.architecture import Architecture, EncoderShape
+from supernet.space import SearchSpace
+
 pytestmark = pytest.mark.slow
 
 LIBRARIES = ("networkx", "sklearn")
@@ -132,6 +135,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     assert ended.returncode == 0, ended.stderr
     assert "Budget met" in ended.stdout
     return place
+
+
+def test_a_space_may_have_compressed_layers(finished: Place, tmp_path: Path) -> None:
+    """One has to be taken here: with whole layers no model is as small as asked."""
+    place = finished.copy(tmp_path / "compressed")
+    space = SPACE | {"compression": [1, 2]}
+    (place.root / "space.yaml").write_text(yaml.safe_dump(space))
+    smallest = SearchSpace.from_dict(space).smallest
+    cap = smallest.whole.parameters(EncoderShape(num_labels=len(LIBRARIES))) - 1
+    command = [*place.command(), "--max-parameters", str(cap)]
+    ended = subprocess.run(
+        command, cwd=place.root, capture_output=True, text=True, env=environment()
+    )
+    assert ended.returncode == 0, ended.stderr
+    supernets = [path.name for path in (place.root / "workspace" / "supernet").iterdir()]
+    assert len(supernets) == 1, "the supernet of whole layers serves"
+    architecture = Architecture.from_dict(place.report()["architecture"])
+    assert architecture.is_factored
+    config = json.loads((place.root / "result" / "model" / "config.json").read_text())
+    assert set(config["factors"]) == set(architecture.factors)
+    assert place.report()["parameters"] == architecture.parameters(
+        EncoderShape(num_labels=len(LIBRARIES))
+    )
 
 
 def test_the_report_says_what_was_asked_and_measured(finished: Place) -> None:

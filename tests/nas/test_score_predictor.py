@@ -45,10 +45,19 @@ def test_features_tell_where_in_depth_the_width_lies():
             ]
         )
     )
-    assert rising[:7] == pytest.approx(falling[:7])
-    assert (rising[7:] > 0).all()
-    assert rising[7:] == pytest.approx(-falling[7:])
-    assert level[7:] == pytest.approx([0, 0])
+    assert rising[:8] == pytest.approx(falling[:8])
+    assert rising[7] == 0  # nothing is compressed
+    assert (rising[8:] > 0).all()
+    assert rising[8:] == pytest.approx(-falling[8:])
+    assert level[8:] == pytest.approx([0, 0])
+
+
+def test_a_feature_tells_how_much_smaller_the_weights_are():
+    half = Architecture(64, (Layer(1, 64, 64, 2),))
+    whole, compressed = features(ArchitectureBatch.of([half.whole, half]))
+    assert compressed[7] == pytest.approx(1)
+    assert compressed[5] == pytest.approx(whole[5] - 1)
+    assert compressed[[0, 1, 2, 3, 4, 8, 9]] == pytest.approx(whole[[0, 1, 2, 3, 4, 8, 9]])
 
 
 @given(st.integers(0, 1000))

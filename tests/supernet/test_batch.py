@@ -11,4 +11,10 @@ from tests.supernet.test_architecture import architectures
 def test_a_batch_gives_back_its_architectures(rows: list[Architecture]) -> None:
     batch = ArchitectureBatch.of(rows)
     assert list(batch) == rows
+    assert batch.over_layers(batch.weights).tolist() == [
+        sum(layer.weights(row.hidden_size) for layer in row.layers) for row in rows
+    ]
+    assert batch.of_last(batch.weights).tolist() == [
+        row.layers[-1].weights(row.hidden_size) for row in rows
+    ]
     assert list(batch.take(np.arange(len(rows))[::-1])) == rows[::-1]

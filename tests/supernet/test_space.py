@@ -27,6 +27,7 @@ def spaces(draw: Any) -> SearchSpace:
         qkv_size=draw(st.one_of(st.none(), small_choices)),
         intermediate_size=draw(small_choices),
         uniform=draw(st.booleans()),
+        compression=draw(st.sampled_from([(1,), (1, 3), (1, 2, 4)])),
     )
 
 
@@ -41,6 +42,13 @@ def test_enumeration_is_the_space(space: SearchSpace) -> None:
     assert all(a in space for a in found)
     assert space.largest in found
     assert space.smallest in found
+
+
+@given(spaces())
+def test_the_largest_is_whole(space: SearchSpace) -> None:
+    assert space.largest == space.whole.largest
+    assert not space.largest.is_factored
+    assert {layer.compression for layer in space.smallest.layers} == {space.compression[-1]}
 
 
 @given(spaces(), seeds)
@@ -85,6 +93,8 @@ def test_every_architecture_is_reached_by_single_steps(uniform: bool) -> None:
     space = tiny_space(uniform)
     if not uniform:
         space = replace(space, intermediate_size=(16, 32), hidden_size=(16,))
+    else:
+        space = replace(space, compression=(1, 2, 4))
     reached, frontier = {space.smallest}, [space.smallest]
     while frontier:
         for neighbour in space.neighbours(frontier.pop()):
@@ -105,6 +115,8 @@ def test_encoding_a_stranger_is_refused() -> None:
     [
         ({"num_layers": []}, "num_layers"),
         ({"hidden_size": [0]}, "hidden_size"),
+        ({"compression": [2, 4]}, "compression needs 1 among its choices"),
+        ({"compression": [1, 0]}, "compression"),
         ({"hidden_size": "wide"}, "hidden_size"),
         ({"hidden_size": {"min": 1, "max": 4}}, "min, max, step"),
         ({"hidden_size": {"min": 1, "max": 4, "step": 0}}, "min, max, step"),
