@@ -8,7 +8,7 @@ EXTRAS := train,hub,defaults,test,lint
 
 DEMO_ARGS ?= --recipe quick --space minilm-native --latency 4x --output demo-output
 PYTEST_ARGS ?=
-BENCHMARKS ?= $(sort $(wildcard benchmarks/*.py))
+BENCHMARKS ?= $(shell grep -l __main__ benchmarks/*.py)
 
 .DEFAULT_GOAL := install
 .PHONY: help install demo test lint bench gpu clean

@@ -100,7 +100,8 @@ def main() -> None:
     for original in arguments.originals:
         for ratio in arguments.ratios:
             for name, method, begin in designs(original, ratio):
-                key = f"{arguments.task}/{original}/{ratio:g}/{name}/{arguments.seed}"
+                run = f"{arguments.seed}/{arguments.seconds:g}s"
+                key = f"{arguments.task}/{original}/{ratio:g}/{name}/{run}"
                 if key in result["runs"]:
                     continue
                 try:
@@ -211,7 +212,7 @@ def show(result: dict[str, Any], folder: Path) -> None:
     table = Table("original", "smaller", "design", "parameters", "untrained", "test", "ms")
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for key, run in result["runs"].items():
-        _task, original, ratio, name, _seed = key.split("/")
+        _task, original, ratio, name, _seed, _seconds = key.split("/")
         if "impossible" in run:
             table.add_row(original, f"{ratio}x", name, run["impossible"])
             continue

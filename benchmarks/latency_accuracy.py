@@ -63,7 +63,7 @@ def main() -> None:
     for result in results:
         analysed = analyse(result)
         show(result, analysed)
-        name = file_name(Target.from_dict(result["target"]))
+        name = file_name(Target.from_dict(result["target"]), result.get("compression", [1]))
         plot(result, analysed, arguments.output / f"{name}.png")
         summary = {key: value for key, value in analysed.items() if key != "predictions"}
         result["analysis"] = summary
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def save(result: dict[str, Any], folder: Path) -> None:
-    name = file_name(Target.from_dict(result["target"]))
+    name = file_name(Target.from_dict(result["target"]), result.get("compression", [1]))
     write_text(folder / f"{name}.json", json.dumps(result))
 
 
@@ -83,6 +83,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--sequence", type=int, default=64)
+    parser.add_argument(
+        "--compression", type=int, nargs="+", default=[1], help="of layers, as spaces have it"
+    )
     parser.add_argument("--models", type=int, default=120, help="held-out architectures")
     parser.add_argument("--time", type=float, default=180.0, help="seconds for the profile")
     parser.add_argument("--seed", type=int, default=0)
@@ -91,9 +94,10 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def file_name(target: Target) -> str:
+def file_name(target: Target, compression: Sequence[int]) -> str:
     runs = f"{target.device}-{target.runtime}-{target.dtype}-{target.threads}t"
-    return f"latency_accuracy-{runs}-b{target.batch_size}-s{target.sequence_length}"
+    layers = "" if list(compression) == [1] else "-compressed"
+    return f"latency_accuracy-{runs}-b{target.batch_size}-s{target.sequence_length}{layers}"
 
 
 # ---- measuring --------------------------------------------------------------------------------
@@ -109,12 +113,13 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         batch_size=arguments.batch,
         sequence_length=arguments.sequence,
     )
-    spaces = covered_spaces()
+    spaces = covered_spaces(arguments.compression)
     rng = np.random.default_rng([arguments.seed, 1])  # other than what the profile draws
     held_out = drawn(spaces, arguments.models, rng)
     training = endless(spaces, rng)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / f".{file_name(target)}-seed{arguments.seed}.profile.json"
+    name = file_name(target, arguments.compression)
+    path = arguments.output / f".{name}-seed{arguments.seed}.profile.json"
     console = Console()
     with console.status("profile") as status:
         profile = profile_device(
@@ -136,6 +141,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "target": target.to_dict(),
         "fingerprint": Fingerprint.of_this_machine(target).to_dict(),
         "seed": arguments.seed,
+        "compression": arguments.compression,
         "profile": profile.to_dict(),
         "training": [
             {"architecture": a.to_dict(), "steady_ms": pace * r.latency(usual).steady_ms}
@@ -234,13 +240,17 @@ class Timer:
         return first, learnt, learnt_ms
 
 
-def covered_spaces() -> list[SearchSpace]:
+def covered_spaces(compression: Sequence[int] = (1,)) -> list[SearchSpace]:
     """`minilm` and `autotinybert-kd`, with equal layers and layer by layer."""
     loaded = [
         SearchSpace.from_dict(yaml.safe_load((SPACES / f"{name}.yaml").read_text()))
         for name in ("minilm", "autotinybert-kd")
     ]
-    return [replace(space, uniform=uniform) for space in loaded for uniform in (True, False)]
+    return [
+        replace(space, uniform=uniform, compression=tuple(compression))
+        for space in loaded
+        for uniform in (True, False)
+    ]
 
 
 def drawn(

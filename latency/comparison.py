@@ -104,9 +104,17 @@ def common_workload(first: Profile, second: Profile) -> Workload:
 
 
 def common_spaces(first: Profile, second: Profile) -> list[SearchSpace]:
-    """The spaces that both profiles cover; where they share none, all of either's."""
-    shared = [space for space in first.spaces if space in second.spaces]
-    return [SearchSpace.from_dict(one) for one in shared or (*first.spaces, *second.spaces)]
+    """The spaces that both profiles cover; where they share none, all of either's.
+
+    Compressed layers are among those only where both profiles have some.
+    """
+    shared = [SearchSpace.from_dict(space) for space in first.spaces if space in second.spaces]
+    if shared:
+        return shared
+    ones, others = ([SearchSpace.from_dict(one) for one in p.spaces] for p in (first, second))
+    if all(any(space != space.whole for space in spaces) for spaces in (ones, others)):
+        return [*ones, *others]
+    return [space.whole for space in (*ones, *others)]
 
 
 def _group(parameters: np.ndarray, first_ms: FloatArray, second_ms: FloatArray) -> Group:

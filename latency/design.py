@@ -94,12 +94,16 @@ def cost_ms(subjects: Sequence[Subject], times_ms: FloatArray) -> FloatArray:
     width = [
         sum(layer.weights(s.what.hidden_size) for layer in s.what.layers)
         if isinstance(s.what, Architecture)
-        else s.copies * s.what.sizes[0] * max(s.what.sizes)
-        if s.what.sizes
-        else 0
+        else s.copies * _matrix(s.what)
         for s in subjects
     ]
     return 40 + 40 * np.maximum(times_ms, 0.01) + 4e-5 * np.array(width, dtype=np.float64)
+
+
+def _matrix(kernel: Kernel) -> int:
+    """About how many weights the largest matrix of a kernel has."""
+    sizes = kernel.sizes[:-1] if "factored" in kernel.kind else kernel.sizes
+    return sizes[0] * sizes[-1] // kernel.layer.compression if sizes else 0
 
 
 def kernel_shapes(

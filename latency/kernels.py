@@ -89,7 +89,7 @@ def lower(batch: ArchitectureBatch, *, first_token_last_layer: bool) -> dict[str
             alone.
 
     Returns:
-        For each kind that occurs, sizes of shape (N, K, D): K the most kernels of that kind in
+        For each kind that may occur, sizes of shape (N, K, D): K the most kernels of that kind in
         a model, D the sizes named in :data:`SIZES`. Absent kernels are zeros. ``call``, which
         has no sizes, is left out: every model has one.
     """

@@ -9,7 +9,7 @@ layer's input,
     softmax(q K^T + mask) V = softmax((q W_k) X^T + mask) X W_v^T + b_v
 
 for b_k adds the same to all scores of a row, which softmax does not see, and the probabilities
-of a row sum to one.
+of a row sum to one. Keys and values of factored matrices are formed: nothing is saved otherwise.
 """
 
 from __future__ import annotations

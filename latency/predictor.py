@@ -214,49 +214,38 @@ class LatencyPredictor:
         total = self._table("embedding", workload)(hidden)
         total += self._table("head", workload)(hidden)
         total += self._call_ms(workload)
-        sizes = (batch.num_heads, batch.qkv_size, batch.intermediate_size, batch.compression)
+        sizes = [batch.num_heads, batch.qkv_size, batch.intermediate_size, batch.compression]
         if not self.first_token_last_layer:
-            layers = self._layers("", workload, hidden[:, None], *sizes)
+            layers = self._layers("", workload, hidden[:, None], sizes)
             return total + batch.over_layers(layers)
         last = [batch.of_last(values) for values in sizes]
-        total += self._layers("first_token_", workload, hidden, *last)
+        total += self._layers("first_token_", workload, hidden, last)
         if not (batch.num_layers > 1).any():
             return total
-        layers = self._layers("", workload, hidden[:, None], *sizes)
+        layers = self._layers("", workload, hidden[:, None], sizes)
         return total + batch.over_layers(layers, but_last=True)
 
     def _layers(
-        self,
-        prefix: str,
-        workload: Workload,
-        hidden: IntArray,
-        heads: IntArray,
-        qkv: IntArray,
-        intermediate: IntArray,
-        compression: IntArray,
+        self, prefix: str, workload: Workload, hidden: IntArray, sizes: Sequence[IntArray]
     ) -> FloatArray:
-        """Both kernels of layers, whose sizes broadcast; 0 where a layer is absent."""
-        whole = compression == 1
+        """Both kernels of layers; 0 where a layer is absent.
+
+        Args:
+            sizes: num_heads, qkv_size, intermediate_size and compression; all broadcast.
+        """
+        heads, qkv, intermediate, compression = sizes
         if not (compression > 1).any():
-            return self._table(f"{prefix}attention", workload)(hidden, heads, qkv) + self._table(
-                f"{prefix}feed_forward", workload
-            )(hidden, intermediate)
-        factored = compression * (compression > 1)
+            attention = self._table(f"{prefix}attention", workload)
+            feed_forward = self._table(f"{prefix}feed_forward", workload)
+            return attention(hidden, heads, qkv) + feed_forward(hidden, intermediate)
         attention = self._table(f"{prefix}factored_attention", workload)
         feed_forward = self._table(f"{prefix}factored_feed_forward", workload)
-        times = attention(hidden, heads, qkv, factored) + feed_forward(
-            hidden, intermediate, factored
-        )
+        factored = compression * (compression > 1)
+        times = attention(hidden, heads, qkv, factored)
+        times += feed_forward(hidden, intermediate, factored)
+        whole = compression == 1
         if whole.any():
-            times += self._layers(
-                prefix,
-                workload,
-                hidden,
-                heads * whole,
-                qkv * whole,
-                intermediate * whole,
-                whole * 1,
-            )
+            times += self._layers(prefix, workload, hidden, [values * whole for values in sizes])
         return times
 
     def _call_ms(self, workload: Workload) -> float:

@@ -315,8 +315,13 @@ def _fitted(profile: Profile) -> LatencyPredictor | None:
 
 def _kinds(profile: Profile) -> set[str]:
     """The kinds of kernels that models of the profile's spaces have."""
-    models = [SearchSpace.from_dict(space).largest for space in profile.spaces]
-    return _kinds_of(profile, {Subject(one, profile.workloads[0]) for one in models})
+    models = set()
+    for space in map(SearchSpace.from_dict, profile.spaces):
+        deepest = space.largest
+        for compression in space.compression:
+            layers = tuple(replace(layer, compression=compression) for layer in deepest.layers)
+            models.add(Subject(replace(deepest, layers=layers), profile.workloads[0]))
+    return _kinds_of(profile, models)
 
 
 def _kinds_of(profile: Profile, subjects: set[Subject]) -> set[str]:

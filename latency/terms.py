@@ -18,7 +18,10 @@ STREAMED = frozenset(
         "head",
     }
 )
-"""Kinds that read each weight for one token alone: memory's pace, not arithmetic's, is theirs."""
+"""Kinds that read each weight for one token alone: memory's pace, not arithmetic's, is theirs.
+
+Of a factored attention that is so for half of them; the other half, of keys and values, is small.
+"""
 
 CACHES = 2.0 ** np.arange(-2, 8)
 """Sizes that a cache may have, from a quarter to 128, in millions of weights' bytes."""
@@ -102,12 +105,10 @@ def kernel_megabytes(kind: str, shapes: IntArray) -> FloatArray:
         return np.zeros(len(shapes))
     values = shapes.astype(np.float64)
     hidden = values[:, 2]
-    if kind.endswith("attention"):
-        factored = "factored" in kind
-        weights = 4 * (_factored(shapes, 4) if factored else hidden * values[:, 4])
-    elif kind.endswith("feed_forward"):
-        factored = "factored" in kind
-        weights = 2 * (_factored(shapes, 3) if factored else hidden * values[:, 3])
+    if kind.endswith(("attention", "feed_forward")):
+        products, column = (4, 4) if kind.endswith("attention") else (2, 3)
+        whole = hidden * values[:, column]
+        weights = products * (_factored(shapes, column) if "factored" in kind else whole)
     elif kind == "head":
         weights = hidden**2
     else:

@@ -107,6 +107,8 @@ def search(
 
     inputs = {
         "supernet": supernet.key,
+        "space": space.to_dict(),
+        "fitted": FITTED,
         "profile": file_digest(profile.path / PROFILE),  # one measured anew is another
         "data": task.data.digest,
         "metric": task.data.task.metric,
@@ -133,7 +135,7 @@ def sub_network(
     """
     if not architecture.is_factored:
         return lambda batch: supernet(**batch, architecture=architecture).logits
-    model = supernet.extract(architecture)
+    model = supernet.blank(architecture)
     fit_to_teacher(model, supernet.extract(architecture.whole), texts)
     return lambda batch: model(**batch).logits
 

@@ -16,7 +16,7 @@ from nas.learning import EncodedTask, sample_batches
 from nas.measured import load_model
 from nas.request import Study
 from nas.workspace import Artifact
-from supernet.compress.kronecker import densified, factorized, plan
+from supernet.compress.kronecker import densified, factorized, plan, unfitted
 from supernet.distill.fitted_start import fit_to_teacher
 from supernet.errors import NasError, check_number
 from supernet.factors import sums_of
@@ -55,16 +55,23 @@ class Kronecker:
             parameters = int(model.num_parameters() / self.ratio)
             whole = densified(model) if getattr(model.config, "factors", None) else model
             try:
-                small = factorized(whole, plan(whole, parameters, sums_of(self.terms)))
+                factors = plan(whole, parameters, sums_of(self.terms))
             except NasError as error:
                 terms = "low rank" if self.terms is None else f"{self.terms} terms"
                 raise NasError(f"ratio {self.ratio:g} with {terms}: {error}") from error
-            if run.request.recipe.distill.start == "fitted":
-                with run.display.stage("Fit the factors to the student") as bar:
-                    fit_to_teacher(small, whole, sample_batches(run, task), bar)
+            if run.request.recipe.distill.start != "fitted":
+                return factorized(whole, factors)
+            small = unfitted(whole, factors)
+            with run.display.stage("Fit the factors to the student") as bar:
+                fit_to_teacher(small, whole, sample_batches(run, task), bar)
             return small
 
-        return replace(beginning, changed=compress, change=f"kronecker {self.ratio} {self.terms}")
+        return replace(
+            beginning,
+            architecture=beginning.architecture.whole,
+            changed=compress,
+            change=f"factors {self.ratio} {self.terms}",
+        )
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from nas.teacher import digest
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
+from supernet.compress.kronecker import unfitted
 from supernet.distill.fitted_start import fit_to_teacher
 from supernet.distill.losses import hidden_loss
 from supernet.distill.masked_words import Masking
@@ -50,7 +51,6 @@ from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.observe import observe
 from supernet.space import SearchSpace
-from supernet.student import carried_settings, new_student
 
 EDITION = 3
 """Of what a recipe means: raised when the same one comes to train another student."""
@@ -97,8 +97,7 @@ class Beginning:
         if start == "teacher":
             return guide.extract(self.architecture)
         torch.manual_seed(run.request.seed)
-        settings = carried_settings(guide.weights.config)
-        student = new_student(self.architecture, guide.shape, settings)
+        student = guide.blank(self.architecture)
         if start == "fitted":
             with run.display.stage("Fit the student to the teacher") as bar:
                 fit_to_teacher(student, guide.weights, sample_batches(run, task), bar)
@@ -111,19 +110,18 @@ def sub_network(architecture: Architecture, supernet: Artifact) -> Beginning:
     Factors of compressed layers are fitted to what that computes.
     """
 
-    def extracted(one: Architecture) -> PreTrainedModel:
-        return Supernet.from_pretrained(supernet.path / MODEL).extract(one)
+    def load(_guide: Supernet, _task: Task) -> PreTrainedModel:
+        return Supernet.from_pretrained(supernet.path / MODEL).extract(architecture.whole)
 
-    def fitted(student: PreTrainedModel, run: Study, task: EncodedTask) -> PreTrainedModel:
-        if architecture.is_factored and run.request.recipe.distill.start == "own":
-            with run.display.stage("Fit the factors to the sub-network") as bar:
-                whole = extracted(architecture.whole)
-                fit_to_teacher(student, whole, sample_batches(run, task), bar)
+    def fitted(whole: PreTrainedModel, run: Study, task: EncodedTask) -> PreTrainedModel:
+        if not architecture.is_factored or run.request.recipe.distill.start != "own":
+            return whole
+        student = unfitted(whole, architecture.factors)
+        with run.display.stage("Fit the factors to the sub-network") as bar:
+            fit_to_teacher(student, whole, sample_batches(run, task), bar)
         return student
 
-    return Beginning(
-        architecture, supernet.key, lambda _guide, _task: extracted(architecture), changed=fitted
-    )
+    return Beginning(architecture, supernet.key, load, changed=fitted)
 
 
 def read_student(source: str, max_length: int) -> Beginning:

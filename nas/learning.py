@@ -163,7 +163,7 @@ def train_supernet(
     inputs = {
         "teacher": teacher.key,
         "data": task.data.digest,
-        "space": whole.to_dict(),
+        "space": {key: value for key, value in whole.to_dict().items() if key != "name"},
         "importance_examples": recipe.importance_examples,
         "general": recipe.general and recipe.general.model_dump(mode="json"),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
@@ -172,7 +172,7 @@ def train_supernet(
     }
     supernet = run.workspace.artifact("supernet", inputs, build)
     run.display.say(
-        f"supernet  {space.size:,} sub-networks of space {space.name}{origin(supernet)}"
+        f"supernet  {whole.size:,} sub-networks of space {space.name}{origin(supernet)}"
     )
     return supernet
 

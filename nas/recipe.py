@@ -46,7 +46,8 @@ class Distillation(BaseModel):
         start: the weights it begins with: its ``own`` (the supernet's, or those in its folder),
             the ``teacher``'s leading units in its first layers, weights ``fitted`` to the
             teacher's activations in closed form (a finished model keeps its own), or ``random``
-            ones. Of ``fitted`` ones the factors are fitted too, where they are compressed.
+            ones. Where matrices are compressed, ``fitted`` fits their factors too, and so does
+            ``own`` for a sub-network with compressed layers.
         stages: what it learns, one after the other.
         augmentation: of the texts, for stages on ``augmented`` data.
         texts: unlabelled texts, for stages on ``unlabelled`` data, as ``--data`` names data.

@@ -261,7 +261,7 @@ class Architecture:
         try:
             if kind == "tailorbert":
                 whole = cls.from_dict({name: config[name] for name in ("hidden_size", "layers")})
-                return whole._compressed(config.get("factors") or {})
+                return whole._compressed(_checked_factors(config.get("factors") or {}))
             return cls.uniform(
                 num_layers=config["num_hidden_layers"],
                 hidden_size=config["hidden_size"],
@@ -282,13 +282,18 @@ class Architecture:
                 if name.startswith(prefix)
             }
             for name, (rows, columns) in layer.matrices(self.hidden_size).items():
-                if name in given:
-                    rank, whole = max(1, given[name][-1]), rows * columns // (rows + columns)
-                    for ratio in range(max(2, whole // (rank + 1)), whole // rank + 2):
-                        one = replace(layer, compression=ratio)
-                        found = one.factors(self.hidden_size)
-                        if {key: value.sizes for key, value in found.items()} == given:
-                            return one
+                if name not in given:
+                    continue
+                *shapes, rank = given[name]
+                if shapes != [rows, 1, 1, columns]:
+                    break
+                most = rows * columns // (rows + columns)
+                for ratio in range(max(2, most // (rank + 1)), most // rank + 2):
+                    one = replace(layer, compression=ratio)
+                    found = one.factors(self.hidden_size)
+                    if {key: value.sizes for key, value in found.items()} == given:
+                        return one
+                break
             return layer
 
         layers = tuple(compressed(index, layer) for index, layer in enumerate(self.layers))
@@ -331,4 +336,18 @@ def _check_keys(
     if not isinstance(data, Mapping):
         raise NasError(f"{what} must be a mapping with {sorted(expected)}, not {data!r}")
     if set(data) - optional != expected:
-        raise NasError(f"{what} needs exactly the keys {sorted(expected)}, not {sorted(data)}")
+        besides = f", and may have {sorted(optional)}" if optional else ""
+        raise NasError(
+            f"{what} needs exactly the keys {sorted(expected)}{besides}, not {sorted(data)}"
+        )
+
+
+def _checked_factors(factors: Any) -> Mapping[str, Sequence[int]]:
+    if not isinstance(factors, Mapping):
+        raise NasError(f"factors must be a mapping by the names of modules, not {factors!r}")
+    for name, sizes in factors.items():
+        if not isinstance(sizes, list) or len(sizes) != 5:
+            raise NasError(f"factors of {name} must be [m1, n1, m2, n2, terms], not {sizes!r}")
+        for size in sizes:
+            _check_positive(f"a size in the factors of {name}", size)
+    return factors

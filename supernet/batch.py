@@ -97,7 +97,9 @@ class ArchitectureBatch:
 
     def of_last(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each architecture's last layer's, (N,), of a value a layer, (N, L) or (N, 1)."""
-        return values[np.arange(len(self)), 0 if self.has_equal_layers else self.num_layers - 1]
+        if self.has_equal_layers:
+            return values[:, 0]
+        return values[np.arange(len(self)), self.num_layers - 1]
 
     def expanded(self) -> ArchitectureBatch:
         """The same architectures with a column a layer."""

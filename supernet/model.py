@@ -111,7 +111,7 @@ class Supernet(nn.Module):
         if architecture.is_factored:
             return factorized(self.extract(architecture.whole), architecture.factors)
         self._check(architecture)
-        student = new_student(architecture, self.shape, carried_settings(self.weights.config))
+        student = self.blank(architecture)
         shared = self.weights.state_dict()
         student.load_state_dict(
             {
@@ -119,8 +119,13 @@ class Supernet(nn.Module):
                 for name, value in student.state_dict().items()
             }
         )
-        nn.Module.to(student, self.weights.device)
         return student.eval()
+
+    def blank(self, architecture: Architecture) -> PreTrainedModel:
+        """A student with this model's labels and settings, on its device, with random weights."""
+        student = new_student(architecture, self.shape, carried_settings(self.weights.config))
+        nn.Module.to(student, self.weights.device)
+        return student
 
     def _sliced(
         self, name: str, full: Tensor, shape: tuple[int, ...], architecture: Architecture

@@ -1,1 +1,1 @@
-"""Compression: a model made smaller after its architecture is chosen."""
+"""Compression: matrices as sums of products of smaller ones."""

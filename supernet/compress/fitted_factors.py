@@ -65,7 +65,8 @@ def _other(fixed: Tensor, pairs: Tensor, cross: Tensor) -> Tensor:
     gram = torch.einsum("rik,siq->rksq", fixed, fixed)
     squares = torch.einsum("rksq,kjql->rjsl", gram, pairs).flatten(2).flatten(0, 1)
     wanted = torch.einsum("rik,imkj->mrj", fixed, cross).flatten(1)  # (m2, terms n2)
-    squares.diagonal().add_(1e-9 * squares.diagonal().mean())  # where terms say the same
+    ridge = 1e-9 * squares.diagonal().mean().clamp(min=1e-30)  # where terms say the same
+    squares.diagonal().add_(ridge)
     found = torch.linalg.solve(squares, wanted.T).T
     return found.unflatten(1, (len(fixed), -1)).transpose(0, 1)
 

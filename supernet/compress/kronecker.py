@@ -93,7 +93,7 @@ def plan(model: PreTrainedModel, parameters: int, rule: Rule) -> dict[str, Facto
     if not fitting:
         raise NasError(f"parameters must be at least {min(sizes):,}, not {parameters:,}")
     table = {name: factors for name, factors in fitting[0].items() if name == WORDS}
-    return next(one for one in (plan | table for plan in plans) if size(one) <= parameters)
+    return next(one for one in (other | table for other in plans) if size(one) <= parameters)
 
 
 def large_matrices(model: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -112,14 +112,26 @@ def factorized(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTra
         model: a BERT or TailorBERT classifier; not changed.
         factors: by module name, as :func:`plan` gives them.
     """
+    compressed = unfitted(model, factors)
+    with torch.no_grad():
+        for name, one in factors.items():
+            dense: Any = model.get_submodule(f"bert.{name}")
+            module: Any = compressed.get_submodule(f"bert.{name}")
+            left, right = nearest(dense.weight, one)
+            module.left.copy_(left)
+            module.right.copy_(right)
+    return compressed
+
+
+def unfitted(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTrainedModel:
+    """As :func:`factorized`, with factors drawn at random, for those who fit them."""
     config = tailored(model.config)
     config.factors = {name: one.sizes for name, one in sorted(factors.items())}
     compressed = TailorBertForSequenceClassification(config)
     weights = model.state_dict()
-    for name, one in factors.items():
-        dense = weights.pop(f"bert.{name}.weight")
-        weights[f"bert.{name}.left"], weights[f"bert.{name}.right"] = nearest(dense, one)
-    compressed.load_state_dict(weights)
+    for name in factors:
+        del weights[f"bert.{name}.weight"]
+    compressed.load_state_dict(compressed.state_dict() | weights)
     nn.Module.to(compressed, model.device)
     return compressed.eval()
 

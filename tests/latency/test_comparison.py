@@ -34,5 +34,9 @@ def test_workloads_must_meet(make_profile):
 def test_spaces_in_common_come_first(make_profile):
     tiny, minilm = make_profile(space="tiny"), make_profile()
     assert [one.name for one in common_spaces(tiny, minilm)] == ["tiny", "minilm"]
+    factored = make_profile(space="minilm-factored")
+    assert [one.compression for one in common_spaces(tiny, factored)] == [(1,), (1,)]
+    assert [one.compression for one in common_spaces(factored, factored)] == [(1, 2, 4)]
+    assert compare(minilm, factored, count=20).ratio == pytest.approx(1.0, rel=0.1)
     both = replace(tiny, spaces=tiny.spaces + minilm.spaces)
     assert [one.name for one in common_spaces(both, minilm)] == ["minilm"]

@@ -13,7 +13,7 @@ from latency.kernels import SIZES, Kernel
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile, Session
 from latency.profile_file import ProfileFile
-from latency.profiler import LEAST_DRAWN, profile_device
+from latency.profiler import LEAST_DRAWN, _fitted, profile_device
 from latency.runtimes import torch_eager
 from latency.target import Target, Workload
 from latency.timing import Block, Record
@@ -44,9 +44,9 @@ def tests_may_run_beside_other_work():
         yield
 
 
-def profiled(path, **changes):
+def profiled(path, space=SPACE, **changes):
     arguments = {"time_budget_s": 0.1, "shape": SHAPE, "path": path} | changes
-    return profile_device(arguments.pop("target", TARGET), [SPACE], **arguments)
+    return profile_device(arguments.pop("target", TARGET), [space], **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,10 @@ def test_an_interrupted_profile_goes_on(tmp_path):
     assert profiled(path) == Profile.load(path)  # nothing more to do
 
 
-def test_an_interrupted_opening_is_made_up_for(tmp_path):
+@pytest.mark.parametrize("compression", [(1,), (1, 2)])
+def test_an_interrupted_opening_is_made_up_for(tmp_path, compression):
     """Whenever the first measurements were broken off, each kernel of the opening is timed."""
+    space = replace(SPACE, compression=compression)
     path = tmp_path / "profile.json"
 
     def interrupt(status):
@@ -108,12 +110,20 @@ def test_an_interrupted_opening_is_made_up_for(tmp_path):
 
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            profiled(path, progress=interrupt)
-    whole = profiled(path, time_budget_s=4.0)
+            profiled(path, space, progress=interrupt)
+    whole = profiled(path, space, time_budget_s=4.0)
     timed = {one.subject.what for one in whole.measurements}
-    assert {SPACE.largest, SPACE.smallest, Kernel("call", ())} <= timed
+    assert {space.largest, space.smallest, Kernel("call", ())} <= timed
     kinds = {one.kind for one in timed if isinstance(one, Kernel)}
-    assert kinds == {kind for kind in SIZES if "factored" not in kind}
+    assert kinds == {kind for kind in SIZES if len(compression) > 1 or "factored" not in kind}
+
+
+def test_nothing_is_fitted_before_every_kind_of_kernel_was_timed(make_profile):
+    """Models of whole layers alone tell nothing of compressed ones."""
+    whole = make_profile(space="tiny")
+    assert _fitted(whole) is not None
+    spaces = tuple(space | {"compression": [1, 2]} for space in whole.spaces)
+    assert _fitted(replace(whole, spaces=spaces)) is None
 
 
 def test_more_time_measures_more(tmp_path):

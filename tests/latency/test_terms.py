@@ -3,6 +3,7 @@ import pytest
 
 from latency.calls import COPIES, Subject, calls_of, model_features
 from latency.kernels import SIZES, Kernel, kernels_of
+from latency.plots import multiply_adds
 from latency.target import Workload
 from latency.terms import coordinates, kernel_megabytes, kernel_terms
 from supernet.architecture import Architecture, Layer
@@ -62,6 +63,24 @@ def test_all_weights_of_the_layers_are_counted(model, first_token):
     )
     assert of_layers == pytest.approx(4e-6 * weights)
     assert np.exp(model_features(model, WORKLOAD)) == pytest.approx([4e-6 * weights, 32])
+
+
+@pytest.mark.parametrize("model", [MODEL, FACTORED], ids=str)
+def test_multiply_adds_are_those_of_the_model(model):
+    """But for the embedding, where there are none, and the pooler."""
+    found = sum(
+        multiply_adds(kernel, WORKLOAD)
+        for kernel in kernels_of(model, first_token_last_layer=False)
+        if kernel.kind != "head"
+    )
+    assert 2 * found == model.flops(WORKLOAD.sequence_length, WORKLOAD.batch_size)
+
+
+def test_keys_and_values_of_factors_are_formed_for_all_tokens():
+    compressed = Kernel("first_token_factored_attention", (48, 2, 32, 2))
+    products = 4 * 9 * (48 + 32)  # 9 columns times rows are half as large as 48 by 32
+    scores = 2 * 16 * 32
+    assert multiply_adds(compressed, Workload(1, 16)) == products + scores + 15 * products // 2
 
 
 def test_calls_count_their_kernels():

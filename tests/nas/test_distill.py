@@ -21,8 +21,9 @@ from nas.augment import AUGMENTED
 from nas.compare import compare_folders, comparison_plot
 from nas.compress import Kronecker
 from nas.data import load_data
-from nas.distill import check_for_search, in_the_order_of
+from nas.distill import check_for_search, first_batch, in_the_order_of, sub_network
 from nas.export import export, onnx_difference
+from nas.learning import prepare_teacher, read_data, tokenize
 from nas.measured import load_model
 from nas.pipeline import run_distillation
 from nas.progress import Display
@@ -37,7 +38,7 @@ from supernet.errors import NasError
 from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
 from supernet.space import SearchSpace
-from supernet.student import shape_of
+from supernet.student import architecture_of, shape_of
 from supernet.training import TrainingSettings
 
 pytestmark = pytest.mark.slow
@@ -272,6 +273,38 @@ def test_a_compressed_student_can_be_compressed_again(root: Path, tmp_path: Path
     assert twice["parameters"] <= once["parameters"] / 2
     with pytest.raises(NasError, match="ratio 500 with low rank: parameters must be at least"):
         run_distillation(study(root, "kd"), given, tmp_path / "none", kronecker=Kronecker(500.0))
+
+
+def test_a_compressed_sub_network_begins_as_the_supernets(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own start, factors are fitted to what the supernet computes."""
+    run = study(root, "kd")
+    data = read_data(run)
+    teacher = prepare_teacher(run, data)
+    task = tokenize(run, data, teacher)
+    layers = tuple(replace(layer, compression=2) for layer in NARROW.layers)
+    beginning = sub_network(replace(NARROW, layers=layers), teacher)
+    guide = Supernet.from_pretrained(teacher.path / "model")
+    student = beginning.with_weights(run, guide, task)
+    batch = first_batch(task)
+    whole = guide.extract(NARROW)(**batch).logits
+    nearest = guide.extract(beginning.architecture)(**batch).logits
+    assert architecture_of(student.config) == beginning.architecture
+    assert (student(**batch).logits - whole).square().sum() < (nearest - whole).square().sum()
+
+
+def test_a_student_with_compressed_layers_is_compressed_as_a_whole(
+    root: Path, tmp_path: Path
+) -> None:
+    layers = tuple(replace(layer, compression=2) for layer in NARROW.layers)
+    given = json.dumps(replace(NARROW, layers=layers).to_dict())
+    told = run_distillation(
+        study(root, "best"), given, tmp_path / "small", kronecker=Kronecker(2.0)
+    )
+    assert told["architecture"] == NARROW.to_dict()
+    model, _ = load_model(tmp_path / "small" / "model")
+    assert told["parameters"] <= NARROW.parameters(shape_of(model.config)) / 2
 
 
 def test_factors_are_fitted_where_the_recipe_says_so(

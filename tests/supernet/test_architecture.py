@@ -134,6 +134,21 @@ def test_a_students_configuration_tells_of_its_compressed_layers(
     assert not Architecture.from_config(config).is_factored
 
 
+@pytest.mark.parametrize(
+    ("factors", "says"),
+    [
+        ([1], "factors must be a mapping"),
+        ({"encoder.layer.0.output.dense": []}, "must be .m1, n1, m2, n2, terms., not"),
+        ({"encoder.layer.0.output.dense": 5}, "must be .m1, n1, m2, n2, terms., not 5"),
+        ({"encoder.layer.0.output.dense": [8, 1, 1, 8, 0]}, "at least 1, not 0"),
+    ],
+)
+def test_bad_factors_are_one_clear_line(factors: object, says: str) -> None:
+    config = {"model_type": "tailorbert", **Architecture(8, (Layer(2, 8, 8),)).to_dict()}
+    with pytest.raises(NasError, match=says):
+        Architecture.from_config(config | {"factors": factors})
+
+
 def test_published_sizes() -> None:
     """TinyBERT's paper counts 14.5M parameters and 1.2B FLOPs for 4x312 (its table 1).
 
