@@ -33,6 +33,7 @@ from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from latency.atomic import write_text
+from latency.drawing import log_axis
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.runtimes import runtime_of
@@ -209,8 +210,9 @@ def bert_base(ratio: float) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], folder: Path) -> None:
+    """A table of all runs, and their scores over parameters and over milliseconds."""
     table = Table("original", "smaller", "design", "parameters", "untrained", "test", "ms")
-    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for key, run in result["runs"].items():
         _task, original, ratio, name, _seed, _seconds = key.split("/")
         if "impossible" in run:
@@ -221,21 +223,33 @@ def show(result: dict[str, Any], folder: Path) -> None:
             original, f"{ratio}x", name, f"{run['parameters']:,}",
             f"{run['untrained_test']:.3f}", f"{run['test']:.3f}", forms,
         )  # fmt: skip
-        points.setdefault(original, {}).setdefault(name, []).append(
-            (run["parameters"] / 1e6, run["test"])
-        )
+        runs.setdefault(original, {}).setdefault(name, []).append(run)
     Console(width=140).print(table)
     figure, axes = plt.subplots(
-        1, len(points), figsize=(6 * len(points), 4.5), squeeze=False, layout="constrained"
-    )
-    for axis, (original, by_name) in zip(axes[0], points.items(), strict=True):
-        for name, found in by_name.items():
-            line = np.array(sorted(found))
-            axis.plot(line[:, 0], line[:, 1], "o-", label=name)
-        axis.set(xscale="log", xlabel="parameters (millions)", ylabel="test score", title=original)
-        axis.grid(alpha=0.3)
-        axis.legend()
-    figure.savefig(folder / "kronecker.png", dpi=120)
+        2, len(runs), figsize=(5.5 * len(runs), 7.5), squeeze=False, sharey="col",
+        layout="constrained",
+    )  # fmt: skip
+    colours = {name: f"C{place}" for place, name in enumerate([*DESIGNS, FEWER])}
+    for column, (original, by_name) in enumerate(runs.items()):
+        for row, (label, across) in enumerate(
+            [
+                ("parameters (millions)", lambda run: run["parameters"] / 1e6),
+                ("p50 of the faster form (ms)", lambda run: min(run["forms"].values())),
+            ]
+        ):
+            axis = axes[row][column]
+            for name, found in by_name.items():
+                timed = [run for run in found if row == 0 or "forms" in run]
+                points = np.array(sorted((across(run), 100 * run["test"]) for run in timed))
+                axis.plot(*points.reshape(-1, 2).T, "o-", color=colours[name], label=name)
+            log_axis(axis, "x")
+            axis.set(xlabel=label, ylabel="test score (%)")
+            axis.grid(alpha=0.3)
+        axes[0][column].set_title(
+            f"of the {original}" if original == "teacher" else f"of a {original} student"
+        )
+        axes[0][column].legend()
+    figure.savefig(folder / "kronecker.png", dpi=110)
     plt.close(figure)
 
 
