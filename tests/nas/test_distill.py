@@ -326,9 +326,7 @@ def test_factors_are_fitted_where_the_recipe_says_so(
     assert errors["best"] < 0.7 * errors["kd"]
 
 
-@pytest.mark.parametrize(
-    ("recipe", "terms"), [("kronecker", 2), ("theseus", 2), ("best", 2), ("best", None)]
-)
+@pytest.mark.parametrize(("recipe", "terms"), [("kronecker", 2), ("theseus", 2), ("best", None)])
 def test_a_compressed_student_is_as_small_as_asked(
     root: Path, tmp_path: Path, recipe: str, terms: int | None
 ) -> None:
