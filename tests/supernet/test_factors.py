@@ -66,7 +66,8 @@ def test_one_product_of_a_table_is_as_large_as_the_ratio_allows(
         assert found.parameters == max(one.parameters for one in allowed)
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.floats(1.0, 20.0))
+# Quarters, so that products with them are exact.
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(4, 80).map(lambda n: n / 4))
 def test_low_rank_is_the_highest_that_is_small_enough(
     rows: int, columns: int, ratio: float
 ) -> None:
