@@ -290,5 +290,5 @@ def first(data: EncodedExamples, count: int) -> EncodedExamples:
     labels = data.labels
     return EncodedExamples(
         {name: [values[row] for row in rows] for name, values in data.columns.items()},
-        None if labels is None else [labels[row] for row in rows],  # type: ignore[arg-type] - of one type
+        None if labels is None else [labels[row] for row in rows],
     )

@@ -14,12 +14,10 @@ from supernet.compress.kronecker import nearest
 from supernet.factors import Factors
 
 ROUNDS = 6
-"""Of solving for both factors; the error hardly falls after."""
+"""Of solving for both factors in turn; no round makes the error larger."""
 
 
-def nearest_by_outputs(
-    matrix: Tensor, moments: Tensor, factors: Factors, rounds: int = ROUNDS
-) -> tuple[Tensor, Tensor]:
+def nearest_by_outputs(matrix: Tensor, moments: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
     """A sum of Kronecker products whose outputs are near to a matrix's.
 
     Products of a column and a row, (m, 1) kron (1, n), have a closed form: the truncated singular
@@ -45,7 +43,7 @@ def nearest_by_outputs(
         cross = (weight @ squares).reshape(m1, m2, n1, n2)
         pairs = squares.reshape(n1, n2, n1, n2)
         left, right = nearest(weight, factors)
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             right = _other(left, pairs, cross)
             left = _other(right, pairs.permute(1, 0, 3, 2), cross.permute(1, 0, 3, 2))
     return left.to(matrix.dtype), right.to(matrix.dtype)
