@@ -134,7 +134,7 @@ def parse() -> argparse.Namespace:
         "--tasks",
         nargs="+",
         default=["trec", "stsb", "cola"],
-        help="folders of NAS_DATA; sst2@673 takes so many training examples, 1% of them",
+        help="folders of NAS_DATA; sst2@673 takes so many training examples, 1%% of them",
     )
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=["9.4x"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
