@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Written once everything is installed, so that a second make installs nothing.
 STAMP := $(VENV)/.installed
-EXTRAS := train,hub,defaults,test,lint
+EXTRAS := train,optuna,ray,hub,defaults,test,lint
 
 DEMO_ARGS ?= --recipe quick --space minilm-native --latency 4x --output demo-output
 PYTEST_ARGS ?=
