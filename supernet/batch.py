@@ -46,6 +46,24 @@ class ArchitectureBatch:
             *layers,
         )
 
+    @classmethod
+    def join(cls, *batches: ArchitectureBatch) -> ArchitectureBatch:
+        """The architectures of several batches, one after the other."""
+        whole = [batch.expanded() for batch in batches]
+        depth = max(batch.num_heads.shape[1] for batch in whole)
+        columns = [
+            [np.pad(column, ((0, 0), (0, depth - column.shape[1]))) for column in batch._layers()]
+            for batch in whole
+        ]
+        return cls(
+            np.concatenate([batch.hidden_size for batch in whole]),
+            np.concatenate([batch.num_layers for batch in whole]),
+            *map(np.concatenate, zip(*columns, strict=True)),
+        )
+
+    def _layers(self) -> tuple[IntArray, ...]:
+        return self.num_heads, self.qkv_size, self.intermediate_size, self.compression
+
     def __len__(self) -> int:
         return len(self.hidden_size)
 
@@ -119,7 +137,7 @@ class ArchitectureBatch:
         depth = int(self.num_layers[row])
         if self.has_equal_layers and depth > 1:
             return self.take(np.array([row])).expanded().architecture(0)
-        columns = (self.num_heads, self.qkv_size, self.intermediate_size, self.compression)
+        columns = self._layers()
         return Architecture(
             int(self.hidden_size[row]),
             tuple(

@@ -228,12 +228,20 @@ class SearchSpace:
         return neighbours[int(rng.integers(len(neighbours)))] if neighbours else architecture
 
     def cross_over(
-        self, first: Architecture, second: Architecture, rng: np.random.Generator
+        self,
+        first: Architecture,
+        second: Architecture,
+        rng: np.random.Generator,
+        share: float = 0.5,
     ) -> Architecture:
-        """Each dimension from either parent; an invalid attention moves to the nearest valid."""
+        """Each dimension from either parent; an invalid attention moves to the nearest valid.
+
+        Args:
+            share: probability that a dimension is the second's.
+        """
 
         def either(one: Any, other: Any) -> Any:
-            return one if rng.random() < 0.5 else other
+            return one if rng.random() < 1 - share else other
 
         hidden = either(first.hidden_size, second.hidden_size)
         depth = either(first.num_layers, second.num_layers)

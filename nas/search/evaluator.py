@@ -27,8 +27,13 @@ Outcome = float | Failed
 class Evaluator(Protocol):
     """Scores architectures, one or many at a time, and hands each back when it is ready."""
 
-    def submit(self, architectures: Sequence[Architecture]) -> None:
-        """Take architectures to be scored, each once; those submitted first are begun first."""
+    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
+        """Take architectures to be scored; those submitted first are begun first.
+
+        Args:
+            architectures: none of which is under way.
+            fidelity: the share of the examples to score them on.
+        """
 
     def next(self) -> tuple[Architecture, Outcome]:
         """Wait for one that is ready, in any order. At least one must be under way."""
@@ -38,16 +43,16 @@ class LocalEvaluator:
     """Scores in this process, one after the other.
 
     Args:
-        score: from an architecture to its score; the score of one must not depend on others.
+        score: from an architecture and a fidelity to a score, which must not depend on others.
     """
 
-    def __init__(self, score: Callable[[Architecture], float]) -> None:
+    def __init__(self, score: Callable[[Architecture, float], float]) -> None:
         self._score = score
-        self._waiting: deque[Architecture] = deque()
+        self._waiting: deque[tuple[Architecture, float]] = deque()
 
-    def submit(self, architectures: Sequence[Architecture]) -> None:
-        self._waiting.extend(architectures)
+    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
+        self._waiting.extend((architecture, fidelity) for architecture in architectures)
 
     def next(self) -> tuple[Architecture, Outcome]:
-        architecture = self._waiting.popleft()
-        return architecture, float(self._score(architecture))
+        architecture, fidelity = self._waiting.popleft()
+        return architecture, float(self._score(architecture, fidelity))

@@ -1,140 +1,265 @@
-"""Evolution proposes, the score predictor chooses whom to score."""
+"""The default searcher: a score predictor chooses what to score, by the gain it expects."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.search.evolution import RegularizedEvolution
-from nas.search.pool import Pool, Region
-from nas.search.score_predictor import ScorePredictor
+from nas.search.acquisition import choose, expected_gain
+from nas.search.breeding import Breeding
+from nas.search.goals import Goals
+from nas.search.pool import Pool
+from nas.search.score_predictor import FloatArray, ScorePredictor
 from nas.search.searcher import History
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.space import SearchSpace
 
-_CANDIDATES = 512
-"""What the predictor chooses a batch from: a covariance of this size is cheap."""
-_RANDOM = 2048
+_RANDOM = 1024
+"""Members of the pool that are looked at each time."""
+_SCANNED = 32768
+"""Members of the pool that are looked at after each tuning, to keep the most promising."""
+_KEPT = 512
 _BRED = 128
-_GENERATIONS = 3
-_PARENTS = 32
-_MAX_OBSERVATIONS = 512
-"""A Gaussian process costs the cube of this; the scores nearest to the budget count most."""
+_PARENTS = 16
+_CANDIDATES = 384
+"""What a batch is chosen from: a covariance of this size is cheap."""
+_TUNED = 256
+_MAX_OBSERVATIONS = 1024
+"""A Gaussian process costs the cube of these; the scores nearest to the limits count most."""
+
+
+def tuned_at(count: int) -> int:
+    """The last count of scores, up to ``count``, at which a predictor is tuned anew.
+
+    Tuning costs a hundred factorizations, so it waits until there is a third more to learn from.
+
+    Example:
+        >>> [tuned_at(count) for count in (1, 7, 8, 10, 11, 100, 300)]
+        [1, 7, 8, 8, 11, 84, 266]
+    """
+    last, following = count, 8
+    while following <= count:
+        last, following = following, following + max(2, following // 3)
+    return last
 
 
 def fit_predictor(
-    scores: Mapping[Architecture, float], region: Region, seed: int
+    scores: Mapping[Architecture, float],
+    goals: Goals,
+    seed: int,
+    *,
+    like: ScorePredictor | None = None,
 ) -> ScorePredictor:
-    """A predictor of the scores about a region, from those known, of which there must be some."""
-    architectures, values = list(scores), np.array(list(scores.values()))
-    if len(architectures) > _MAX_OBSERVATIONS:
-        distance = np.abs(np.log(region.usage(architectures)))
-        nearest = np.sort(np.argsort(distance, kind="stable")[:_MAX_OBSERVATIONS])
-        architectures, values = [architectures[row] for row in nearest], values[nearest]
-    return ScorePredictor(seed).fit(ArchitectureBatch.of(architectures), values)
-
-
-class GuidedEvolution:
-    """Proposes what promises most among children of the best and random members.
-
-    Each time it is asked, candidates are the population's children, random members of the pool's
-    region, and a few generations bred from those that the predictor expects most of. The
-    predictor then picks a batch by upper confidence bounds.
+    """A predictor of scores about the limits of goals, from those known, at least one.
 
     Args:
-        space, region, pool, rows, settings: as for :class:`RegularizedEvolution`.
+        like: tuned before; otherwise this one is, to at most a few hundred of the scores.
+    """
+    architectures, values = list(scores), np.array(list(scores.values()))
+    most = _TUNED if like is None else _MAX_OBSERVATIONS
+    if len(architectures) > most:
+        distance = np.abs(np.log(goals.usage(architectures))).min(axis=0)
+        nearest = np.sort(np.argsort(distance, kind="stable")[:most])
+        architectures, values = [architectures[row] for row in nearest], values[nearest]
+    return ScorePredictor(seed).fit(ArchitectureBatch.of(architectures), values, like=like)
+
+
+class GuidedSearch:
+    """Proposes what is expected to gain most, until nothing is worth its evaluation.
+
+    Candidates are random members of the pool, those of it that promised most when the predictor
+    was tuned last, and children and neighbours of the best that are known. A batch of them is
+    chosen by :func:`nas.search.acquisition.choose`. When no candidate is expected to gain
+    ``settings.least_gain``, the whole pool is asked; when nothing of it is either, the search ends.
+
+    Args:
+        space: says what a mutation, a crossover and a neighbour are.
+        goals: whose gains are added up.
+        pool, rows: what is chosen from; ``rows`` keep to the limits of a goal.
+        settings: seed, mutation and crossover, and the least gain.
+
+    Attributes:
+        expected_gain: the most that an evaluation promised when it was last asked; None before.
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        region: Region,
+        goals: Goals,
         pool: Pool,
         rows: NDArray[np.intp],
         settings: SearchSettings,
     ) -> None:
-        self._region, self._pool, self._rows, self._settings = region, pool, rows, settings
-        self._evolution = RegularizedEvolution(space, region, pool, rows, settings)
+        self._space, self._goals, self._settings = space, goals, settings
+        self._pool, self._rows = pool, rows
+        self._breeding = Breeding(space, goals, settings.mutation, settings.crossover)
         self._history = History(settings.seed)
+        self._tuned: tuple[int, ScorePredictor] | None = None
+        self._scanned: tuple[int, list[Architecture]] | None = None
+        self.expected_gain: float | None = None
 
     def ask(self, count: int) -> list[Architecture]:
         history, rng = self._history, self._history.rng()
-        if not history.scores:
-            chosen = self._pool.draw(self._rows, count, rng, history.__contains__)
+        if history.scores:
+            chosen = self._worthwhile(count, rng)
         else:
-            predictor = self._predictor()
-            candidates = self._candidates(predictor, rng)
-            batch = ArchitectureBatch.of(candidates)
-            rows = predictor.choose(batch, count, self._settings.exploration)
-            chosen = [candidates[row] for row in rows]
-        history.expect(chosen)
-        return chosen
-
-    def ask_expected_best(self, count: int) -> list[Architecture]:
-        """Of the ``count`` architectures of highest expected score, those not yet scored.
-
-        In an enumerated space these are the best of all architectures in the region; none are
-        left when the best are known already. Without any score, random ones.
-        """
-        history = self._history
-        if not history.scores:
-            return self.ask(count)
-        predictor = self._predictor()
-        expected = [predictor.expect(block) for block in self._pool.blocks(self._rows)]
-        order = np.argsort(-np.concatenate(expected), kind="stable")
-        candidates = dict.fromkeys(self._pool.batch(self._rows[order[:count]]))
-        if not self._pool.complete:
-            candidates |= dict.fromkeys(self._candidates(predictor, history.rng()))
-            candidates |= dict.fromkeys(self._scored_in_region())
-        ranked = list(candidates)
-        best = np.argsort(-predictor.expect(ArchitectureBatch.of(ranked)), kind="stable")[:count]
-        chosen = [ranked[row] for row in best if ranked[row] not in history]
+            chosen = self._pool.draw(self._rows, count, rng, history.__contains__)
         history.expect(chosen)
         return chosen
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
         self._history.tell(architectures, scores)
-        self._evolution.tell(architectures, scores)
 
-    def _predictor(self) -> ScorePredictor:
-        return fit_predictor(self._history.scores, self._region, self._settings.seed)
+    def ask_expected_best(self, count: int) -> list[Architecture]:
+        """Those not yet scored among the ``count`` of highest expected score for each goal.
 
-    def _candidates(
-        self, predictor: ScorePredictor, rng: np.random.Generator
-    ) -> list[Architecture]:
-        """Up to ``_CANDIDATES`` unknown architectures of the region with the highest bounds."""
-        exclude = self._history.__contains__
-        found = self._evolution.children(_BRED, rng, exclude)
-        found += self._pool.draw(self._rows, _RANDOM, rng, exclude)
-        found = self._best(predictor, found)
-        for _ in range(_GENERATIONS):
-            parents = found[:_PARENTS] + self._best_scored()
-            bred = self._evolution.offspring(parents, _BRED, rng, exclude)
-            found = self._best(predictor, found + bred)
-        return found
+        In an enumerated space they are the best of all architectures; none are left when the best
+        are known already. Without any score, random ones.
+        """
+        if not self._history.scores:
+            return self.ask(count)
+        predictor = self.predictor()
+        share = -(-count // len(self._goals))
+        found: dict[Architecture, None] = {}
+        for goal in range(len(self._goals)):
+            found |= dict.fromkeys(self.expected_best(predictor, goal, share))
+        chosen = self._unknown(list(found))[:count]
+        self._history.expect(chosen)
+        return chosen
 
-    def _best(
-        self, predictor: ScorePredictor, candidates: list[Architecture]
-    ) -> list[Architecture]:
-        unique = list(dict.fromkeys(candidates))
-        if not unique:
+    def expected_best(self, predictor: ScorePredictor, goal: int, count: int) -> list[Architecture]:
+        """The ``count`` of highest expected score within a goal's limits, known or not."""
+        rows = np.flatnonzero(self._pool.usage[goal] <= 1)
+        expected = np.concatenate([predictor.expect(b) for b in self._pool.blocks(rows)])
+        order = np.argsort(-expected, kind="stable")[:count]
+        candidates = list(self._pool.batch(rows[order]))
+        if not self._pool.complete:
+            others = dict.fromkeys([*candidates, *self._history.scores])
+            others |= dict.fromkeys(self._candidates(self._history.rng()))
+            within = self._goals.usage(others)[goal] <= 1
+            candidates = [a for a, held in zip(others, within, strict=True) if held]
+            expected = predictor.expect(ArchitectureBatch.of(candidates))
+            best = np.argsort(-expected, kind="stable")[:count]
+            candidates = [candidates[row] for row in best]
+        return candidates
+
+    # ---- candidates ---------------------------------------------------------------------------
+
+    def _worthwhile(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        """Up to ``count`` candidates that are expected to gain most, and enough."""
+        predictor = self.predictor()
+        best = self._best_known(predictor, self._history.scores)
+        candidates = self._candidates(rng)
+        usage = self._goals.usage(candidates)
+        gain = self._gain(predictor, ArchitectureBatch.of(candidates), usage, best)
+        if gain.max(initial=0) < self._settings.least_gain:
+            candidates = self._unknown(self._best_of_pool(predictor, self._rows, best))
+            usage = self._goals.usage(candidates)
+            gain = self._gain(predictor, ArchitectureBatch.of(candidates), usage, best)
+        self.expected_gain = float(gain.max(initial=0))
+        if not candidates or self.expected_gain < self._settings.least_gain:
             return []
-        mean, deviation = predictor.predict(ArchitectureBatch.of(unique))
-        bound = mean + self._settings.exploration * deviation
-        order = np.argsort(-bound, kind="stable")[:_CANDIDATES]
-        return [unique[row] for row in order]
+        kept = np.argsort(-gain, kind="stable")[:_CANDIDATES]
+        pending = ArchitectureBatch.of(list(self._history.pending))
+        batch = ArchitectureBatch.of([candidates[row] for row in kept])
+        chosen = choose(predictor, pending, batch, usage[:, kept] <= 1, best, count)
+        return [candidates[kept[row]] for row in chosen]
+
+    def _candidates(self, rng: np.random.Generator) -> list[Architecture]:
+        """Unknown architectures within the limits, each once."""
+        exclude = self._history.__contains__
+        parents = self._best_scored()
+        found = self._pool.draw(self._rows, _RANDOM, rng, exclude)
+        found += self._promising()
+        found += self._breeding.offspring(parents, _BRED, rng, exclude)
+        if self._space.uniform:  # free layers have hundreds of neighbours each
+            around = (n for parent in parents for n in self._space.neighbours(parent))
+            found += self._breeding.admitted(around, exclude)
+        return self._unknown(found)
+
+    def _promising(self) -> list[Architecture]:
+        """What promised most, of many members of the pool, when the predictor was tuned last."""
+        count, tuned = self._tuning()
+        if self._scanned is None or self._scanned[0] != count:
+            rows = self._rows
+            if len(rows) > _SCANNED:
+                rng = np.random.default_rng([self._settings.seed, count])
+                rows = np.sort(rng.choice(rows, _SCANNED, replace=False))
+            best = self._best_known(tuned, self._first(count))
+            self._scanned = count, self._best_of_pool(tuned, rows, best)
+        return self._scanned[1]
+
+    def _best_of_pool(
+        self, predictor: ScorePredictor, rows: NDArray[np.intp], best: FloatArray
+    ) -> list[Architecture]:
+        """The members of the pool at ``rows`` with the greatest expected gain."""
+        parts = np.array_split(rows, max(1, -(-len(rows) // _SCANNED)))
+        gain = [
+            self._gain(predictor, self._pool.batch(part), self._pool.usage[:, part], best)
+            for part in parts
+        ]
+        order = np.argsort(-np.concatenate(gain), kind="stable")[:_KEPT]
+        return list(self._pool.batch(rows[order]))
+
+    def _gain(
+        self,
+        predictor: ScorePredictor,
+        batch: ArchitectureBatch,
+        usage: FloatArray,
+        best: FloatArray,
+    ) -> FloatArray:
+        if not len(batch):
+            return np.zeros(0)
+        return expected_gain(*predictor.predict(batch), usage <= 1, best)
+
+    def _unknown(self, found: list[Architecture]) -> list[Architecture]:
+        return [a for a in dict.fromkeys(found) if a not in self._history]
+
+    # ---- what is known ------------------------------------------------------------------------
+
+    def predictor(self) -> ScorePredictor:
+        """Of all that was told: tuned now and then, fitted each time."""
+        return fit_predictor(
+            self._history.scores, self._goals, self._settings.seed, like=self._tuning()[1]
+        )
+
+    def _tuning(self) -> tuple[int, ScorePredictor]:
+        count = tuned_at(len(self._history.scores))
+        if self._tuned is None or self._tuned[0] != count:
+            self._tuned = (
+                count,
+                fit_predictor(self._first(count), self._goals, self._settings.seed),
+            )
+        return self._tuned
+
+    def _first(self, count: int) -> dict[Architecture, float]:
+        return dict(islice(self._history.scores.items(), count))
+
+    def _best_known(
+        self, predictor: ScorePredictor, scores: Mapping[Architecture, float]
+    ) -> FloatArray:
+        """The highest expected score among those scored within each goal's limits, (G,).
+
+        Where there is none, the lowest of all: then any score within the limits is a gain.
+        """
+        known = list(scores)
+        expected = predictor.expect(ArchitectureBatch.of(known))
+        within = self._goals.usage(known) <= 1  # (G, N)
+        best: FloatArray = np.where(within, expected, expected.min()).max(axis=1)
+        return best
 
     def _best_scored(self) -> list[Architecture]:
-        scores = self._history.scores
-        known = self._scored_in_region()
-        return sorted(known, key=lambda a: -scores[a])[:_PARENTS]
-
-    def _scored_in_region(self) -> list[Architecture]:
-        known = list(self._history.scores)
-        if not known:
-            return []
-        return [a for a, held in zip(known, self._region.holds(known), strict=True) if held]
+        """The best scored within the limits of each goal, as parents."""
+        known, values = list(self._history.scores), np.array([*self._history.scores.values()])
+        found: dict[Architecture, None] = {}
+        share = max(2, _PARENTS // len(self._goals))
+        for usage in self._goals.usage(known):
+            within = np.flatnonzero(usage <= 1)
+            best = within[np.argsort(-values[within], kind="stable")[:share]]
+            found |= dict.fromkeys(known[row] for row in best)
+        return list(found)

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.constraints import FloatArray, Limits, parameters, unmet
-from supernet.architecture import Architecture, EncoderShape
+from nas.search.constraints import FloatArray, parameters, unmet
+from nas.search.goals import Goals
+from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.space import SearchSpace
-
-PredictLatency = Callable[[ArchitectureBatch], FloatArray]
-"""From N architectures to their latencies in milliseconds, (N,), on one target."""
 
 _BLOCK = 65536
 _SAMPLES = 4096
 _WALKS = 24
 _WALKERS = 64
 _MUTANTS = 4
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where a search looks: within the limits, and not far below them.
-
-    Accuracy grows with what a model may use, so the best architecture lies near a limit.
-
-    Args:
-        predict_latency: for the target that the limits speak of.
-        limits: what an architecture must keep to.
-        shape: of the models that are counted.
-        least_usage: the share of some limit from which on an architecture is "near".
-    """
-
-    predict_latency: PredictLatency
-    limits: Limits
-    shape: EncoderShape = EncoderShape()
-    least_usage: float = 0.0
-
-    def measure(self, batch: ArchitectureBatch) -> tuple[FloatArray, FloatArray]:
-        """Predicted latency and usage of the limits (see :meth:`Limits.usage`), each (N,)."""
-        latency_ms = np.asarray(self.predict_latency(batch), dtype=float)
-        return latency_ms, self.limits.usage(latency_ms, parameters(batch, self.shape))
-
-    def usage(self, architectures: Collection[Architecture]) -> FloatArray:
-        return self.measure(ArchitectureBatch.of(list(architectures)))[1]
-
-    def holds(self, architectures: Collection[Architecture]) -> NDArray[np.bool_]:
-        """Which architectures lie in the region, (N,)."""
-        usage = self.usage(architectures)
-        return (usage <= 1) & (usage >= self.least_usage)
 
 
 @dataclass(frozen=True)
@@ -65,8 +31,8 @@ class Pool:
         sizes: (N, 2) hidden size and depth.
         layers: (4, N, K) heads, qkv and intermediate sizes, compression; K is 1 where layers are
             equal, else the largest depth.
-        latency_ms: (N,) predicted.
-        usage: (N,) of the limits.
+        latency_ms: (N,) predicted, on the first goal's target.
+        usage: (G, N) of each goal's limits.
         complete: whether it is the whole space.
     """
 
@@ -89,10 +55,6 @@ class Pool:
         """The architectures at ``rows`` in blocks that fit in memory."""
         for start in range(0, len(rows), _BLOCK):
             yield self.batch(rows[start : start + _BLOCK])
-
-    def near(self, least_usage: float) -> NDArray[np.intp]:
-        """Rows within the limits that use at least this share of one."""
-        return np.flatnonzero((self.usage <= 1) & (self.usage >= least_usage))
 
     def draw(
         self,
@@ -130,35 +92,39 @@ class Pool:
 
 
 def build_pool(
-    space: SearchSpace, region: Region, *, max_enumerated: int, rng: np.random.Generator
+    space: SearchSpace, goals: Goals, *, max_enumerated: int, rng: np.random.Generator
 ) -> Pool:
     """Predict a space whole, or a sample of it that reaches the limits.
 
     Raises:
-        NasError: nothing in it keeps to the limits; the message says what would be feasible.
+        NasError: nothing in it keeps to a goal's limits; the message says what would be feasible.
     """
     if space.size <= max_enumerated:
-        pool = _gather(space.enumerate(_BLOCK), region, space.uniform, complete=True)
+        pool = _gather(space.enumerate(_BLOCK), goals, space.uniform, complete=True)
     else:
-        sample = _sample_towards_limits(space, region, rng)
-        pool = _gather([ArchitectureBatch.of(sample)], region, space.uniform, complete=False)
-    if not (pool.usage <= 1).any():
-        counts = [parameters(block, region.shape) for block in pool.blocks(np.arange(len(pool)))]
-        raise unmet(region.limits, pool.latency_ms, np.concatenate(counts))
+        sample = _sample_towards_limits(space, goals, rng)
+        pool = _gather([ArchitectureBatch.of(sample)], goals, space.uniform, complete=False)
+    for goal, usage in zip(goals.each, pool.usage, strict=True):
+        if not (usage <= 1).any():
+            blocks = list(pool.blocks(np.arange(len(pool))))
+            counts = [parameters(block, goal.shape) for block in blocks]
+            latencies = [goal.predict_latency(block) for block in blocks]
+            raise unmet(goal.limits, np.concatenate(latencies), np.concatenate(counts))
     return pool
 
 
 def _gather(
-    blocks: Iterable[ArchitectureBatch], region: Region, uniform: bool, *, complete: bool
+    blocks: Iterable[ArchitectureBatch], goals: Goals, uniform: bool, *, complete: bool
 ) -> Pool:
-    columns: list[tuple[NDArray[np.int32], NDArray[np.int32], FloatArray, FloatArray]] = []
+    columns = []
     for block in blocks:
         sizes = np.stack([block.hidden_size, block.num_layers], axis=1)
         layers = np.stack(
             [block.num_heads, block.qkv_size, block.intermediate_size, block.compression]
         )
         kept = layers[:, :, :1] if uniform else layers
-        columns.append((sizes.astype(np.int32), kept.astype(np.int32), *region.measure(block)))
+        latency_ms, usage = goals.measure(block)
+        columns.append((sizes.astype(np.int32), kept.astype(np.int32), latency_ms[0], usage))
     sizes_, layers_, latencies, usages = zip(*columns, strict=True)
     depth = max(part.shape[2] for part in layers_)
     padded = [np.pad(p, ((0, 0), (0, 0), (0, depth - p.shape[2]))) for p in layers_]
@@ -166,27 +132,28 @@ def _gather(
         np.concatenate(sizes_),
         np.concatenate(padded, axis=1),
         np.concatenate(latencies),
-        np.concatenate(usages),
+        np.concatenate(usages, axis=1),
         complete,
     )
 
 
 def _sample_towards_limits(
-    space: SearchSpace, region: Region, rng: np.random.Generator
+    space: SearchSpace, goals: Goals, rng: np.random.Generator
 ) -> list[Architecture]:
-    """A random sample, and walks from those members that are nearest to the limits.
+    """A random sample, and for each goal walks from those members that are nearest to its limits.
 
     A tight budget holds a vanishing share of a large space; mutants of the nearest reach it.
     """
     found = dict.fromkeys([space.smallest, space.largest])
     found |= dict.fromkeys(space.sample(rng) for _ in range(_SAMPLES))
-    members, usage = list(found), region.usage(found)
-    for _ in range(_WALKS):
-        nearest = np.argsort(np.abs(np.log(usage)), kind="stable")[:_WALKERS]
-        mutants = (space.mutate(members[row], rng) for row in nearest for _ in range(_MUTANTS))
-        fresh = [mutant for mutant in dict.fromkeys(mutants) if mutant not in found]
-        if fresh:
-            found |= dict.fromkeys(fresh)
-            members += fresh
-            usage = np.concatenate([usage, region.usage(fresh)])
+    members, usage = list(found), goals.usage(found)
+    for goal in range(len(goals)):
+        for _ in range(_WALKS):
+            nearest = np.argsort(np.abs(np.log(usage[goal])), kind="stable")[:_WALKERS]
+            mutants = (space.mutate(members[row], rng) for row in nearest for _ in range(_MUTANTS))
+            fresh = [mutant for mutant in dict.fromkeys(mutants) if mutant not in found]
+            if fresh:
+                found |= dict.fromkeys(fresh)
+                members += fresh
+                usage = np.concatenate([usage, goals.usage(fresh)], axis=1)
     return members

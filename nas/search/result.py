@@ -48,8 +48,41 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Optimum:
+    """The optimum of the predicted problem: the highest expected score within the limits.
+
+    Args:
+        architecture: of ``considered`` the one that is expected to score highest.
+        latency_ms: predicted.
+        expected_score: the score predictor's, after the search.
+        considered: architectures within the limits that both predictors were asked about.
+        proven: whether these are all there are in the space.
+    """
+
+    architecture: Architecture
+    latency_ms: float
+    expected_score: float
+    considered: int
+    proven: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture.to_dict(),
+            "latency_ms": self.latency_ms,
+            "expected_score": self.expected_score,
+            "considered": self.considered,
+            "proven": self.proven,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Optimum:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**data, "architecture": Architecture.from_dict(data["architecture"])})
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The answer of a search.
+    """The answer of a search for one of its goals.
 
     Args:
         limits: what was asked.
@@ -60,6 +93,8 @@ class SearchResult:
         scored: how many of them this search asked for.
         newly_scored: how many of those were not in the cache before this run.
         score_noise: standard deviation of a score by chance, as the predictor estimates it.
+        optimum: of the predicted problem.
+        failed: architectures that could not be scored, and why.
     """
 
     limits: Limits
@@ -69,6 +104,8 @@ class SearchResult:
     scored: int
     newly_scored: int
     score_noise: float
+    optimum: Optimum
+    failed: tuple[tuple[Architecture, str], ...] = ()
 
     def best_within(self, latency_ms: float) -> Evaluation | None:
         """The next to try when the best has measured slower than predicted.
@@ -93,6 +130,8 @@ class SearchResult:
                 "scored": self.scored,
                 "newly_scored": self.newly_scored,
                 "score_noise": self.score_noise,
+                "optimum": self.optimum.to_dict(),
+                "failed": [[a.to_dict(), reason] for a, reason in self.failed],
             }
         )
 
@@ -113,6 +152,8 @@ class SearchResult:
                 scored=data["scored"],
                 newly_scored=data["newly_scored"],
                 score_noise=data["score_noise"],
+                optimum=Optimum.from_dict(data["optimum"]),
+                failed=tuple((Architecture.from_dict(a), str(why)) for a, why in data["failed"]),
             )
         except (ValueError, TypeError, KeyError) as error:
             raise NasError(f"not a search result: {error!r}") from error

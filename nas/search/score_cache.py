@@ -1,8 +1,9 @@
 """Scores of evaluated architectures: an append-only file that outlives any kill.
 
-Each line is one JSON record, written by a single append and synced: either a score, or the mark
-that a search began. A search may therefore be repeated as it was: what it knew at its beginning is
-what stands above its mark, however much was scored since.
+Each line is one JSON record, written by a single append and synced: a score, the reason why an
+architecture could not be scored, or the mark that a search began. A search may therefore be
+repeated as it was: what it knew at its beginning is what stands above its mark, however much was
+scored since.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class ScoreCache:
         self.path = Path(path)
         self._context = {"supernet": supernet, "data": data}
         self._scores: dict[Architecture, float] = {}
+        self._failed: dict[Architecture, str] = {}
         self._known_at: dict[str, int] = {}
         """For each search, how many scores were known when it began."""
         for number, record in self._read(warn):
@@ -62,10 +64,22 @@ class ScoreCache:
         return self._scores[architecture]
 
     def begin(self, search: str) -> dict[Architecture, float]:
-        """The scores known when ``search`` began, oldest first; the first call marks the place."""
+        """The scores known when ``search`` began; the first call marks the place.
+
+        They come in an order of their own: that of the file hangs on which worker was the faster.
+        """
         if search not in self._known_at:
             self._append([{"search": search}])
-        return dict(list(self._scores.items())[: self._known_at[search]])
+        known = list(self._scores.items())[: self._known_at[search]]
+        return dict(sorted(known, key=lambda item: item[0].to_json()))
+
+    def failure(self, architecture: Architecture) -> str | None:
+        """Why an architecture could not be scored, if it could not."""
+        return self._failed.get(architecture)
+
+    def exclude(self, architecture: Architecture, reason: str) -> None:
+        """Append that an architecture could not be scored."""
+        self._append([{"architecture": architecture.to_dict(), "failed": reason}])
 
     def add(self, architectures: Sequence[Architecture], scores: Sequence[float]) -> None:
         """Append scores; on return they are on the disk.
@@ -108,6 +122,9 @@ class ScoreCache:
     def _learn(self, record: Mapping[str, Any]) -> None:
         if "search" in record:
             self._known_at.setdefault(str(record["search"]), len(self._scores))
+        elif "failed" in record:
+            architecture = Architecture.from_dict(record["architecture"])
+            self._failed.setdefault(architecture, str(record["failed"]))
         else:
             score = float(record["score"])
             if not math.isfinite(score):

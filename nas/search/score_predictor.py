@@ -74,30 +74,43 @@ class ScorePredictor:
         True
     """
 
+    _process: Any
+
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
 
-    def fit(self, batch: ArchitectureBatch, scores: FloatArray) -> Self:
-        """Fit to N architectures and their scores, (N,), N at least 1."""
+    def fit(
+        self, batch: ArchitectureBatch, scores: FloatArray, *, like: ScorePredictor | None = None
+    ) -> Self:
+        """Fit to N architectures and their scores, (N,), N at least 1.
+
+        Args:
+            like: a fitted predictor whose hyperparameters (scales, length scales, noise) are taken
+                over: one factorization instead of an optimization over dozens.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
         raw = features(batch)
-        self._centre = raw.mean(0)
-        self._scale = np.where(raw.std(0) > 0, raw.std(0), 1.0)
-        self._mean, deviation = float(np.mean(scores)), float(np.std(scores))
-        self._unit = deviation if deviation > 0 else 1.0
-        kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(
-            np.full(raw.shape[1], 3.0), (0.3, 100.0), nu=2.5
-        ) + WhiteKernel(0.05, (1e-5, 1.0))
-        process: Any = GaussianProcessRegressor(kernel, random_state=self._seed)
+        if like is None:
+            self._centre = raw.mean(0)
+            self._scale = np.where(raw.std(0) > 0, raw.std(0), 1.0)
+            self._mean, deviation = float(np.mean(scores)), float(np.std(scores))
+            self._unit = deviation if deviation > 0 else 1.0
+            kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(
+                np.full(raw.shape[1], 3.0), (0.3, 100.0), nu=2.5
+            ) + WhiteKernel(0.05, (1e-5, 1.0))
+            process = GaussianProcessRegressor(kernel, random_state=self._seed)
+        else:
+            self._centre, self._scale = like._centre, like._scale
+            self._mean, self._unit = like._mean, like._unit
+            process = GaussianProcessRegressor(like._process.kernel_, optimizer=None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound
             process.fit(self._scaled(raw), (scores - self._mean) / self._unit)
         self._process = process
-        self._noise_variance = float(process.kernel_.k2.noise_level)
-        self.noise_ = self._unit * self._noise_variance**0.5
+        self.noise_ = self._unit * float(process.kernel_.k2.noise_level) ** 0.5
         return self
 
     def predict(self, batch: ArchitectureBatch) -> tuple[FloatArray, FloatArray]:
@@ -123,35 +136,12 @@ class ScorePredictor:
         ]
         return self._mean + self._unit * np.concatenate(means)
 
-    def choose(self, batch: ArchitectureBatch, count: int, exploration: float) -> NDArray[np.intp]:
-        """Rows to score next: high expectation or high doubt, and not all alike.
-
-        The upper confidence bound, mean + exploration * deviation, picks one; its score is then
-        taken to be known, which lowers the doubt about its neighbours, before the next is picked
-        (GP-BUCB; Desautels, Krause and Burdick, JMLR 2014).
-
-        Args:
-            batch: (N,) candidates.
-            count: how many; at most N.
-            exploration: weight of the doubt.
-
-        Returns:
-            (count,), in the order of choice.
-        """
+    def joint(self, batch: ArchitectureBatch) -> tuple[FloatArray, FloatArray]:
+        """Expected scores, (N,), and their covariance without the noise of scoring, (N, N)."""
         points = self._scaled(features(batch))
         mean, projection = self._project(points)
-        covariance = self._process.kernel_.k1(points) - projection.T @ projection  # (N, N)
-        chosen: list[int] = []
-        for _ in range(min(count, len(batch))):
-            bound = mean + exploration * np.sqrt(np.maximum(np.diag(covariance), 0))
-            bound[chosen] = -np.inf
-            best = int(np.argmax(bound))
-            column = covariance[:, best]
-            covariance = covariance - np.outer(column, column) / (
-                column[best] + self._noise_variance
-            )
-            chosen.append(best)
-        return np.array(chosen, dtype=np.intp)
+        covariance = self._process.kernel_.k1(points) - projection.T @ projection
+        return self._mean + self._unit * mean, self._unit**2 * covariance
 
     def _scaled(self, raw: FloatArray) -> FloatArray:
         scaled: FloatArray = (raw - self._centre) / self._scale

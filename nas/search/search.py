@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from nas.search.autotinybert import LEAST_USAGE, AutoTinyBertEvolution, fast_rows
 from nas.search.constraints import Limits, parameters
+from nas.search.evaluator import Evaluator, Failed
 from nas.search.evolution import RegularizedEvolution
+from nas.search.exhaustive import Exhaustive
 from nas.search.front import Front, Point
-from nas.search.guided import GuidedEvolution, fit_predictor
-from nas.search.pool import Pool, PredictLatency, Region, build_pool
+from nas.search.goals import Goal, Goals, PredictLatency
+from nas.search.guided import GuidedSearch, fit_predictor
+from nas.search.hat import HatEvolution
+from nas.search.nsga2 import Nsga2
+from nas.search.pool import Pool, build_pool
 from nas.search.random_search import RandomSearch
-from nas.search.result import Evaluation, SearchResult, best_of
+from nas.search.result import Evaluation, Optimum, SearchResult, best_of
 from nas.search.score_cache import ScoreCache
+from nas.search.score_predictor import ScorePredictor
 from nas.search.searcher import Searcher
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture, EncoderShape
 from supernet.batch import ArchitectureBatch
+from supernet.errors import NasError
 from supernet.space import SearchSpace
 
-Evaluate = Callable[[Sequence[Architecture]], ArrayLike]
-"""From N architectures to their validation scores, (N,), with inherited weights."""
-
-"""How many unscored architectures the predicted front is drawn from."""
+_HOPELESS = 16
+"""So many failures before the first score, and the fault is not the architectures'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class SearchProgress:
 
     Args:
         scored, planned: architectures; a search may end before it has used up its plan.
-        best_score: within the limits so far; None before there is one.
+        best_score: within the first goal's limits so far; None before there is one.
     """
 
     scored: int
@@ -47,7 +54,7 @@ class SearchProgress:
 def run_search(
     space: SearchSpace,
     predict_latency: PredictLatency,
-    evaluate: Evaluate,
+    evaluator: Evaluator,
     limits: Limits,
     settings: SearchSettings = SearchSettings(),
     *,
@@ -55,170 +62,326 @@ def run_search(
     shape: EncoderShape = EncoderShape(),
     progress: Callable[[SearchProgress], None] = lambda _: None,
 ) -> SearchResult:
-    """Find the architecture of highest score within limits.
+    """Find the architecture of highest score within limits: :func:`run_searches` for one goal."""
+    goal = Goal(predict_latency, limits, shape)
+    (result,) = run_searches(space, [goal], evaluator, settings, cache=cache, progress=progress)
+    return result
+
+
+def run_searches(
+    space: SearchSpace,
+    goals: Sequence[Goal],
+    evaluator: Evaluator,
+    settings: SearchSettings = SearchSettings(),
+    *,
+    cache: ScoreCache,
+    screen: ScoreCache | None = None,
+    progress: Callable[[SearchProgress], None] = lambda _: None,
+) -> tuple[SearchResult, ...]:
+    """Find the architecture of highest score within the limits of each goal.
 
     A first search scores ``settings.evaluations`` architectures, some spread over all latencies
-    and most near the limits; a later one finds their scores in the cache. Then each adds up to
-    ``settings.refinement`` near its own limits, the last of them those expected to be best.
+    and most where they are expected to gain; a later one finds their scores in the cache. Then
+    each adds up to ``settings.refinement``, the last of them those expected to be best.
 
     Every choice follows from the settings and from what the cache held when this search first
-    began. So a search that was killed goes on as if it had not been, and one that is repeated
-    scores nothing and answers the same.
+    began, whoever scores, and however many at a time. So a search that was killed goes on as if it
+    had not been, and one that is repeated scores nothing and answers the same.
 
     Args:
         space: what to choose from.
-        predict_latency: milliseconds on the target that the limits speak of.
-        evaluate: called with batches; the score of one must not depend on the others.
-        limits: budget and caps.
+        goals: limits, each on its target.
+        evaluator: the score of one architecture must not depend on the others.
         settings: see there.
-        cache: scores of the supernet and the data that ``evaluate`` uses.
-        shape: of the models whose parameters are limited.
+        cache: scores of the supernet and the data that ``evaluator`` uses.
+        screen: as ``cache``, for scores on the first ``settings.fidelity`` of the examples;
+            needed where that is below 1.
         progress: called after each batch.
 
+    Returns:
+        An answer for each goal.
+
     Raises:
-        NasError: no architecture keeps to the limits; the message says what would be feasible.
+        NasError: no architecture keeps to the limits of a goal; the message says what would be
+            feasible. Or none can be scored.
     """
     rng = np.random.default_rng(settings.seed)
-    region = Region(predict_latency, limits, shape)
-    pool = build_pool(space, region, max_enumerated=settings.max_enumerated, rng=rng)
-    most = float(pool.usage[pool.usage <= 1].max())
-    region = replace(region, least_usage=settings.near * most)
-    searcher = _searcher(space, region, pool, settings)
+    everywhere = Goals(tuple(goals))
+    pool = build_pool(space, everywhere, max_enumerated=settings.max_enumerated, rng=rng)
+    searcher = new_searcher(space, everywhere, pool, settings)
 
-    begun_with = cache.begin(_search_key(space, region, settings))
+    begun_with = cache.begin(_search_key(space, everywhere, settings))
     known = {a: score for a, score in begun_with.items() if a in space}
     missing = max(0, settings.evaluations - len(known))
-    scorer = _Scorer(
-        region, searcher, cache, evaluate, progress, known, missing + settings.refinement
-    )
+    scorer = _Scorer(everywhere, searcher, evaluator, cache, screen, settings, progress, known)
+    scorer.planned = missing + settings.refinement
 
-    if isinstance(searcher, GuidedEvolution):
-        spread = pool.spread(round(settings.spread * missing), rng)
-        scorer.score([a for a in spread if a not in known], settings.batch)
-        scorer.ask(missing, settings.batch)
-        few = max(1, settings.refinement // 4)  # small batches, as each teaches the next
-        scorer.ask(missing + settings.refinement - few, few)
-        scorer.score(searcher.ask_expected_best(few), few)
+    if isinstance(searcher, GuidedSearch):
+        spread = pool.spread(min(settings.spread, missing // 2), rng) if missing > 1 else []
+        waiting = [a for a in spread if a not in known]
+        scorer.run(lambda count: [waiting.pop(0) for _ in range(min(count, len(waiting)))], missing)
+        few = max(1, settings.refinement // 4)
+        scorer.run(searcher.ask, missing + settings.refinement - few)
+        scorer.run(searcher.ask_expected_best, scorer.added + few)
     else:
-        scorer.ask(missing + settings.refinement, settings.batch)
-    return _result(scorer, settings.seed)
+        scorer.run(searcher.ask, missing + settings.refinement)
+    return _results(scorer, pool, settings)
+
+
+def _near(goal: Goal, usage: NDArray[np.float64], settings: SearchSettings) -> Goal:
+    """The goal as a searcher without a predictor pursues it: near what is feasible."""
+    if settings.algorithm.startswith("autotinybert"):
+        share = LEAST_USAGE
+    elif settings.algorithm in ("random", "evolution", "hat"):
+        share = settings.near
+    else:
+        return goal
+    return replace(goal, least_usage=share * float(usage[usage <= 1].max()))
+
+
+def new_searcher(
+    space: SearchSpace, goals: Goals, pool: Pool, settings: SearchSettings
+) -> Searcher:
+    """The searcher that ``settings.algorithm`` names.
+
+    Args:
+        pool: of ``space``, with the usage of the goals' limits.
+    """
+    pairs = zip(goals.each, pool.usage, strict=True)
+    goals = Goals(tuple(_near(goal, usage, settings) for goal, usage in pairs))
+    rows = np.flatnonzero(goals.allow(pool.usage))
+    seed = settings.seed
+    match settings.algorithm:
+        case "random":
+            return RandomSearch(pool, rows, seed)
+        case "exhaustive":
+            return Exhaustive(pool, rows, seed)
+        case "evolution":
+            return RegularizedEvolution(space, goals, pool, rows, settings)
+        case "nsga2":
+            return Nsga2(space, goals, pool, rows, settings)
+        case "hat":
+            return HatEvolution(space, goals, pool, rows, seed)
+        case "autotinybert-fast":
+            return RandomSearch(pool, fast_rows(pool, rows), seed)
+        case "autotinybert-evolved":
+            return AutoTinyBertEvolution(space, goals, pool, rows, seed)
+        case "guided":
+            return GuidedSearch(space, goals, pool, rows, settings)
+
+
+def _search_key(space: SearchSpace, goals: Goals, settings: SearchSettings) -> str:
+    """What makes two searches the same one. Two predictions stand for a latency predictor."""
+    extremes = ArchitectureBatch.of([space.smallest, space.largest])
+    content = {
+        "space": space.to_dict(),
+        "goals": [
+            {
+                "limits": goal.limits.to_dict(),
+                "labels": goal.shape.num_labels,
+                "vocabulary": goal.shape.vocab_size,
+                "positions": goal.shape.max_positions,
+                "latency_ms": np.asarray(goal.predict_latency(extremes)).tolist(),
+            }
+            for goal in goals.each
+        ],
+        "settings": settings.to_dict(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class _Scorer:
-    """Scores what a searcher asks for, through the cache.
+    """Has scored what a searcher asks for, through the cache.
+
+    Batches are proposed in a fixed order, each when the one ``settings.batches_in_flight`` before
+    it was told, and told in that order: so it does not matter who is ready first.
 
     Args:
         known: scores that the search began with.
-        planned: how many it may add.
 
     Attributes:
-        scores: known and added, in their order.
-        added: how many scores the search asked for.
+        scores: known and added, in the order told.
+        added: how many architectures the search asked for.
         newly_scored: how many of those the cache did not hold.
+        failed: those that could not be scored.
     """
 
     def __init__(
         self,
-        region: Region,
+        goals: Goals,
         searcher: Searcher,
+        evaluator: Evaluator,
         cache: ScoreCache,
-        evaluate: Evaluate,
+        screen: ScoreCache | None,
+        settings: SearchSettings,
         progress: Callable[[SearchProgress], None],
         known: dict[Architecture, float],
-        planned: int,
     ) -> None:
-        self.region, self._searcher, self._cache = region, searcher, cache
-        self._evaluate, self._progress, self._planned = evaluate, progress, planned
-        self.scores, self._known, self.newly_scored = dict(known), len(known), 0
+        self.goals, self._searcher, self._evaluator = goals, searcher, evaluator
+        self._cache, self._screen, self._settings = cache, screen, settings
+        self._progress = progress
+        self.scores = dict(known)
+        self.added = self.newly_scored = self.planned = 0
+        self.failed: dict[Architecture, str] = {}
+        self._waiting_for: dict[Architecture, ScoreCache] = {}
         searcher.tell(list(known), list(known.values()))
 
-    @property
-    def added(self) -> int:
-        return len(self.scores) - self._known
-
-    def ask(self, total: int, batch: int) -> None:
-        """Score what the searcher asks for until ``total`` are added, or nothing is left."""
-        while (left := total - self.added) > 0:
-            architectures = self._searcher.ask(min(batch, left))
-            if not architectures:
+    def run(self, propose: Callable[[int], list[Architecture]], total: int) -> None:
+        """Score what is proposed until ``total`` are added, or nothing is."""
+        settings = self._settings
+        under_way: deque[list[Architecture]] = deque()
+        asked = self.added
+        while True:
+            while asked < total and len(under_way) < settings.batches_in_flight:
+                count = min(settings.batch, total - asked)
+                batch = self._screened(propose, count)
+                if not batch:
+                    total = asked
+                    break
+                asked += len(batch)
+                self._begin(batch, self._cache, 1.0)
+                under_way.append(batch)
+            if not under_way:
                 return
-            self.score(architectures, batch)
+            self._end(under_way.popleft())
 
-    def score(self, architectures: Sequence[Architecture], batch: int) -> None:
-        for start in range(0, len(architectures), batch):
-            part = architectures[start : start + batch]
-            unknown = [a for a in part if a not in self._cache]
-            if unknown:
-                found = np.asarray(self._evaluate(unknown), dtype=float)
-                self._cache.add(unknown, found.tolist())
-                self.newly_scored += len(unknown)
-            scores = {a: self._cache[a] for a in part}
-            self._searcher.tell(list(scores), list(scores.values()))
-            self.scores.update(scores)
-            self._progress(SearchProgress(self.added, self._planned, self._best_score()))
+    def _screened(
+        self, propose: Callable[[int], list[Architecture]], count: int
+    ) -> list[Architecture]:
+        """Up to ``count`` proposals: the best of more, on part of the examples, where so asked."""
+        fidelity = self._settings.fidelity
+        if fidelity == 1:
+            return propose(count)
+        assert self._screen is not None, "a fidelity below 1 needs a cache for it"
+        candidates = propose(round(count / fidelity))
+        self._begin(candidates, self._screen, fidelity)
+        found = self._scores_of(candidates, self._screen)
+        kept = self._promoted(found, count)
+        out = [a for a in found if a not in kept]
+        self._searcher.tell(out, [found[a] for a in out])
+        return kept
+
+    def _promoted(self, found: dict[Architecture, float], count: int) -> list[Architecture]:
+        """The best within the limits of each goal in turn."""
+        if not found:
+            return []
+        ranked = sorted(found, key=lambda a: -found[a])
+        within = self.goals.usage(ranked) <= 1  # (G, N)
+        kept: dict[Architecture, None] = {}
+        while len(kept) < min(count, len(ranked)):
+            before = len(kept)
+            for held in within:
+                left = (a for a, inside in zip(ranked, held, strict=True) if inside)
+                if (best := next((a for a in left if a not in kept), None)) is not None:
+                    kept[best] = None
+            if len(kept) == before:  # none of the others is within any limits
+                break
+        return list(kept)[:count]
+
+    def _begin(
+        self, architectures: Sequence[Architecture], cache: ScoreCache, fidelity: float
+    ) -> None:
+        """Have scored what the cache does not know."""
+        unknown = [a for a in architectures if a not in cache and cache.failure(a) is None]
+        self._evaluator.submit(unknown, fidelity)
+        self._waiting_for.update(dict.fromkeys(unknown, cache))
+        self.newly_scored += len(unknown)
+
+    def _scores_of(
+        self, architectures: Sequence[Architecture], cache: ScoreCache
+    ) -> dict[Architecture, float]:
+        """Wait until all of them are scored; without those that cannot be.
+
+        Raises:
+            NasError: nothing can be scored.
+        """
+        while any(self._waiting_for.get(a) is cache for a in architectures):
+            ready, outcome = self._evaluator.next()
+            their_cache = self._waiting_for.pop(ready)
+            if isinstance(outcome, Failed):
+                their_cache.exclude(ready, outcome.reason)
+            else:
+                their_cache.add([ready], [outcome])
+        for a in architectures:
+            if (reason := cache.failure(a)) is not None:
+                self.failed[a] = reason
+                if not self.scores and len(self.failed) >= _HOPELESS:
+                    raise NasError(f"no architecture can be scored: {reason}")
+        return {a: cache[a] for a in architectures if a in cache}
+
+    def _end(self, batch: list[Architecture]) -> None:
+        scores = self._scores_of(batch, self._cache)
+        self._searcher.tell(list(scores), list(scores.values()))
+        self.scores.update(scores)
+        self.added += len(batch)
+        self._progress(SearchProgress(self.added, self.planned, self._best_score()))
 
     def _best_score(self) -> float | None:
-        usage = self.region.usage(list(self.scores))
+        usage = self.goals.usage(list(self.scores))[0]
         within = zip(self.scores.values(), usage, strict=True)
         return max((score for score, share in within if share <= 1), default=None)
-
-
-def _searcher(space: SearchSpace, region: Region, pool: Pool, settings: SearchSettings) -> Searcher:
-    rows = pool.near(region.least_usage)
-    if settings.algorithm == "random":
-        return RandomSearch(pool, rows, settings.seed)
-    if settings.algorithm == "evolution":
-        return RegularizedEvolution(space, region, pool, rows, settings)
-    return GuidedEvolution(space, region, pool, rows, settings)
-
-
-def _search_key(space: SearchSpace, region: Region, settings: SearchSettings) -> str:
-    """What makes two searches the same one. Two predictions stand for the latency predictor."""
-    extremes = ArchitectureBatch.of([space.smallest, space.largest])
-    content = {
-        "space": space.to_dict(),
-        "limits": region.limits.to_dict(),
-        "labels": region.shape.num_labels,
-        "vocabulary": region.shape.vocab_size,
-        "positions": region.shape.max_positions,
-        "settings": settings.to_dict(),
-        "latency_ms": np.asarray(region.predict_latency(extremes)).tolist(),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 # ---- what was found ------------------------------------------------------------------------------
 
 
-def _result(scorer: _Scorer, seed: int) -> SearchResult:
-    region, scores = scorer.region, scorer.scores
-    predictor = fit_predictor(scores, region, seed)
+def _results(scorer: _Scorer, pool: Pool, settings: SearchSettings) -> tuple[SearchResult, ...]:
+    goals, scores = scorer.goals, scorer.scores
+    predictor = fit_predictor(scores, goals, settings.seed)
     batch = ArchitectureBatch.of(list(scores))
-    latency_ms, usage = region.measure(batch)
-    evaluations = tuple(
-        Evaluation(architecture, float(ms), score, float(smoothed), bool(share <= 1))
-        for (architecture, score), ms, share, smoothed in zip(
-            scores.items(), latency_ms, usage, predictor.expect(batch), strict=True
+    latencies, usages = goals.measure(batch)
+    smoothed = predictor.expect(batch)
+    results = []
+    for row, goal in enumerate(goals.each):
+        evaluations = tuple(
+            Evaluation(architecture, float(ms), score, float(expected), bool(share <= 1))
+            for (architecture, score), ms, share, expected in zip(
+                scores.items(), latencies[row], usages[row], smoothed, strict=True
+            )
         )
-    )
-    best = best_of(evaluation for evaluation in evaluations if evaluation.within_limits)
-    assert best is not None, "a search asks for at least one architecture within the limits"
-    measured = [
-        Point(e.architecture, e.latency_ms, e.score)
-        for e, capped in zip(evaluations, _within_caps(batch, region), strict=True)
-        if capped
-    ]
-    return SearchResult(
-        limits=region.limits,
-        best=best,
-        front=Front.of(measured),
-        evaluations=evaluations,
-        scored=scorer.added,
-        newly_scored=scorer.newly_scored,
-        score_noise=predictor.noise_,
-    )
+        best = best_of(evaluation for evaluation in evaluations if evaluation.within_limits)
+        if best is None:
+            raise NasError(
+                f"none of {len(scores)} architectures scored is within {goal.limits.latency_ms:g} "
+                "ms: search with more evaluations"
+            )
+        capped = parameters(batch, goal.shape) <= goal.limits.max_parameters
+        results.append(
+            SearchResult(
+                limits=goal.limits,
+                best=best,
+                front=Front.of(
+                    Point(e.architecture, e.latency_ms, e.score)
+                    for e, keeps in zip(evaluations, capped, strict=True)
+                    if keeps
+                ),
+                evaluations=evaluations,
+                scored=scorer.added,
+                newly_scored=scorer.newly_scored,
+                score_noise=predictor.noise_,
+                optimum=predicted_optimum(predictor, goal, pool, pool.usage[row]),
+                failed=tuple(scorer.failed.items()),
+            )
+        )
+    return tuple(results)
 
 
-def _within_caps(batch: ArchitectureBatch, region: Region) -> NDArray[np.bool_]:
-    """Which architectures keep to the caps, whatever their latency, (N,)."""
-    return parameters(batch, region.shape) <= region.limits.max_parameters
+def predicted_optimum(
+    predictor: ScorePredictor, goal: Goal, pool: Pool, usage: NDArray[np.float64]
+) -> Optimum:
+    """Of all of the pool within a goal's limits, the one of highest expected score.
+
+    Args:
+        usage: of the goal's limits by the pool's members, (N,).
+    """
+    rows = np.flatnonzero(usage <= 1)
+    expected = np.concatenate([predictor.expect(block) for block in pool.blocks(rows)])
+    best = int(np.argmax(expected))
+    found = pool.batch(rows[[best]])
+    return Optimum(
+        architecture=found.architecture(0),
+        latency_ms=float(goal.predict_latency(found)[0]),
+        expected_score=float(expected[best]),
+        considered=len(rows),
+        proven=pool.complete,
+    )

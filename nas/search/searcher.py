@@ -28,21 +28,26 @@ class Searcher(Protocol):
 
 
 class History:
-    """What a searcher was told, what it is waiting for, and the chance that follows from both."""
+    """What a searcher was told, what it is waiting for, and the chance that follows from both.
+
+    Attributes:
+        scores: of what was told, oldest first.
+        pending: what was asked for and not yet told, oldest first.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._pending: set[Architecture] = set()
+        self.pending: dict[Architecture, None] = {}
         self.scores: dict[Architecture, float] = {}
 
     def __contains__(self, architecture: Architecture) -> bool:
-        return architecture in self.scores or architecture in self._pending
+        return architecture in self.scores or architecture in self.pending
 
     def rng(self) -> np.random.Generator:
-        return np.random.default_rng([self._seed, len(self.scores), len(self._pending)])
+        return np.random.default_rng([self._seed, len(self.scores), len(self.pending)])
 
     def expect(self, architectures: Iterable[Architecture]) -> None:
-        self._pending.update(architectures)
+        self.pending.update(dict.fromkeys(architectures))
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
         """Take in scores, (N,).
@@ -55,5 +60,6 @@ class History:
             raise NasError(f"{len(architectures)} architectures need as many scores: {values!r}")
         if not np.isfinite(values).all():
             raise NasError(f"scores must be finite numbers, not {values[~np.isfinite(values)]}")
-        self._pending.difference_update(architectures)
+        for architecture in architectures:
+            self.pending.pop(architecture, None)
         self.scores.update(zip(architectures, values.tolist(), strict=True))

@@ -7,7 +7,16 @@ from typing import Any, ClassVar, Literal, get_args
 
 from supernet.errors import NasError, check_number
 
-Algorithm = Literal["guided", "evolution", "random"]
+Algorithm = Literal[
+    "guided",
+    "evolution",
+    "nsga2",
+    "random",
+    "exhaustive",
+    "autotinybert-fast",
+    "autotinybert-evolved",
+    "hat",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +27,25 @@ class SearchSettings:
         evaluations: architectures scored in a first search. Scores of earlier searches count.
         refinement: architectures that every search adds near its own limits: what a second
             budget costs at most.
-        batch: scored between two looks at the results.
-        spread: share of a first search's evaluations that go over the whole range of latencies,
-            for the front and for later budgets; the others go near the asked budget.
-        near: "near the budget" begins at this share of it.
-        exploration: standard deviations that the score predictor's doubt adds to a candidate.
-        population, tournament: of the ageing evolution (Real et al. 2019).
+        batch: proposed at a time.
+        batches_in_flight: proposed before the first of them must be scored, so that all workers
+            of a cluster stay busy. What is found depends on this and on ``batch``, and not on the
+            number of workers.
+        spread: architectures that the default search scores first, spread over all latencies; at
+            most half of its evaluations. The others go where a gain is expected.
+        least_gain: the default search ends when no evaluation is expected to raise the best score
+            by this much, in the score's unit, summed over budgets; 0 spends all evaluations.
+        fidelity: share of the validation examples on which candidates are scored first; below 1,
+            so many times as many are, and the best of each batch are scored on all (successive
+            halving with one rung; Jamieson and Talwalkar 2016).
+        near: the searchers without a score predictor propose what uses this share of a limit.
+        population, tournament: of the ageing evolution (Real et al. 2019); NSGA-II's population.
         mutation: probability that a dimension moves.
         crossover: probability that a child has two parents.
         max_enumerated: spaces up to this size are predicted whole, larger ones are sampled.
-        algorithm: ``guided`` lets the score predictor choose among what evolution proposes;
-            ``evolution`` and ``random`` are the baselines.
+        algorithm: ``guided`` lets a score predictor choose; ``nsga2`` spreads over the whole front;
+            ``exhaustive`` scores everything within the limits, in a space that can be enumerated;
+            ``random``, ``evolution``, ``hat`` and AutoTinyBERT's two rules are baselines.
         seed: of every choice.
 
     Raises:
@@ -39,10 +56,12 @@ class SearchSettings:
 
     evaluations: int = 96
     refinement: int = 8
-    batch: int = 8
-    spread: float = 0.25
+    batch: int = 4
+    batches_in_flight: int = 2
+    spread: int = 16
+    least_gain: float = 0.0
+    fidelity: float = 1.0
     near: float = 0.6
-    exploration: float = 1.0
     population: int = 32
     tournament: int = 8
     mutation: float = 0.25
@@ -52,12 +71,16 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("evaluations", "refinement", "batch", "population", "tournament"):
+        for name in (
+            "evaluations", "refinement", "batch", "batches_in_flight", "spread", "population",
+            "tournament",
+        ):  # fmt: skip
             check_number(name, getattr(self, name), 1, whole=True)
         check_number("tournament", self.tournament, 1, self.population, whole=True)
-        for name in ("spread", "near", "mutation", "crossover"):
+        for name in ("near", "mutation", "crossover"):
             check_number(name, getattr(self, name), 0, 1)
-        check_number("exploration", self.exploration, 0)
+        check_number("fidelity", self.fidelity, 0.01, 1)
+        check_number("least_gain", self.least_gain, 0)
         check_number("max_enumerated", self.max_enumerated, 0, whole=True)
         check_number("seed", self.seed, 0, whole=True)
         if self.algorithm not in get_args(Algorithm):
