@@ -59,6 +59,7 @@ SPACE = SearchSpace(
     num_heads=(1, 2, 4),
     qkv_size=(16, 32, 48, 64),
     intermediate_size=tuple(range(32, 257, 32)),
+    head_size=(8, 16),
 )
 LIMITS = Limits(latency_ms=0.06)
 NODES = 3
@@ -146,7 +147,7 @@ class Disturbed:
     def __init__(self, folder: Path, arguments: argparse.Namespace) -> None:
         self._folder, self._arguments = folder, arguments
         self._rng = np.random.default_rng(arguments.seed)
-        quickly = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
+        quickly = {"health_check_period_ms": 1000, "health_check_failure_threshold": 8}
         self._cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": quickly}
         )
@@ -163,7 +164,8 @@ class Disturbed:
         start, kills = time.monotonic(), []
         try:
             for kind in kinds:
-                time.sleep(self._rng.uniform(2, self._arguments.apart))
+                self._wait_until_going()
+                time.sleep(self._rng.uniform(0, self._arguments.apart))
                 if self._driver.poll() is not None:
                     break
                 kills.append({"kind": str(kind), "at_s": time.monotonic() - start})
@@ -202,6 +204,14 @@ class Disturbed:
             ]
         )  # fmt: skip
 
+    def _wait_until_going(self) -> None:
+        """Until something was scored since the last kill."""
+        seen = self._cached_at[-1][0] if self._cached_at else 0
+        while self._driver.poll() is None and not (
+            self._under_way() and any(event == "ended" for event, _, _ in self._log()[seen:])
+        ):
+            time.sleep(0.05)
+
     def _kill_worker(self) -> dict[str, int]:
         under_way = self._under_way()
         self._remember()
@@ -212,10 +222,11 @@ class Disturbed:
     def _kill_node(self) -> dict[str, int]:
         nodes = sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)
         node = nodes[int(self._rng.integers(len(nodes)))]
+        under_way = len(self._under_way())
         self._remember()
         self._cluster.remove_node(node, allow_graceful=False)
         self._cluster.add_node(num_cpus=1)
-        return {"in_flight": 1}
+        return {"in_flight": min(1, under_way)}
 
     def _kill_driver(self) -> dict[str, int]:
         under_way = self._under_way()
@@ -255,7 +266,7 @@ class Disturbed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--apart", type=float, default=8.0, help="seconds at most, 2 at least")
+    parser.add_argument("--apart", type=float, default=5.0, help="seconds at most")
     parser.add_argument("--evaluations", type=int, default=320)
     parser.add_argument("--pause", type=float, default=1.0, help="seconds added to an evaluation")
     parser.add_argument("--seed", type=int, default=0)

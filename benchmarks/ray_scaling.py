@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -302,18 +302,20 @@ def simulated_rate(setup: Setup, own_s: Sequence[float], seed: int = 0) -> float
 def simulations(
     own_s: Sequence[float], driver_s: float, ask_s: dict[int, float]
 ) -> list[dict[str, Any]]:
-    """For each number of workers and size of batch, with as many under way as fill the workers."""
+    """For each batch and number of workers; last a searcher that proposes in no time.
+
+    So many batches are under way that workers have candidates while the oldest batch
+    waits for its last, as it is told first, and while the next is proposed.
+    """
     rows = []
-    for batch in BATCHES:
+    for batch, ask in [*ask_s.items(), (max(ask_s), 0.0)]:
         for workers in WORKERS:
-            in_flight = 1 + math.ceil(2 * workers / batch)
-            setup = Setup(workers, batch, in_flight, ask_s[batch], driver_s)
+            in_flight = 2 + math.ceil(4 * workers / batch)
+            setup = Setup(workers, batch, in_flight, ask, driver_s)
             rate = simulated_rate(setup, own_s)
             rows.append(
-                {
-                    "workers": workers,
-                    "batch": batch,
-                    "batches_in_flight": in_flight,
+                asdict(setup)
+                | {
                     "evaluations_per_s": rate,
                     "efficiency": rate * statistics.mean(own_s) / workers,
                 }
@@ -342,28 +344,36 @@ def table(content: dict[str, Any]) -> str:
     lines += ["", *(f"{name}: {value:.2f}" for name, value in content["milliseconds"].items()), ""]
     lines += ["| batch | asks a batch ms | efficient up to | at 64 workers | at 1,024 workers |",
               "|---|---|---|---|---|"]  # fmt: skip
-    for batch in BATCHES:
-        rows = {row["workers"]: row for row in content["simulation"] if row["batch"] == batch}
+    for (batch, ask_s), rows in series(content):
         most = max((w for w, row in rows.items() if row["efficiency"] >= EFFICIENT), default=0)
         lines.append(
-            f"| {batch} | {1000 * content['ask_s'][str(batch)]:.0f} | {most} workers "
+            f"| {batch} | {1000 * ask_s:.0f} | {most} workers "
             f"| {rows[64]['evaluations_per_s']:.0f}/s, {rows[64]['efficiency']:.0%} "
             f"| {rows[1024]['evaluations_per_s']:.0f}/s, {rows[1024]['efficiency']:.0%} |"
         )
     return "\n".join(lines)
 
 
+def series(
+    content: dict[str, Any],
+) -> list[tuple[tuple[int, float], dict[int, dict[str, Any]]]]:
+    """The simulated rows by batch and what proposing one takes, and of each by its workers."""
+    found: dict[tuple[int, float], dict[int, dict[str, Any]]] = {}
+    for row in content["simulation"]:
+        found.setdefault((row["batch"], row["ask_s"]), {})[row["workers"]] = row
+    return list(found.items())
+
+
 def plot(content: dict[str, Any], path: Path) -> None:
-    colours = [PALETTE[name] for name in ("front", "chosen", "teacher")]
+    colours = [PALETTE[name] for name in ("front", "chosen", "teacher", "ink")]
     with style():
         figure, axes = canvas()
         axes.plot(WORKERS, [w / content["mean_own_s"] for w in WORKERS], "--",
                   color=PALETTE["muted"], label="workers that never wait")  # fmt: skip
-        for batch, colour in zip(BATCHES, colours, strict=True):
-            rows = [row for row in content["simulation"] if row["batch"] == batch]
-            axes.plot([row["workers"] for row in rows], [row["evaluations_per_s"] for row in rows],
+        for ((batch, ask_s), rows), colour in zip(series(content), colours, strict=True):
+            axes.plot(list(rows), [row["evaluations_per_s"] for row in rows.values()],
                       marker="o", markersize=3, color=colour,
-                      label=f"simulated, batches of {batch}")  # fmt: skip
+                      label=f"batches of {batch}, {ask_s:.2f} s to propose")  # fmt: skip
         measured = [statistics.median(content["rates"][name]) for name in ("1 worker", "2 workers")]
         axes.scatter([1, 2], measured, color=PALETTE["ink"], zorder=4, label="measured")
         axes.set_xscale("log", base=2)

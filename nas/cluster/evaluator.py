@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -225,6 +226,7 @@ def _join(address: str) -> bool:
         return False
     dashboard = False if address == "local" else None
     try:
+        _check_answers(address)
         ray.init(
             address,
             include_dashboard=dashboard,
@@ -237,6 +239,18 @@ def _join(address: str) -> bool:
             "local, host:port, ray://host:port"
         ) from error
     return True
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at once that Ray would try for minutes.
+
+    Raises:
+        OSError: nobody listens there.
+        ValueError: it is none.
+    """
+    if address not in ("auto", "local"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _in_one_line(error: BaseException) -> str:
