@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from nas.device import PROFILE, Trial, load_predictor, timed
-from nas.evaluate import accelerator, collator, score
+from nas.evaluate import collator
 from nas.export import MODEL
 from nas.learning import EncodedTask, sample_batches
 from nas.manifest import file_digest
 from nas.request import Run, origin
+from nas.scoring import SupernetScorer
 from nas.search.constraints import Limits
 from nas.search.pool import PredictLatency, Region, build_pool
 from nas.search.result import SearchResult
@@ -24,9 +24,7 @@ from nas.search.search import SearchProgress, run_search
 from nas.search.settings import SearchSettings
 from nas.teacher import Outline
 from nas.workspace import Artifact
-from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
-from supernet.distill.fitted_start import fit_to_teacher
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.space import SearchSpace
@@ -70,22 +68,14 @@ def search(
     settings = _settings(run)
 
     def build(folder: Path) -> None:
-        device = accelerator()
-        weights = Supernet.from_pretrained(supernet.path / MODEL).eval().to(device)
-        collate = collator(task.tokenizer)
-        texts = [
-            {name: values.to(device) for name, values in batch.items()}
-            for batch in (sample_batches(run, task, FITTED) if space.compression != (1,) else [])
-        ]
-
-        def validation_scores(architectures: Sequence[Architecture]) -> list[float]:
-            return [
-                score(
-                    sub_network(weights, architecture, texts),
-                    task.validation, collate, device, task.data.task.metric,
-                )
-                for architecture in architectures
-            ]  # fmt: skip
+        scorer = SupernetScorer.of(
+            Supernet.from_pretrained(supernet.path / MODEL),
+            task.validation,
+            collator(task.tokenizer),
+            task.data.task.metric,
+            sample_batches(run, task, FITTED) if space.compression != (1,) else (),
+        )
+        score = scorer.build()
 
         scores = ScoreCache(
             run.workspace.root / "scores.jsonl",
@@ -100,7 +90,7 @@ def search(
                     bar.note(f"best {progress.best_score:.4f}")
 
             result = run_search(
-                space, _latency(run, profile), validation_scores, limits,
+                space, _latency(run, profile), lambda ones: [score(a) for a in ones], limits,
                 settings, cache=scores, shape=teacher.shape, progress=show,
             )  # fmt: skip
         (folder / "search.json").write_text(result.to_json())
@@ -123,21 +113,6 @@ def search(
         f"{task.data.task.metric} {best.score:.4f} inherited{origin(found)}"
     )
     return found
-
-
-def sub_network(
-    supernet: Supernet, architecture: Architecture, texts: Sequence[Mapping[str, Tensor]]
-) -> Callable[[Mapping[str, Tensor]], Tensor]:
-    """From batches to a sub-network's logits: in place, or with factors fitted to it.
-
-    Args:
-        texts: batches without labels, that factors are fitted on.
-    """
-    if not architecture.is_factored:
-        return lambda batch: supernet(**batch, architecture=architecture).logits
-    model = supernet.blank(architecture)
-    fit_to_teacher(model, supernet.extract(architecture.whole), texts)
-    return lambda batch: model(**batch).logits
 
 
 def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:

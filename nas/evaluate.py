@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,15 +59,28 @@ def predict(
     Args:
         device: of the model; batches are moved there.
     """
-    order = np.argsort(examples.lengths, kind="stable")  # like lengths together: little padding
-    rows: list[Tensor] = []
-    for start in range(0, len(order), batch_size):
-        batch = collate([examples[int(row)] for row in order[start : start + batch_size]])
-        batch.pop("labels", None)
+    order: list[NDArray[np.intp]] = []
+    predicted: list[Tensor] = []
+    for rows, batch in batches_by_length(examples, collate, batch_size):
         on_device = {name: values.to(device) for name, values in batch.items()}
-        rows.append(logits(on_device).float().cpu())
-    predicted = torch.cat(rows).numpy()
-    return predicted[np.argsort(order)]
+        order.append(rows)
+        predicted.append(logits(on_device).float().cpu())
+    return torch.cat(predicted).numpy()[np.argsort(np.concatenate(order))]
+
+
+def batches_by_length(
+    examples: EncodedExamples, collate: Collate, batch_size: int = 64
+) -> Iterator[tuple[NDArray[np.intp], dict[str, Tensor]]]:
+    """Model inputs without labels, like lengths together: little padding.
+
+    Each batch, (batch, tokens), comes with the rows of ``examples`` that it holds, (batch,).
+    """
+    order = np.argsort(examples.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = collate([examples[int(row)] for row in rows])
+        batch.pop("labels", None)
+        yield rows, batch
 
 
 def score(
