@@ -83,7 +83,8 @@ def run_trials(
 
     Args:
         search: picklable. It keeps its scores in a cache on storage that all workers share, one
-            for each seed and algorithm, and goes on from it when it is started again.
+            for each seed and algorithm, and goes on from it when it is started again. Paths in it
+            are absolute, for Tune runs each trial in a folder of its own.
         progress: called in this process.
 
     Returns:
