@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
 from supernet.sandwich import SandwichSettings, SandwichTrainer
 from supernet.space import SearchSpace
+from supernet.training import Progress
 
 SCORES = "scores.json"
 
@@ -110,13 +113,42 @@ def tokenize(run: Study, data: TaskData, teacher: Artifact) -> EncodedTask:
     )
 
 
+class Train(Protocol):
+    """Trains a supernet in place, in this process or on a cluster, as :class:`SandwichTrainer`."""
+
+    def __call__(
+        self,
+        supernet: Supernet,
+        teacher: Supernet,
+        space: SearchSpace,
+        data: EncodedExamples,
+        collate: Callable[[list[Any]], dict[str, Tensor]],
+        settings: SandwichSettings,
+        folder: Path,
+        *,
+        seed: int,
+        progress: Progress,
+    ) -> None: ...
+
+
+def train_here(*lesson: Any, **options: Any) -> None:
+    """Train in this process."""
+    SandwichTrainer(*lesson, **options).run()
+
+
 def train_supernet(
     run: Study,
     space: SearchSpace,
     teacher: Artifact,
     task: EncodedTask,
+    training: Train = train_here,
 ) -> Artifact:
-    """Artifact ``supernet``: the teacher ordered by importance, trained by the sandwich rule."""
+    """Artifact ``supernet``: the teacher ordered by importance, trained by the sandwich rule.
+
+    Args:
+        training: where it learns. The artifact's key does not name it: the steps and their
+            examples are the same anywhere.
+    """
     recipe = run.request.recipe
     whole = space.whole
     collate = collator(task.tokenizer)
@@ -136,10 +168,10 @@ def train_supernet(
         trained = folder / "trained"
         if not trained.is_dir():
             with run.display.stage(title) as bar:
-                SandwichTrainer(
+                training(
                     supernet, guide, whole, data, collate, settings, folder,
                     seed=run.request.seed, progress=bar,
-                ).run()  # fmt: skip
+                )  # fmt: skip
             supernet.save_pretrained(folder / "trained.tmp")
             os.replace(folder / "trained.tmp", trained)
         return Supernet.from_pretrained(trained)

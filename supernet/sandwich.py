@@ -7,13 +7,14 @@ distillation), or from both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -99,15 +100,33 @@ def sub_network_loss(
     return loss
 
 
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their means over all processes, in one message.
+
+    Every process must have gradients of the same parameters: of the sandwich, those that the
+    largest sub-network learns by.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    means = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
 class SandwichTrainer(ResumableTrainer):
     """Trains a supernet by the sandwich rule.
+
+    Each process runs the largest, the smallest and random sub-networks of its own on its share of
+    the batch; the gradients are the means over the processes.
 
     Args:
         supernet: learns, in place.
         teacher: a frozen supernet whose largest sub-network is the teacher, its units in the order
             of the supernet's.
         space: the sub-networks; its largest fits in the supernet.
-        data, collate, folder, seed, progress: as in :class:`ResumableTrainer`.
+        data, collate, folder, seed, progress, checkpoint_every: as in :class:`ResumableTrainer`.
     """
 
     def __init__(
@@ -122,9 +141,17 @@ class SandwichTrainer(ResumableTrainer):
         *,
         seed: int,
         progress: Progress | None = None,
+        checkpoint_every: float = 60.0,
     ) -> None:
         super().__init__(
-            supernet, data, collate, settings.training, folder, seed=seed, progress=progress
+            supernet,
+            data,
+            collate,
+            settings.training,
+            folder,
+            seed=seed,
+            progress=progress,
+            checkpoint_every=checkpoint_every,
         )
         self.teacher = teacher.eval().requires_grad_(False).to(self.args.device)
         self.space = space
@@ -133,6 +160,20 @@ class SandwichTrainer(ResumableTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
+        # DDP would send the gradients after each sub-network, and expects to know which weights it
+        # leaves out; the sum over the sub-networks is sent once.
+        with self.accelerator.no_sync(model):
+            loss = self._sub_networks_step(model, inputs)
+        if self.accelerator.num_processes > 1:
+            average_gradients(model.parameters())
+        return loss
+
+    def _sub_networks_step(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Add up the gradients of this process's sub-networks.
+
+        Returns:
+            Their mean loss, ().
+        """
         model.train()
         inputs = self._prepare_inputs(inputs)
         labels = inputs.pop("labels", None)

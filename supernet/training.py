@@ -37,7 +37,7 @@ class TrainingSettings:
         learning_rate: AdamW's, after a linear warm-up and before a linear decay to 0.
         epochs: passes over the data; or
         steps: batches, in as many passes as they take.
-        batch_size: examples a step.
+        batch_size: examples a step; several processes share them.
         warmup: share of the steps that warm up.
         weight_decay: AdamW's, decoupled.
         max_grad_norm: gradients are scaled down to this norm.
@@ -110,6 +110,9 @@ class EpochsSampler(Sampler[int]):
 class ResumableTrainer(Trainer):
     """A Trainer that resumes exactly and reports its progress to a callable.
 
+    Several processes (of torchrun, of Ray Train) share each batch, so a training takes the same
+    steps over the same examples whatever their number.
+
     Args:
         model: what learns.
         data: items of token lists; a ``lengths`` attribute gives their lengths.
@@ -117,6 +120,9 @@ class ResumableTrainer(Trainer):
         folder: where checkpoints stand, in ``checkpoints/``.
         seed: of the order of examples and of all chance in a step.
         checkpoint_every: seconds between checkpoints.
+
+    Raises:
+        NasError: processes that cannot share a batch equally.
     """
 
     def __init__(
@@ -135,11 +141,13 @@ class ResumableTrainer(Trainer):
         self.checkpoints = folder / "checkpoints"
         assert isinstance(data, Sized)
         self.sampler = EpochsSampler(data.lengths, settings, seed)  # type: ignore[attr-defined]
-        steps = self.sampler.steps
         arguments = TrainingArguments(
             output_dir=str(self.checkpoints),
             num_train_epochs=1,  # one pass over the sampler, which holds all epochs
             per_device_train_batch_size=self.sampler.batch_size,
+            accelerator_config={"split_batches": True},
+            use_cpu=not torch.accelerator.is_available(),  # else processes without one do not meet
+            warmup_steps=round(settings.warmup * self.sampler.steps),
             learning_rate=settings.learning_rate,
             lr_scheduler_type="linear",
             weight_decay=settings.weight_decay,
@@ -154,8 +162,7 @@ class ResumableTrainer(Trainer):
             label_names=["labels"],
             dataloader_pin_memory=torch.cuda.is_available(),
         )
-        steps //= arguments.world_size
-        arguments.warmup_steps = round(settings.warmup * steps)
+        check_shared(self.sampler.batch_size, arguments.world_size)
         # One process takes one device; more take part through torchrun. By itself the Trainer
         # would split batches over all devices it sees, which multiplies the batch size.
         arguments._n_gpu = min(1, arguments.n_gpu)
@@ -173,7 +180,8 @@ class ResumableTrainer(Trainer):
 
     def run(self) -> None:
         """Train to the end, from the last complete checkpoint where there is one."""
-        last = last_checkpoint(self.checkpoints)
+        # What the first process sees counts for all: a shared disk may show it to others later.
+        last = broadcast_object_list([last_checkpoint(self.checkpoints)])[0]
         self.train(resume_from_checkpoint=None if last is None else str(last))
 
     def step_rng(self) -> np.random.Generator:
@@ -184,6 +192,19 @@ class ResumableTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         return self.sampler
+
+
+def check_shared(batch_size: int, processes: int) -> None:
+    """Refuse a number of processes that cannot share a batch equally.
+
+    Raises:
+        NasError: naming both, and what is accepted.
+    """
+    if batch_size % processes:
+        raise NasError(
+            f"batch_size must be a multiple of the {processes} processes that share a batch, "
+            f"not {batch_size}"
+        )
 
 
 def last_checkpoint(folder: Path) -> Path | None:

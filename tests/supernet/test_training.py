@@ -152,10 +152,9 @@ def train_to_the_end(folder: Path, *, killed_at: int | None) -> None:
         if step == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    trainer = sandwich_trainer(bert, tiny_space(True), folder, progress=progress)
-    for callback in trainer.callback_handler.callbacks:
-        if hasattr(callback, "every"):
-            callback.every = 0.0
+    trainer = sandwich_trainer(
+        bert, tiny_space(True), folder, progress=progress, checkpoint_every=0.0
+    )
     trainer.run()
     trainer.model.save_pretrained(folder / "end")
 

@@ -1,0 +1,216 @@
+"""Trials of Ray Tune: whole searches side by side, or candidates that Optuna suggests.
+
+Tune only executes. What a search has scored stands in its own score cache, so a trial that is
+started again, or a call that is repeated, goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from nas.search.evaluator import Failed, Outcome
+from supernet.architecture import Architecture
+from supernet.errors import NasError, check_number
+from supernet.space import SearchSpace
+
+if TYPE_CHECKING:
+    import optuna
+
+Report = Callable[[int, float | None], None]
+"""Called with the evaluations done and the best score so far; None before there is one."""
+
+Search = Callable[[int, str, Report], dict[str, Any]]
+"""From a seed, an algorithm and whom to report to, to what was found, in JSON's types."""
+
+TrialProgress = Callable[[int, str, int, float | None], None]
+"""Called with a trial's seed and algorithm, its evaluations and its best score so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings:
+    """What trials may use.
+
+    Args:
+        folder: for Tune's records, on storage that all workers share.
+        cpus, gpus: of each trial; as many run at once as the cluster has room for. A share of a
+            GPU lets several trials have one.
+        restarts: how often a trial that failed is started again.
+
+    Raises:
+        NasError: a number out of range.
+    """
+
+    folder: Path
+    cpus: int = 1
+    gpus: float = 0
+    restarts: int = 3
+
+    def __post_init__(self) -> None:
+        check_number("cpus", self.cpus, 1, whole=True)
+        check_number("gpus", self.gpus, 0)
+        check_number("restarts", self.restarts, 0, whole=True)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One search among several.
+
+    Args:
+        found: what the search returned, or why it failed for good.
+    """
+
+    seed: int
+    algorithm: str
+    found: dict[str, Any] | Failed
+
+
+def run_trials(
+    search: Search,
+    seeds: Sequence[int],
+    algorithms: Sequence[str],
+    settings: TrialSettings,
+    *,
+    progress: TrialProgress = lambda *_: None,
+) -> list[Trial]:
+    """Run a search by each algorithm with each seed.
+
+    Args:
+        search: picklable. It keeps its scores in a cache on storage that all workers share, one
+            for each seed and algorithm, and goes on from it when it is started again. Paths in it
+            are absolute, for Tune runs each trial in a folder of its own.
+        progress: called in this process.
+
+    Returns:
+        The trials: the first algorithm's in the order of the seeds, then the second's.
+
+    Raises:
+        NasError: no seed, or no algorithm, or one of them twice.
+    """
+    for name, values in (("seeds", seeds), ("algorithms", algorithms)):
+        if not values or len(set(values)) < len(values):
+            raise NasError(f"{name} must be one or more, each once, not {list(values)}")
+    config = {
+        "seed": tune.grid_search(list(seeds)),
+        "algorithm": tune.grid_search(list(algorithms)),
+    }
+    tuner = tune.Tuner(
+        _prepared(partial(_searched, search=search), settings),
+        param_space=config,
+        run_config=_run_config(settings, [_Told(progress)]),
+    )
+    found = {(config["seed"], config["algorithm"]): what for config, what in _run(tuner, "found")}
+    return [Trial(s, a, found[s, a]) for a, s in product(algorithms, seeds)]
+
+
+def run_candidates(
+    space: SearchSpace,
+    score: Callable[[Architecture], float],
+    count: int,
+    settings: TrialSettings,
+    *,
+    suggest: Callable[[optuna.Trial, SearchSpace], Architecture],
+    sampler: optuna.samplers.BaseSampler,
+) -> list[tuple[Architecture, Outcome]]:
+    """Score candidates that an Optuna sampler suggests, by Tune's own integration of Optuna.
+
+    A sampler's suggestions depend on the scores known when it is asked, so they are reproducible
+    only where the cluster has room for one trial at a time.
+
+    Args:
+        score: picklable, as is ``suggest``.
+        count: of candidates; a sampler may suggest one twice.
+        suggest: calls ``trial.suggest_*`` for each dimension of the space.
+
+    Returns:
+        The candidates with their scores, in the order of their suggestion.
+
+    Raises:
+        NasError: a ``count`` below 1.
+    """
+    from ray.tune.search.optuna import OptunaSearch
+
+    check_number("count", count, 1, whole=True)
+    define = partial(_defined, suggest=suggest, space=space)
+    tuner = tune.Tuner(
+        _prepared(partial(_scored, score=score), settings),
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(define, metric="score", mode="max", sampler=sampler),
+            num_samples=count,
+            reuse_actors=True,  # a process is slow to start, a candidate is quick to score
+        ),
+        run_config=_run_config(settings, []),
+    )
+    return [
+        (Architecture.from_dict(config["architecture"]), what)
+        for config, what in _run(tuner, "score")
+    ]
+
+
+def _searched(config: dict[str, Any], search: Search) -> dict[str, Any]:
+    def report(evaluations: int, best: float | None) -> None:
+        tune.report({"evaluations": evaluations, "best": best})
+
+    return {"found": search(config["seed"], config["algorithm"], report)}
+
+
+def _scored(config: dict[str, Any], score: Callable[[Architecture], float]) -> dict[str, Any]:
+    return {"score": float(score(Architecture.from_dict(config["architecture"])))}
+
+
+def _defined(
+    trial: optuna.Trial,
+    suggest: Callable[[optuna.Trial, SearchSpace], Architecture],
+    space: SearchSpace,
+) -> dict[str, Any]:
+    """The architecture beside the dimensions that Tune records: what a trial is told."""
+    return {"architecture": suggest(trial, space).to_dict()}
+
+
+class _Told(tune.Callback):
+    """Passes on what searches report."""
+
+    def __init__(self, progress: TrialProgress) -> None:
+        self.progress = progress
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        if "evaluations" in result:
+            config = result["config"]
+            self.progress(
+                config["seed"], config["algorithm"], result["evaluations"], result["best"]
+            )
+
+
+def _prepared(trial: Callable[[dict[str, Any]], Any], settings: TrialSettings) -> Any:
+    """A function for Tune, with what it may use."""
+    return tune.with_resources(trial, {"cpu": settings.cpus, "gpu": settings.gpus})
+
+
+def _run_config(settings: TrialSettings, callbacks: list[tune.Callback]) -> tune.RunConfig:
+    return tune.RunConfig(
+        storage_path=str(settings.folder.absolute()),
+        failure_config=tune.FailureConfig(max_failures=settings.restarts),
+        callbacks=callbacks,
+        verbose=0,
+    )
+
+
+def _run(tuner: tune.Tuner, name: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each trial's configuration, and what it returned under ``name`` or why it failed."""
+    results = tuner.fit()
+    for at in range(len(results)):
+        result = results[at]
+        assert result.config is not None
+        if result.error is not None:
+            yield result.config, Failed(str(result.error).strip().splitlines()[-1])
+        else:
+            assert result.metrics is not None
+            yield result.config, result.metrics[name]

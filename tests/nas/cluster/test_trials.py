@@ -1,0 +1,155 @@
+"""Searches and candidates as trials of Ray Tune, on a real cluster of two workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas.search.constraints import Limits
+from nas.search.evaluator import Failed
+from nas.search.score_cache import ScoreCache
+from nas.search.search import SearchProgress, run_search
+from nas.search.settings import SearchSettings
+from supernet.architecture import Architecture
+from supernet.batch import ArchitectureBatch
+from supernet.configs import load_space
+from supernet.errors import NasError
+from supernet.space import SearchSpace
+
+ray = pytest.importorskip("ray")
+optuna = pytest.importorskip("optuna")
+
+SPACE = load_space("tiny")
+KILLED = 1
+"""The seed of the search that is killed once."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def latency(batch: ArchitectureBatch) -> np.ndarray[Any, Any]:
+    return np.asarray(batch.hidden_size * batch.num_layers, dtype=float)
+
+
+def score(architecture: Architecture) -> float:
+    """Grows with every size, so the largest within the limits is the best."""
+    sizes = [layer.intermediate_size + layer.qkv_size for layer in architecture.layers]
+    return float(sum(sizes) + architecture.hidden_size)
+
+
+def search(
+    seed: int, algorithm: str, report: Callable[[int, float | None], None], folder: Path
+) -> dict[str, Any]:
+    """A search that keeps its scores, and notes whom it evaluated."""
+    name = f"{algorithm}-{seed}"
+    evaluated = folder / f"{name}.evaluated"
+    killed = folder / f"{name}.killed"
+
+    def evaluate(architectures: list[Architecture]) -> list[float]:
+        if len(cache) >= 4 and seed == KILLED and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with evaluated.open("a") as file:
+            file.writelines(f"{architecture}\n" for architecture in architectures)
+        return [score(architecture) for architecture in architectures]
+
+    def progress(at: SearchProgress) -> None:
+        report(at.scored, at.best_score)
+
+    cache = ScoreCache(folder / f"{name}.jsonl", supernet="tiny", data="none")
+    settings = SearchSettings(
+        evaluations=8, refinement=2, batch=2, population=4, tournament=2,
+        algorithm=algorithm, seed=seed,
+    )  # fmt: skip
+    result = run_search(
+        SPACE, latency, evaluate, Limits(latency_ms=40), settings, cache=cache, progress=progress
+    )
+    return {"best": str(result.best.architecture), "score": result.best.score}
+
+
+@pytest.mark.slow
+def test_searches_run_as_trials_and_go_on_from_their_scores(cluster: None, tmp_path: Path) -> None:
+    from nas.cluster.trials import TrialSettings, run_trials
+
+    told: list[tuple[int, str, int]] = []
+    trials = run_trials(
+        partial(search, folder=tmp_path),
+        seeds=[KILLED, 0],
+        algorithms=["evolution"],
+        settings=TrialSettings(folder=tmp_path / "tune", restarts=1),
+        progress=lambda seed, algorithm, done, best: told.append((seed, algorithm, done)),
+    )
+
+    assert [(trial.seed, trial.algorithm) for trial in trials] == [
+        (1, "evolution"),
+        (0, "evolution"),
+    ]
+    assert (tmp_path / "evolution-1.killed").exists()
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "evolution-1.killed").touch()
+    for trial in trials:
+        assert trial.found == search(trial.seed, trial.algorithm, lambda *_: None, alone)
+        evaluated = f"{trial.algorithm}-{trial.seed}.evaluated"
+        assert (tmp_path / evaluated).read_text() == (alone / evaluated).read_text()
+        assert (trial.seed, trial.algorithm, 10) in told
+
+
+def suggest(trial: Any, space: SearchSpace) -> Architecture:
+    """The form of a suggestion: each dimension by its name."""
+    hidden = trial.suggest_categorical("hidden_size", space.hidden_size)
+    heads, qkv = space.attentions[hidden][
+        trial.suggest_int(f"attention_{hidden}", 0, len(space.attentions[hidden]) - 1)
+    ]
+    return Architecture.uniform(
+        num_layers=trial.suggest_categorical("num_layers", space.num_layers),
+        hidden_size=hidden,
+        num_heads=heads,
+        qkv_size=qkv,
+        intermediate_size=trial.suggest_categorical("intermediate_size", space.intermediate_size),
+    )
+
+
+def refuse_the_shallow(architecture: Architecture) -> float:
+    if architecture.num_layers == 1:
+        raise NasError("too shallow")
+    return score(architecture)
+
+
+@pytest.mark.slow
+def test_candidates_come_from_optuna_through_tune(cluster: None, tmp_path: Path) -> None:
+    from nas.cluster.trials import TrialSettings, run_candidates
+
+    found = run_candidates(
+        SPACE, refuse_the_shallow, 3, TrialSettings(folder=tmp_path, restarts=0),
+        suggest=suggest, sampler=optuna.samplers.RandomSampler(seed=2),
+    )  # fmt: skip
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
+    expected = [suggest(study.ask(), SPACE) for _ in range(3)]
+    assert [architecture for architecture, _ in found] == expected
+    for architecture, outcome in found:
+        if architecture.num_layers == 1:
+            assert isinstance(outcome, Failed)
+            assert outcome.reason.endswith("too shallow")
+        else:
+            assert outcome == score(architecture)
+    assert {architecture.num_layers for architecture in expected} == {1, 2}
+
+
+def test_a_seed_given_twice_is_refused(tmp_path: Path) -> None:
+    from nas.cluster.trials import TrialSettings, run_trials
+
+    with pytest.raises(NasError, match=r"seeds must be one or more, each once, not \[1, 1\]"):
+        run_trials(search, [1, 1], ["random"], TrialSettings(folder=tmp_path))
