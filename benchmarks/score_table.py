@@ -86,7 +86,8 @@ def correct_by_depth(
     supernet: Supernet, architecture: Architecture, examples: EncodedExamples, collate: object
 ) -> NDArray[np.int64]:
     """Correct answers with 1, 2, ... layers of ``architecture``, (layers,)."""
-    assert supernet.weights.bert.pooler is not None and examples.labels is not None
+    assert supernet.weights.bert.pooler is not None
+    assert examples.labels is not None
     labels = torch.tensor(examples.labels)
     correct = np.zeros(architecture.num_layers, dtype=np.int64)
     order = np.argsort(examples.lengths, kind="stable")

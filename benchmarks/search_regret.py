@@ -31,9 +31,9 @@ from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.search.constraints import Limits
+from nas.search.evaluator import LocalEvaluator
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import Pool, build_pool
-from nas.search.evaluator import LocalEvaluator
 from nas.search.score_cache import ScoreCache
 from nas.search.score_predictor import features
 from nas.search.search import run_searches

@@ -86,7 +86,7 @@ class Study:
     def ours(self, speedup: float) -> Report:
         request = replace(self.request, budget=Budget(speedup=speedup))
         run = Run(request, self.workspace, self.display)
-        return run_pipeline(run, self.output / f"{speedup:g}x")
+        return run_pipeline([run], [self.output / f"{speedup:g}x"])[0]
 
     def baseline(self, design: str, ours: Report, seconds: float) -> dict[str, Any]:
         """Train and time the slowest of a design that is not slower than ours."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from latency.target import Target
 from nas.device import PROFILE, Trial, load_predictor, timed
 from nas.evaluate import collator
 from nas.export import MODEL
@@ -17,10 +19,12 @@ from nas.manifest import file_digest
 from nas.request import Run, origin
 from nas.scoring import SupernetScorer
 from nas.search.constraints import Limits
-from nas.search.pool import PredictLatency, Region, build_pool
+from nas.search.evaluator import LocalEvaluator
+from nas.search.goals import Goal, Goals, PredictLatency
+from nas.search.pool import build_pool
 from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
-from nas.search.search import SearchProgress, run_search
+from nas.search.search import SearchProgress, run_searches
 from nas.search.settings import SearchSettings
 from nas.teacher import Outline
 from nas.workspace import Artifact
@@ -33,39 +37,46 @@ FITTED = 128
 """Texts on which the factors of a compressed sub-network are fitted before it is scored."""
 
 
-def check_budget(run: Run, space: SearchSpace, teacher: Outline, profile: Artifact) -> None:
+def check_budgets(
+    runs: Sequence[Run], space: SearchSpace, teacher: Outline, profiles: Sequence[Artifact]
+) -> None:
     """Refuse a budget or a cap that nothing in the space keeps to, before anything is trained.
 
     Raises:
         NasError: saying what would be feasible.
     """
-    settings = _settings(run)
-    limits = _limits(run, teacher, profile)
+    settings = _settings(runs[0])
     build_pool(
         space,
-        Region(_latency(run, profile), limits, teacher.shape),
+        Goals(_goals(runs, profiles, teacher)),
         max_enumerated=settings.max_enumerated,
         rng=np.random.default_rng(settings.seed),
     )
-    budget = run.request.budget
-    if budget.speedup is not None:
-        run.display.say(
-            f"budget    {budget}: {limits.latency_ms:.3g} ms, as the teacher is predicted to take "
-            f"{_teacher_ms(run, teacher, profile):.3g} ms"
-        )
+    for run, profile in zip(runs, profiles, strict=True):
+        if run.request.budget.speedup is not None:
+            run.display.say(
+                f"budget    {run.request.budget}: {_limits(run, teacher, profile).latency_ms:.3g} "
+                f"ms, as the teacher is predicted to take "
+                f"{_teacher_ms(run, teacher, profile):.3g} ms"
+            )
 
 
 def search(
-    run: Run,
+    runs: Sequence[Run],
     space: SearchSpace,
     supernet: Artifact,
-    profile: Artifact,
+    profiles: Sequence[Artifact],
     teacher: Outline,
     task: EncodedTask,
 ) -> Artifact:
-    """Artifact ``search``: the scored architectures and the front, for this budget."""
-    limits = _limits(run, teacher, profile)
-    settings = _settings(run)
+    """Artifact ``search``: the scored architectures and the front, for the budget of each run.
+
+    Args:
+        runs: they differ in budget and target alone.
+        profiles: of each run's target.
+    """
+    run, settings = runs[0], _settings(runs[0])
+    goals = _goals(runs, profiles, teacher)
 
     def build(folder: Path) -> None:
         scorer = SupernetScorer.of(
@@ -75,44 +86,60 @@ def search(
             task.data.task.metric,
             sample_batches(run, task, FITTED) if space.compression != (1,) else (),
         )
-        score = scorer.build()
 
-        scores = ScoreCache(
-            run.workspace.root / "scores.jsonl",
-            supernet=supernet.key,
-            data=f"{task.data.digest} {task.data.task.metric}",
-        )
+        def scores(examples: str = "") -> ScoreCache:
+            return ScoreCache(
+                run.workspace.root / "scores.jsonl",
+                supernet=supernet.key,
+                data=f"{task.data.digest} {task.data.task.metric}{examples}",
+            )
+
+        share = settings.fidelity
         with run.display.stage("Search") as bar:
 
             def show(progress: SearchProgress) -> None:
                 bar(progress.scored, progress.planned)
-                if progress.best_score is not None:
-                    bar.note(f"best {progress.best_score:.4f}")
 
-            result = run_search(
-                space, _latency(run, profile), lambda ones: [score(a) for a in ones], limits,
-                settings, cache=scores, shape=teacher.shape, progress=show,
+            results = run_searches(
+                space, goals, LocalEvaluator(scorer.build()), settings, cache=scores(),
+                screen=scores(f" on {share:g}") if share < 1 else None, progress=show,
             )  # fmt: skip
-        (folder / "search.json").write_text(result.to_json())
+        for architecture, reason in results[0].failed:
+            run.display.warn(f"{architecture} could not be scored and is left out: {reason}")
+        content = [json.loads(result.to_json()) for result in results]
+        (folder / "search.json").write_text(json.dumps(content))
 
     inputs = {
         "supernet": supernet.key,
         "space": space.to_dict(),
         "fitted": FITTED,
-        "profile": file_digest(profile.path / PROFILE),  # one measured anew is another
         "data": task.data.digest,
         "metric": task.data.task.metric,
-        "limits": limits.to_dict(),
-        "percentile": run.request.budget.percentile,
+        "goals": [
+            {
+                "profile": file_digest(profile.path / PROFILE),  # one measured anew is another
+                "limits": goal.limits.to_dict(),
+                "percentile": run.request.budget.percentile,
+            }
+            for run, profile, goal in zip(runs, profiles, goals, strict=True)
+        ],
         "settings": settings.to_dict(),
     }
     found = run.workspace.artifact("search", inputs, build)
-    best = read_search(found).best
-    run.display.say(
-        f"search    {best.architecture}: predicted {best.latency_ms:.3g} ms, "
-        f"{task.data.task.metric} {best.score:.4f} inherited{origin(found)}"
-    )
+    for goal in range(len(runs)):
+        best = read_search(found, goal).best
+        run.display.say(
+            f"search    {best.architecture}: predicted {best.latency_ms:.3g} ms, "
+            f"{task.data.task.metric} {best.score:.4f} inherited{origin(found)}"
+        )
     return found
+
+
+def _goals(runs: Sequence[Run], profiles: Sequence[Artifact], teacher: Outline) -> tuple[Goal, ...]:
+    return tuple(
+        Goal(_latency(run, profile), _limits(run, teacher, profile), teacher.shape)
+        for run, profile in zip(runs, profiles, strict=True)
+    )
 
 
 def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:
@@ -152,18 +179,28 @@ def _settings(run: Run) -> SearchSettings:
 
 
 def _latency(run: Run, profile: Artifact) -> PredictLatency:
-    percentile, target = run.request.budget.percentile, run.request.target
+    return _predicted(profile, run.request.budget.percentile, run.request.target)
+
+
+@cache
+def _predicted(profile: Artifact, percentile: int, target: Target) -> PredictLatency:
+    """One function for all budgets of a target, so that each batch is predicted once."""
     return lambda batch: load_predictor(profile).predict(batch, percentile, target=target)
 
 
-def choose(run: Run, found: Artifact, teacher: Outline, too_slow: Sequence[Trial]) -> Artifact:
+def choose(
+    run: Run, found: Artifact, goal: int, teacher: Outline, too_slow: Sequence[Trial]
+) -> Artifact:
     """Artifact ``choice``: the best architecture that measures within the budget.
 
     Latency does not hang on the weights, so candidates are timed before any is developed. One
     that is over the budget tells by how much predictions here fall short, and the next is taken
     with so much in reserve.
+
+    Args:
+        goal: the run's place among those that the search served.
     """
-    result = read_search(found)
+    result = read_search(found, goal)
 
     def build(folder: Path) -> None:
         trials = list(too_slow)
@@ -184,6 +221,7 @@ def choose(run: Run, found: Artifact, teacher: Outline, too_slow: Sequence[Trial
 
     inputs = {
         "search": found.key,
+        "goal": goal,
         "target": run.request.target.to_dict(),
         "budget": str(run.request.budget),
         "headroom": run.request.recipe.headroom,
@@ -219,8 +257,10 @@ def _unmet(run: Run, trials: Sequence[Trial]) -> str:
     )
 
 
-def read_search(artifact: Artifact) -> SearchResult:
-    return SearchResult.from_json((artifact.path / "search.json").read_text())
+def read_search(artifact: Artifact, goal: int = 0) -> SearchResult:
+    """What a search found for one of its goals."""
+    content = json.loads((artifact.path / "search.json").read_text())
+    return SearchResult.from_json(json.dumps(content[goal]))
 
 
 def read_trials(artifact: Artifact) -> list[Trial]:

@@ -31,8 +31,13 @@ def write_up(
     trials: Sequence[Trial],
     task: EncodedTask,
     stages: Sequence[Artifact],
+    goal: int,
 ) -> Report:
-    """The report of a run that met its budget."""
+    """The report of a run that met its budget.
+
+    Args:
+        goal: the run's place among those that the search served.
+    """
     last = {artifact.stage: artifact for artifact in stages}
     teacher, student, profile, found = (
         last[stage] for stage in ("teacher", "student", "profile", "search")
@@ -76,7 +81,7 @@ def write_up(
         },
         front=tuple(
             FrontPoint(point.architecture, point.latency_ms, point.score)
-            for point in read_search(found).front
+            for point in read_search(found, goal).front
         ),
         candidates=tuple(
             Candidate(trial.architecture, float(predicted), trial.p50_ms, trial.met)

@@ -8,33 +8,41 @@ killed goes on where it was.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from latency.atomic import write_text
 from latency.target import Target
-from nas.choosing import check_budget, choose, read_trials, search
+from nas.choosing import check_budgets, choose, read_trials, search
 from nas.compress import Kronecker, check_forms, timed_forms
 from nas.device import Trial, check_target, profile_target, verify
 from nas.distill import check_for_search, describe, distilled, read_student, sub_network
 from nas.handover import DISTILLATION, check_output, hand_over, write_up
-from nas.learning import prepare_teacher, read_data, tokenize, train_supernet
+from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize, train_supernet
 from nas.report import Report
 from nas.report import write as write_report
 from nas.request import Run, Study
-from nas.teacher import inspect_teacher
+from nas.teacher import Outline, inspect_teacher
+from nas.workspace import Artifact
 from supernet.space import trimmed
 
 
-def run_pipeline(run: Run, output: Path) -> Report:
-    """Do everything, and hand over ``output``: the model, its ONNX form and the report.
+def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:
+    """Do everything, and hand over for each run its model, its ONNX form and the report.
+
+    Args:
+        runs: what one search serves: they differ in budget and target alone.
+        outputs: a folder for each.
 
     Raises:
         NasError: whatever a user can mend, in one line.
     """
-    check_output(output, run.workspace.root)
-    check_target(run.request.target)
+    run = runs[0]
+    for one, output in zip(runs, outputs, strict=True):
+        check_output(output, run.workspace.root)
+        check_target(one.request.target)
     with run.workspace.lock():
         data = read_data(run)
         original = inspect_teacher(
@@ -42,28 +50,43 @@ def run_pipeline(run: Run, output: Path) -> Report:
         )
         space = trimmed(run.request.space, original.architecture)
         check_for_search(run.request.recipe.distill, space, original.architecture)
-        profile = profile_target(run, space, original.shape)
-        check_budget(run, space, original, profile)
+        profiles = [profile_target(one, space, original.shape) for one in runs]
+        check_budgets(runs, space, original, profiles)
         teacher = prepare_teacher(run, data)
         task = tokenize(run, data, teacher)
         supernet = train_supernet(run, space, teacher, task)
-        found = search(run, space, supernet, profile, original, task)
-        stages = [profile, teacher, supernet, found]
+        found = search(runs, space, supernet, profiles, original, task)
+        shared = [teacher, supernet, found]
+        return [
+            _developed(one, goal, [profile, *shared], original, task, output)
+            for goal, (one, profile, output) in enumerate(zip(runs, profiles, outputs, strict=True))
+        ]
 
-        too_slow: list[Trial] = []
-        while True:
-            choice = choose(run, found, original, too_slow)
-            trials = read_trials(choice)
-            beginning = sub_network(trials[-1].architecture, supernet)
-            student = distilled(run, beginning, teacher, task)
-            stages += [choice, student]
-            final = verify(run, trials[-1], student, original)
-            if final.met:
-                break
-            run.display.warn(f"the developed {final}: taking the next architecture")
-            too_slow.append(final)
-        report = write_up(run.request, final, trials, task, stages)
-        hand_over(student, output, lambda folder: write_report(report, folder))
+
+def _developed(
+    run: Run,
+    goal: int,
+    stages: list[Artifact],
+    original: Outline,
+    task: EncodedTask,
+    output: Path,
+) -> Report:
+    """Train what was found for one goal, until a model measures within the budget."""
+    _, teacher, supernet, found = stages
+    too_slow: list[Trial] = []
+    while True:
+        choice = choose(run, found, goal, original, too_slow)
+        trials = read_trials(choice)
+        beginning = sub_network(trials[-1].architecture, supernet)
+        student = distilled(run, beginning, teacher, task)
+        stages += [choice, student]
+        final = verify(run, trials[-1], student, original)
+        if final.met:
+            break
+        run.display.warn(f"the developed {final}: taking the next architecture")
+        too_slow.append(final)
+    report = write_up(run.request, final, trials, task, stages, goal)
+    hand_over(student, output, lambda folder: write_report(report, folder))
     return report
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latency.target import Budget, Target
+from nas.cluster.options import RayOptions
 from nas.progress import Display
 from nas.recipe import Recipe
 from nas.workspace import Artifact, Workspace
@@ -60,9 +61,18 @@ class Study:
 
 @dataclass(frozen=True)
 class Run(Study):
-    """A search's request at work."""
+    """A search's request at work.
+
+    Args:
+        cluster: where candidates are scored; None for this process.
+        train_workers: processes of the cluster that train the supernet together.
+        study_url: of an Optuna storage that records the search.
+    """
 
     request: Request
+    cluster: RayOptions | None = None
+    train_workers: int = 1
+    study_url: str | None = None
 
 
 def origin(artifact: Artifact) -> str:

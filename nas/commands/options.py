@@ -118,11 +118,21 @@ def new_study(
     label: str,
     metric: str | None,
     seed: int,
+    algorithm: str | None = None,
 ) -> Any:
-    """A run without its search, its recipe checked before anything heavy is imported."""
+    """A run without its search, its recipe checked before anything heavy is imported.
+
+    Args:
+        algorithm: of the search, in place of the recipe's.
+    """
+    from dataclasses import replace
+
     from nas.recipe import load_recipe
 
     settings = load_recipe(recipe)
+    if algorithm is not None:
+        chosen = replace(settings.search, algorithm=algorithm)  # type: ignore[arg-type] checked there
+        settings = settings.model_copy(update={"search": chosen})
     silence()
     from nas.progress import Display
     from nas.request import Lesson, Study

@@ -16,7 +16,6 @@ from nas.commands.options import (
     RecipeOption,
     SeedOption,
     SpaceOption,
-    TargetOption,
     TeacherOption,
     TextOption,
     WorkspaceOption,
@@ -29,19 +28,31 @@ from supernet.errors import NasError
 
 def search(
     latency: Annotated[
-        str,
+        list[str],
         typer.Option(
             help="The budget: milliseconds (`5ms`), a speed-up over the teacher (`4x`), or either "
-            "at the 95th percentile (`5ms@p95`)."
+            "at the 95th percentile (`5ms@p95`). Given several times, one search serves all."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder that receives model and report.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The folder that receives model and report; of several budgets or targets, a "
+            "folder in it each.",
+        ),
     ],
     teacher: TeacherOption = "minilm",
     data: DataOption = "pydoc",
     space: SpaceOption = None,
-    target: TargetOption = "cpu",
+    target: Annotated[
+        list[str],
+        typer.Option(
+            help="Where the model will serve: a name under configs/targets, or a YAML file. Given "
+            "several times, every budget is met on each."
+        ),
+    ] = ["cpu"],  # noqa: B006 typer copies it
     recipe: RecipeOption = "full",
     workspace: WorkspaceOption = WORKSPACE,
     text: TextOption = None,
@@ -54,6 +65,38 @@ def search(
         float | None,
         typer.Option(min=0.001, max=1e6, help="Cap on the model's float32 weights, in MB."),
     ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            help="Who proposes, in place of the recipe's: `guided` (the best), `nsga2`, "
+            "`optuna-tpe`, `optuna-gp`, `optuna-nsga2`, `optuna-nsga3`, `optuna-cmaes`, "
+            "`exhaustive`, or a baseline (docs/search.md)."
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="Also record the search in an Optuna study: `sqlite:///searches.db` or "
+            "`postgresql+psycopg2://...`. Scores that stand there are not computed again."
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Score on a Ray cluster: `auto` (the one this machine belongs to), `local`, "
+            "`host:port` or `ray://host:10001`."
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that score; by default all that fit.")
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(min=0, help="CPUs of each.")] = 1.0,
+    ray_gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs of each; `0.25` lets four share one.")
+    ] = 0.0,
+    ray_train_workers: Annotated[
+        int, typer.Option(min=1, help="Processes that train the supernet together.")
+    ] = 1,
     seed: SeedOption = 0,
 ) -> None:
     """Find, train and verify a model within a latency budget.
@@ -63,27 +106,65 @@ def search(
     The output folder holds `model/` (load it with
     `AutoModelForSequenceClassification.from_pretrained`), `model.onnx`, `report.html` and
     `report.json`.
+
+    **Several at once:** `nas search --latency 5ms --latency 2ms --target cpu --target
+    cpu-128-tokens -o models` trains one supernet, searches once and hands over four models.
     """
     from latency.options import load_target
     from latency.target import Budget
+    from nas.cluster.options import RayOptions
 
-    budget, where, choices = Budget.parse(latency), load_target(target), named_space(space, teacher)
-    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed)
+    budgets, targets = [*map(Budget.parse, latency)], [*map(load_target, target)]
+    choices = named_space(space, teacher)
+    cluster = RayOptions(ray, ray_workers, ray_cpus, ray_gpus) if ray is not None else None
+    if cluster is None and ray_train_workers > 1:
+        raise NasError("--ray-train-workers needs --ray, the cluster's address")
+    folders = output_folders(output, latency, target)
+    lesson = new_study(teacher, data, recipe, workspace, text, label, metric, seed, algorithm)
     from nas.pipeline import run_pipeline
     from nas.report import quality, verdict
     from nas.request import Request, Run
 
-    request = Request(
-        **vars(study.request),
-        budget=budget,
-        space=choices,
-        target=where,
-        max_parameters=max_parameters,
-        max_memory_bytes=None if max_memory is None else round(max_memory * 1e6),
-    )
-    run = Run(request, study.workspace, study.display)
-    report = run_pipeline(run, output)
-    out.print(f"{verdict(report)}\n{quality(report)}\nSee {output}/report.html")
+    runs = [
+        Run(
+            Request(
+                **vars(lesson.request),
+                budget=budget,
+                space=choices,
+                target=where,
+                max_parameters=max_parameters,
+                max_memory_bytes=None if max_memory is None else round(max_memory * 1e6),
+            ),
+            lesson.workspace,
+            lesson.display,
+            cluster=cluster,
+            train_workers=ray_train_workers,
+            study_url=study,
+        )
+        for where in targets
+        for budget in budgets
+    ]
+    for report, folder in zip(run_pipeline(runs, folders), folders, strict=True):
+        out.print(f"{verdict(report)}\n{quality(report)}\nSee {folder}/report.html")
+
+
+def output_folders(output: Path, latency: list[str], target: list[str]) -> list[Path]:
+    """Where each model goes, in the order of targets, then budgets.
+
+    Raises:
+        NasError: the same budget or target twice.
+    """
+    for name, given in (("latency", latency), ("target", target)):
+        if twice := next((value for value in given if given.count(value) > 1), None):
+            raise NasError(f"{name} {twice!r} is given twice")
+    if len(latency) == len(target) == 1:
+        return [output]
+    names = [Path(one).stem for one in target]
+    return [
+        output / (budget if len(target) == 1 else f"{name}-{budget}")
+        for name in names
+        for budget in latency
+    ]
 
 
 def front(

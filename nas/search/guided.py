@@ -28,7 +28,7 @@ _BRED = 128
 _PARENTS = 16
 _CANDIDATES = 384
 """What a batch is chosen from: a covariance of this size is cheap."""
-_TUNED = 256
+_TUNED = 224
 _MAX_OBSERVATIONS = 1024
 """A Gaussian process costs the cube of these; the scores nearest to the limits count most."""
 
@@ -36,15 +36,15 @@ _MAX_OBSERVATIONS = 1024
 def tuned_at(count: int) -> int:
     """The last count of scores, up to ``count``, at which a predictor is tuned anew.
 
-    Tuning costs a hundred factorizations, so it waits until there is a third more to learn from.
+    Tuning costs dozens of factorizations, so it waits until there is half as much again to learn.
 
     Example:
-        >>> [tuned_at(count) for count in (1, 7, 8, 10, 11, 100, 300)]
-        [1, 7, 8, 8, 11, 84, 266]
+        >>> [tuned_at(count) for count in (1, 7, 8, 11, 12, 100, 300)]
+        [1, 7, 8, 8, 12, 90, 202]
     """
     last, following = count, 8
     while following <= count:
-        last, following = following, following + max(2, following // 3)
+        last, following = following, following * 3 // 2
     return last
 
 
