@@ -19,9 +19,9 @@ from nas.request import Run, origin
 from nas.search.constraints import Limits
 from nas.search.pool import PredictLatency, Region, build_pool
 from nas.search.result import SearchResult
-from nas.search.score_cache import ScoreCache
 from nas.search.search import SearchProgress, run_search
 from nas.search.settings import SearchSettings
+from nas.shared_scores import open_scores
 from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
@@ -87,8 +87,8 @@ def search(
                 for architecture in architectures
             ]  # fmt: skip
 
-        scores = ScoreCache(
-            run.workspace.root / "scores.jsonl",
+        scores = open_scores(
+            run.workspace,
             supernet=supernet.key,
             data=f"{task.data.digest} {task.data.task.metric}",
         )
