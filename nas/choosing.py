@@ -26,6 +26,7 @@ from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
 from nas.search.search import SearchProgress, run_searches
 from nas.search.settings import SearchSettings
+from nas.shared_scores import open_scores
 from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.batch import ArchitectureBatch
@@ -88,8 +89,8 @@ def search(
         )
 
         def scores(examples: str = "") -> ScoreCache:
-            return ScoreCache(
-                run.workspace.root / "scores.jsonl",
+            return open_scores(
+                run.workspace,
                 supernet=supernet.key,
                 data=f"{task.data.digest} {task.data.task.metric}{examples}",
             )

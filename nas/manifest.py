@@ -95,15 +95,28 @@ def read_manifest(folder: Path, key: str) -> dict[str, Any]:
     if folder.is_symlink() or not folder.is_dir():
         raise CorruptError("it is no folder")
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        intact = isinstance(manifest, dict) and manifest == _signed(manifest)
+        content = (folder / MANIFEST).read_bytes()
     except FileNotFoundError as error:
         raise CorruptError(f"{MANIFEST} is missing") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CorruptError(f"{MANIFEST} is unreadable") from error
+    return parse_manifest(content, key)
+
+
+def parse_manifest(content: bytes, key: str) -> dict[str, Any]:
+    """What a manifest says, if it is whole and that of ``key``.
+
+    Raises:
+        CorruptError: it is not.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        intact = isinstance(manifest, dict) and manifest == _signed(manifest)
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"{MANIFEST} is unreadable") from error
     if not intact:
         raise CorruptError(f"{MANIFEST} was altered")
-    if manifest["key"] != key:
+    if manifest.get("key") != key:
         raise CorruptError("it was made from other inputs")
     return manifest
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latency.atomic import replacing
+from nas.settings import DEFAULT_CACHE_DIR
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ LIBRARIES = MappingProxyType(
 )
 """Import name of each library, which is its label, to the distribution that carries it."""
 
-DEFAULT_CACHE_DIR = Path("~/.cache/tailorbert")
 PER_LIBRARY = 1500
 
 _RULES = 1  # to be raised with any change of what is kept, so that no stale cache is read

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from supernet.errors import NasError
 
+DEFAULT_CACHE_DIR = Path("~/.cache/tailorbert")
+
 
 def data_folder() -> Path | None:
     """The folder of data sets that benchmarks and opt-in tests read: ``NAS_DATA``, if set.
@@ -21,3 +23,8 @@ def data_folder() -> Path | None:
     if not folder.is_dir():
         raise NasError(f"NAS_DATA must name a folder, and {value!r} is none")
     return folder
+
+
+def cache_folder() -> Path:
+    """The folder of copies that can be made again: ``NAS_CACHE``, or ``~/.cache/tailorbert``."""
+    return Path(os.environ.get("NAS_CACHE") or DEFAULT_CACHE_DIR).expanduser()

@@ -8,7 +8,8 @@
         checkpoints/                          scratch, removed before sealing
 
 An artifact is sealed by one rename, so a folder without ``.partial`` in its name was complete when
-it appeared; its checksums tell whether it still is.
+it appeared; its checksums tell whether it still is. A workspace may be shared through storage that
+fsspec opens; it then works in a local folder, and brings and gives whole artifacts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ from nas.manifest import (
     verify,
     write_manifest,
 )
+from nas.settings import cache_folder
+from nas.shared_artifact import SharedArtifact
+from nas.storage import Storage
 from supernet.errors import NasError
 
 _LOCK_PATIENCE_S = 0.5
@@ -53,7 +57,7 @@ class Artifact:
         key: hash of the stage and its inputs; what a later stage names among its own inputs.
         path: the folder.
         seconds: what building it took, over all runs that worked on it.
-        reused: whether it stood there before this call.
+        reused: whether it stood there, or on shared storage, before this call.
     """
 
     stage: str
@@ -69,6 +73,7 @@ class Workspace:
     Args:
         root: created when missing.
         warn: receives one line for each corrupt artifact; the log by default.
+        storage: shared with other machines; where it has an artifact, that is the one that counts.
 
     Raises:
         NasError: ``root`` is not a folder, or cannot be created.
@@ -86,10 +91,14 @@ class Workspace:
     """
 
     def __init__(
-        self, root: Path, warn: Callable[[str], None] = logging.getLogger(__name__).warning
+        self,
+        root: Path,
+        warn: Callable[[str], None] = logging.getLogger(__name__).warning,
+        storage: Storage | None = None,
     ) -> None:
         self.root = Path(root).absolute()
-        self._warn = warn
+        self.warn = warn
+        self.storage = storage
         with full_disk_reported(self.root):
             try:
                 self.root.mkdir(parents=True, exist_ok=True)
@@ -140,28 +149,67 @@ class Workspace:
                 written whole (a temporary name, then a rename). ``manifest.json`` is taken.
 
         Raises:
-            NasError: the disk is full, another run holds the workspace, or a bad stage or inputs.
+            NasError: the disk is full, another run holds the workspace, shared storage does not
+                answer, or a bad stage or inputs.
         """
         key = artifact_key(stage, inputs)
         folder = self.root / stage / key[:16]
         partial = folder.with_name(f"{folder.name}.partial")
+        shared = (
+            None if self.storage is None else SharedArtifact(self.storage, stage, key, self.warn)
+        )
         with self.lock(), full_disk_reported(self.root):
-            if os.path.lexists(folder):
-                try:
-                    return Artifact(stage, key, folder, verify(folder, key), True)
-                except CorruptError as error:
-                    self._warn(f"artifact {stage}/{folder.name} is corrupt ({error}): rebuilding")
-                    _remove(folder)
-            if not _is_complete(partial, key):
-                _build(partial, build, key, stage, inputs)
-            seconds = _seal(partial, folder, key)
-        return Artifact(stage, key, folder, seconds, False)
+            reused = self._stands(folder, key)
+            is_shared = shared is not None and shared.bring(folder)
+            if not (reused or is_shared):
+                if not _is_complete(partial, key):
+                    _build(partial, build, key, stage, inputs)
+                _seal(partial, folder)
+            if is_shared:
+                _remove(partial)
+            elif shared is not None:
+                shared.give(folder)
+            seconds = float(read_manifest(folder, key)["seconds"])
+        return Artifact(stage, key, folder, seconds, reused or is_shared)
+
+    def _stands(self, folder: Path, key: str) -> bool:
+        """Whether ``folder`` is the artifact, whole; what is not makes way."""
+        if not os.path.lexists(folder):
+            return False
+        try:
+            verify(folder, key)
+        except CorruptError as error:
+            self.warn(
+                f"artifact {folder.parent.name}/{folder.name} is corrupt ({error}): replacing it"
+            )
+            _remove(folder)
+            return False
+        return True
 
     def _owner_id(self) -> str:
         try:
             return self._owner.read_text().strip()
         except OSError:  # it ended this very moment
             return "unknown"
+
+
+def open_workspace(
+    where: str, warn: Callable[[str], None] = logging.getLogger(__name__).warning
+) -> Workspace:
+    """The workspace in a local folder, or the one that machines share at a URL.
+
+    Args:
+        where: a folder, or a URL that fsspec opens, such as ``s3://bucket/team``. What is at a URL
+            is worked on in a folder of its own below :func:`nas.settings.cache_folder`.
+        warn: as for :class:`Workspace`.
+
+    Raises:
+        NasError: as :class:`Workspace` and :class:`nas.storage.Storage` raise it.
+    """
+    if "://" not in where:
+        return Workspace(Path(where), warn)
+    storage = Storage(where)
+    return Workspace(cache_folder() / "workspaces" / storage.digest, warn, storage)
 
 
 def _build(
@@ -179,16 +227,14 @@ def _build(
     write_manifest(partial, stage, key, inputs, spent + time.monotonic() - start)
 
 
-def _seal(partial: Path, folder: Path, key: str) -> float:
+def _seal(partial: Path, folder: Path) -> None:
     """Turn a complete ``partial`` into ``folder``; safe to be killed in and repeated."""
     _remove(partial / SCRATCH)
     (partial / CLOCK).unlink(missing_ok=True)
     for parent, _, _ in os.walk(partial):
         sync(Path(parent))
-    seconds = float(read_manifest(partial, key)["seconds"])
     os.rename(partial, folder)
     sync(folder.parent)
-    return seconds
 
 
 def _seconds_spent(partial: Path) -> float:

@@ -55,10 +55,11 @@ DistillRecipeOption = Annotated[
     ),
 ]
 WorkspaceOption = Annotated[
-    Path,
+    str,
     typer.Option(
-        help="Where finished stages are kept. With the same workspace a second budget costs "
-        "seconds, and a run that was killed goes on where it was."
+        help="Where finished stages are kept: a folder, or a URL of storage that machines share, "
+        "such as `s3://bucket/team`. With the same workspace a second budget costs seconds, and a "
+        "run that was killed goes on where it was."
     ),
 ]
 TextOption = Annotated[
@@ -84,7 +85,7 @@ StudentArgument = Annotated[
 StudentOutput = Annotated[
     Path, typer.Option("--output", "-o", help="The folder that receives the model.")
 ]
-WORKSPACE = Path("tailorbert-workspace")
+WORKSPACE = "tailorbert-workspace"
 
 
 def named_space(name: str | None, teacher: str) -> Any:
@@ -113,7 +114,7 @@ def new_study(
     teacher: str,
     data: str,
     recipe: str,
-    workspace: Path,
+    workspace: str,
     text: list[str] | None,
     label: str,
     metric: str | None,
@@ -136,7 +137,7 @@ def new_study(
     silence()
     from nas.progress import Display
     from nas.request import Lesson, Study
-    from nas.workspace import Workspace
+    from nas.workspace import open_workspace
 
     display = Display()
     lesson = Lesson(
@@ -148,7 +149,7 @@ def new_study(
         metric=metric,
         seed=seed,
     )
-    return Study(lesson, Workspace(workspace, warn=display.warn), display)
+    return Study(lesson, open_workspace(workspace, display.warn), display)
 
 
 def silence() -> None:

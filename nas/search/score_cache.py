@@ -29,6 +29,7 @@ class ScoreCache:
         supernet: key of the supernet whose inherited weights were scored.
         data: what they were scored on, and by: the data's digest and the metric.
         warn: receives one line for each unreadable record; the log by default.
+        publish: receives the lines of each append, once they are on the disk.
 
     Raises:
         NasError: ``path`` cannot be read.
@@ -41,8 +42,10 @@ class ScoreCache:
         supernet: str,
         data: str,
         warn: Callable[[str], None] = logging.getLogger(__name__).warning,
+        publish: Callable[[Sequence[bytes]], None] = lambda _: None,
     ) -> None:
         self.path = Path(path)
+        self._publish = publish
         self._context = {"supernet": supernet, "data": data}
         self._scores: dict[Architecture, float] = {}
         self._failed: dict[Architecture, str] = {}
@@ -133,15 +136,16 @@ class ScoreCache:
 
     def _append(self, records: list[dict[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"{json.dumps(self._context | record)}\n".encode() for record in records]
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            for record in records:
-                line = json.dumps(self._context | record) + "\n"
-                _write_whole(descriptor, line.encode())
+            for record, line in zip(records, lines, strict=True):
+                _write_whole(descriptor, line)
                 self._learn(record)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        self._publish(lines)
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:

@@ -152,6 +152,11 @@ def test_an_output_that_is_the_workspace(fault: Run) -> None:
     assert "would replace the workspace" in line
 
 
+def test_a_workspace_at_an_unknown_kind_of_url_is_named(fault: Run) -> None:
+    line = fault("search", "--latency", "2x", "-o", "here", "--workspace", "nowhere://team")
+    assert "workspace nowhere://team: Protocol not known: nowhere" in line
+
+
 def test_an_output_that_cannot_be_made(fault: Run, tmp_path: Path) -> None:
     (tmp_path / "here" / "file").touch()
     line = fault("search", "--latency", "2x", "-o", "file/result")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.settings import data_folder
+from nas.settings import cache_folder, data_folder
 from supernet.configs import config_folder
 from supernet.errors import NasError
 
@@ -30,6 +30,14 @@ def test_data_folder_is_what_the_environment_names(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_DATA", str(tmp_path / "absent"))
     with pytest.raises(NasError, match="NAS_DATA must name a folder"):
         data_folder()
+
+
+def test_cache_folder_is_what_the_environment_names_or_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+    monkeypatch.setenv("NAS_CACHE", "")
+    assert cache_folder() == Path.home() / ".cache" / "tailorbert"
 
 
 @pytest.mark.slow
