@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
+from nas.plots import PALETTE
+from nas.progress import Display
 from nas.search.constraints import Limits
 from nas.search.evaluator import LocalEvaluator
 from nas.search.goals import Goal, Goals, PredictLatency
@@ -39,7 +43,6 @@ from nas.search.score_predictor import features
 from nas.search.search import run_searches
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
-from supernet.batch import ArchitectureBatch
 from supernet.space import SearchSpace
 
 EVALUATIONS = 300
@@ -119,8 +122,14 @@ def fitted(rows: list[Row], examples: int, space: SearchSpace) -> tuple[NDArray[
     return np.concatenate(blocks), {"evaluated": len(rows), "model": best, "models": quality}
 
 
-def load_table(name: str, task: str, profile: Path) -> Table:
-    """A table by its space's name."""
+def load_table(
+    name: str, task: str, profile: Path, score: NDArray[np.float64] | None = None
+) -> Table:
+    """A table by its space's name.
+
+    Args:
+        score: of all its architectures, where they were fitted before.
+    """
     about = json.loads((RESULTS / f"score_table-{task}.json").read_text())
     rows = read(RESULTS / f"score_table-{task}-{name}.csv")
     predictor = LatencyPredictor(Profile.load(profile)).fit()
@@ -130,8 +139,9 @@ def load_table(name: str, task: str, profile: Path) -> Table:
         every = [sizes_of(a) for block in space.enumerate() for a in block]
         score, told = np.array([scores[sizes] for sizes in every]), {"evaluated": len(rows)}
     else:
-        space = FINE
-        score, told = fitted(rows, about["validation"], space)
+        space, told = FINE, {}
+        if score is None:
+            score, told = fitted(rows, about["validation"], space)
         every = [sizes_of(a) for block in space.enumerate() for a in block]
     everywhere = Goals((Goal(predictor.predict, Limits(1e9)),))
     pool = build_pool(space, everywhere, max_enumerated=10**9, rng=np.random.default_rng(0))
@@ -147,7 +157,7 @@ def budgets_of(table: Table) -> list[float]:
 
 
 def run(table: Table, algorithm: str, budget_ms: float, seed: int, scratch: Path) -> dict[str, Any]:
-    """One search: the regret after each evaluation, and that of its answer."""
+    """One search: its regret where it fell, as (evaluations, regret), and that of its answer."""
     path = scratch / "scores.jsonl"
     path.unlink(missing_ok=True)
     settings = SearchSettings(
@@ -166,12 +176,189 @@ def run(table: Table, algorithm: str, budget_ms: float, seed: int, scratch: Path
     optimum = table.score[table.pool.latency_ms <= budget_ms].max()
     within = np.array([e.within_limits for e in result.evaluations])
     score = np.where(within, [e.score for e in result.evaluations], 0.0)
-    regret = optimum - np.maximum.accumulate(score)
+    regret = (optimum - np.maximum.accumulate(score)).round(6).tolist()
+    steps = [n for n, value in enumerate(regret) if n == 0 or value < regret[n - 1]]
     return {
         "algorithm": algorithm,
         "budget_ms": budget_ms,
         "seed": seed,
-        "regret": [round(float(value), 6) for value in regret],
+        "regret": [(n + 1, regret[n]) for n in steps],
         "answer": round(float(optimum - result.best.score), 6),
         "overhead_ms": 1e3 * seconds / len(regret),
     }
+
+
+# ---- all runs ------------------------------------------------------------------------------------
+
+_table: Table
+
+
+def _open(name: str, task: str, profile: Path, score: NDArray[np.float64] | None) -> None:
+    """Let a worker process have its table; a fit is handed on, as it takes minutes."""
+    global _table
+    _table = load_table(name, task, profile, score)
+
+
+def _run(job: tuple[str, float, int]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        return run(_table, *job, Path(scratch))
+
+
+def run_all(
+    name: str, arguments: argparse.Namespace, log: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Every searcher on a table, for every budget and seed; what the log holds is not repeated."""
+    table = load_table(name, arguments.task, arguments.profile)
+    jobs = list(product(arguments.searchers, budgets_of(table), range(arguments.seeds)))
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    known = {(row["algorithm"], row["budget_ms"], row["seed"]): row for row in done}
+    left = [job for job in jobs if job not in known]
+    setup = (name, arguments.task, arguments.profile, table.score)
+    with (
+        log.open("a") as out,
+        ProcessPoolExecutor(arguments.processes, initializer=_open, initargs=setup) as processes,
+        Display().stage(f"Search {name}") as bar,
+    ):
+        for count, row in enumerate(processes.map(_run, left), start=1):
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+            known[row["algorithm"], row["budget_ms"], row["seed"]] = row
+            bar(count, len(left))
+    about = table.about | {
+        "architectures": len(table.score),
+        "budgets": [
+            {
+                "ms": budget,
+                "within": int((within := table.pool.latency_ms <= budget).sum()),
+                "optimum": float(optimum := table.score[within].max()),
+                "within_0.1_point": int((table.score[within] >= optimum - 0.001).sum()),
+            }
+            for budget in budgets_of(table)
+        ],
+    }
+    return [known[job] for job in jobs], about
+
+
+def reached(row: dict[str, Any], regret: float) -> int | None:
+    """After how many evaluations a run was so near to the optimum; None if it never was."""
+    return next((count for count, value in row["regret"] if value <= regret), None)
+
+
+def summary(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+    """One line for each searcher, with 90% intervals of means by the bootstrap."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for algorithm in dict.fromkeys(row["algorithm"] for row in rows):
+        same = [row for row in rows if row["algorithm"] == algorithm]
+        final = np.array([row["regret"][-1][1] for row in same])
+        answer = np.array([row["answer"] for row in same])
+        counts = np.array([reached(row, 0.005) or np.inf for row in same])
+        capped = np.minimum(counts, EVALUATIONS)
+        means = rng.choice(capped, (2000, len(capped))).mean(axis=1)
+        lines.append(
+            {
+                "algorithm": algorithm,
+                "runs": len(same),
+                "within_0.1_point": float((final <= 0.001).mean()),
+                "answer_within_0.1_point": float((answer <= 0.001).mean()),
+                "mean_regret_points": float(100 * final.mean()),
+                "to_0.5_point_median": float(np.median(counts)),
+                "to_0.5_point_mean": float(capped.mean()),
+                "to_0.5_point_mean_90": np.quantile(means, [0.05, 0.95]).tolist(),
+                "never_within_0.5_point": float(np.isinf(counts).mean()),
+                "overhead_ms": float(np.median([row["overhead_ms"] for row in same])),
+            }
+        )
+    return lines
+
+
+def show(lines: list[dict[str, Any]]) -> str:
+    text = [
+        "| searcher | within 0.1 point | its answer | mean regret | evaluations to 0.5 point: "
+        "median | mean, 90% interval | never | ms a candidate |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        low, high = line["to_0.5_point_mean_90"]
+        text.append(
+            f"| {line['algorithm']} | {line['within_0.1_point']:.0%} "
+            f"| {line['answer_within_0.1_point']:.0%} | {line['mean_regret_points']:.2f} "
+            f"| {line['to_0.5_point_median']:.0f} "
+            f"| {line['to_0.5_point_mean']:.0f} ({low:.0f} to {high:.0f}) "
+            f"| {line['never_within_0.5_point']:.0%} | {line['overhead_ms']:.0f} |"
+        )
+    return "\n".join(text)
+
+
+def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Mean regret over evaluations, with the middle half of the runs for the default searcher."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(tables), 4.0), layout="constrained")
+    counts = np.arange(1, EVALUATIONS + 1)
+    for place, (name, rows) in enumerate(tables.items(), start=1):
+        axes = figure.add_subplot(1, len(tables), place)
+        for algorithm in dict.fromkeys(row["algorithm"] for row in rows):
+            curves = []
+            for row in rows:
+                if row["algorithm"] == algorithm:
+                    at, value = zip(*row["regret"], strict=True)
+                    step = np.searchsorted(at, counts, side="right") - 1
+                    curves.append(np.where(step >= 0, np.array(value)[step], np.nan))
+            regret = 100 * np.array(curves)
+            chosen = algorithm == "guided"
+            (line,) = axes.plot(
+                counts, np.nanmean(regret, axis=0), label=algorithm,
+                linewidth=2.2 if chosen else 1.2, zorder=3 if chosen else 2,
+            )  # fmt: skip
+            if chosen:
+                low, high = np.nanquantile(regret, [0.25, 0.75], axis=0)
+                axes.fill_between(counts, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.axhline(0.1, color=PALETTE["muted"], linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_ylim(0, 20)
+        axes.set_xlim(8, EVALUATIONS)
+        axes.set_yticks([0, 0.05, 0.1, 0.5, 1, 5, 20], ["0", "0.05", "0.1", "0.5", "1", "5", "20"])
+        axes.set_xlabel("evaluations")
+        axes.set_ylabel("points below the optimum within the budget, mean")
+        axes.set_title(name)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=160)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="trec", help="whose tables to look up")
+    parser.add_argument("--profile", type=Path, default=RESULTS / "search_profile.json")
+    parser.add_argument("--tables", nargs="+", default=[FINE.name, SMALL.name])
+    parser.add_argument("--searchers", nargs="+", default=list(SEARCHERS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--log", type=Path, default=Path("search_regret-log"))
+    arguments = parser.parse_args()
+    arguments.log.mkdir(exist_ok=True)
+
+    rows, about = {}, {}
+    for name in arguments.tables:
+        rows[name], about[name] = run_all(name, arguments, arguments.log / f"{name}.jsonl")
+    lines = {name: summary(some) for name, some in rows.items()}
+    content = {
+        "script": "benchmarks/search_regret.py",
+        "evaluations": EVALUATIONS,
+        "seeds": arguments.seeds,
+        "tables": about,
+        "summary": lines,
+        "machine": Fingerprint.of_this_machine(load_target("cpu-1-thread")).to_dict(),
+        "platform": platform.platform(),
+        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
+        "runs": rows,
+    }
+    path = RESULTS / "search_regret.json"
+    path.write_text(json.dumps(content) + "\n")
+    plot(rows, path.with_suffix(".png"))
+    for name, some in lines.items():
+        print(f"\n{name}: {about[name]['architectures']:,} architectures\n\n{show(some)}")
+
+
+if __name__ == "__main__":
+    main()

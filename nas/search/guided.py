@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -24,9 +25,9 @@ _RANDOM = 1024
 _SCANNED = 32768
 """Members of the pool that are looked at after each tuning, to keep the most promising."""
 _KEPT = 512
-_BRED = 128
-_PARENTS = 16
-_CANDIDATES = 384
+_BRED = 96
+_PARENTS = 10
+_CANDIDATES = 256
 """What a batch is chosen from: a covariance of this size is cheap."""
 _TUNED = 224
 _MAX_OBSERVATIONS = 1024
@@ -69,6 +70,24 @@ def fit_predictor(
     return ScorePredictor(seed).fit(ArchitectureBatch.of(architectures), values, like=like)
 
 
+@dataclass(frozen=True)
+class _Promises:
+    """Unknown architectures that promise a gain.
+
+    Args:
+        architectures: N of them.
+        usage: of each goal's limits, (G, N)
+        most: the greatest gain that one is expected to bring; 0 where there is none.
+    """
+
+    architectures: list[Architecture]
+    usage: FloatArray
+    most: float
+
+    def enough(self, least_gain: float) -> bool:
+        return bool(self.architectures) and self.most >= least_gain
+
+
 class GuidedSearch:
     """Proposes what is expected to gain most, until nothing is worth its evaluation.
 
@@ -100,7 +119,7 @@ class GuidedSearch:
         self._breeding = Breeding(space, goals, settings.mutation, settings.crossover)
         self._history = History(settings.seed)
         self._tuned: tuple[int, ScorePredictor] | None = None
-        self._scanned: tuple[int, list[Architecture]] | None = None
+        self._scanned: tuple[int, NDArray[np.intp]] | None = None
         self.expected_gain: float | None = None
 
     def ask(self, count: int) -> list[Architecture]:
@@ -128,7 +147,7 @@ class GuidedSearch:
         found: dict[Architecture, None] = {}
         for goal in range(len(self._goals)):
             found |= dict.fromkeys(self.expected_best(predictor, goal, share))
-        chosen = self._unknown(list(found))[:count]
+        chosen = [a for a in found if a not in self._history][:count]
         self._history.expect(chosen)
         return chosen
 
@@ -140,7 +159,7 @@ class GuidedSearch:
         candidates = list(self._pool.batch(rows[order]))
         if not self._pool.complete:
             others = dict.fromkeys([*candidates, *self._history.scores])
-            others |= dict.fromkeys(self._candidates(self._history.rng()))
+            others |= dict.fromkeys(self._bred(self._history.rng()))
             within = self._goals.usage(others)[goal] <= 1
             candidates = [a for a, held in zip(others, within, strict=True) if held]
             expected = predictor.expect(ArchitectureBatch.of(candidates))
@@ -154,71 +173,81 @@ class GuidedSearch:
         """Up to ``count`` candidates that are expected to gain most, and enough."""
         predictor = self.predictor()
         best = self._best_known(predictor, self._history.scores)
-        candidates = self._candidates(rng)
-        usage = self._goals.usage(candidates)
-        gain = self._gain(predictor, ArchitectureBatch.of(candidates), usage, best)
-        if gain.max(initial=0) < self._settings.least_gain:
-            candidates = self._unknown(self._best_of_pool(predictor, self._rows, best))
-            usage = self._goals.usage(candidates)
-            gain = self._gain(predictor, ArchitectureBatch.of(candidates), usage, best)
-        self.expected_gain = float(gain.max(initial=0))
-        if not candidates or self.expected_gain < self._settings.least_gain:
+        drawn = rng.choice(self._rows, min(_RANDOM, len(self._rows)), replace=False)
+        found = self._best_of(
+            predictor, np.union1d(drawn, self._promising()), self._bred(rng), best
+        )
+        if not found.enough(self._settings.least_gain):
+            found = self._best_of(predictor, self._rows, [], best)
+        self.expected_gain = found.most
+        if not found.enough(self._settings.least_gain):
             return []
-        kept = np.argsort(-gain, kind="stable")[:_CANDIDATES]
         pending = ArchitectureBatch.of(list(self._history.pending))
-        batch = ArchitectureBatch.of([candidates[row] for row in kept])
-        chosen = choose(predictor, pending, batch, usage[:, kept] <= 1, best, count)
-        return [candidates[kept[row]] for row in chosen]
+        batch = ArchitectureBatch.of(found.architectures)
+        chosen = choose(predictor, pending, batch, found.usage <= 1, best, count)
+        return [found.architectures[row] for row in chosen]
 
-    def _candidates(self, rng: np.random.Generator) -> list[Architecture]:
-        """Unknown architectures within the limits, each once."""
+    def _bred(self, rng: np.random.Generator) -> list[Architecture]:
+        """Children and neighbours of the best scored that are within the limits and unknown."""
         exclude = self._history.__contains__
         parents = self._best_scored()
-        found = self._pool.draw(self._rows, _RANDOM, rng, exclude)
-        found += self._promising()
-        found += self._breeding.offspring(parents, _BRED, rng, exclude)
+        found = self._breeding.offspring(parents, _BRED, rng, exclude)
         if self._space.uniform:  # free layers have hundreds of neighbours each
             around = (n for parent in parents for n in self._space.neighbours(parent))
             found += self._breeding.admitted(around, exclude)
-        return self._unknown(found)
+        return list(dict.fromkeys(found))
 
-    def _promising(self) -> list[Architecture]:
-        """What promised most, of many members of the pool, when the predictor was tuned last."""
+    def _promising(self) -> NDArray[np.intp]:
+        """Rows that promised most, of many of the pool, when the predictor was tuned last."""
         count, tuned = self._tuning()
         if self._scanned is None or self._scanned[0] != count:
             rows = self._rows
             if len(rows) > _SCANNED:
                 rng = np.random.default_rng([self._settings.seed, count])
                 rows = np.sort(rng.choice(rows, _SCANNED, replace=False))
-            best = self._best_known(tuned, self._first(count))
-            self._scanned = count, self._best_of_pool(tuned, rows, best)
+            gain = self._gain(tuned, rows, self._best_known(tuned, self._first(count)))
+            self._scanned = count, rows[np.argsort(-gain, kind="stable")[:_KEPT]]
         return self._scanned[1]
 
-    def _best_of_pool(
-        self, predictor: ScorePredictor, rows: NDArray[np.intp], best: FloatArray
-    ) -> list[Architecture]:
-        """The members of the pool at ``rows`` with the greatest expected gain."""
-        parts = np.array_split(rows, max(1, -(-len(rows) // _SCANNED)))
-        gain = [
-            self._gain(predictor, self._pool.batch(part), self._pool.usage[:, part], best)
-            for part in parts
-        ]
-        order = np.argsort(-np.concatenate(gain), kind="stable")[:_KEPT]
-        return list(self._pool.batch(rows[order]))
-
-    def _gain(
+    def _best_of(
         self,
         predictor: ScorePredictor,
-        batch: ArchitectureBatch,
-        usage: FloatArray,
+        rows: NDArray[np.intp],
+        others: list[Architecture],
         best: FloatArray,
-    ) -> FloatArray:
-        if not len(batch):
-            return np.zeros(0)
-        return expected_gain(*predictor.predict(batch), usage <= 1, best)
+    ) -> _Promises:
+        """Those of the pool's ``rows`` and of ``others`` that promise most and are unknown."""
+        gain = self._gain(predictor, rows, best)
+        usage = self._pool.usage[:, rows]
+        if others:
+            batch = ArchitectureBatch.of(others)
+            theirs = self._goals.usage(others)
+            gain = np.append(gain, expected_gain(*predictor.predict(batch), theirs <= 1, best))
+            usage = np.concatenate([usage, theirs], axis=1)
+        order = np.argsort(-gain, kind="stable")
+        found: dict[Architecture, int] = {}
+        for start in range(0, len(order), _CANDIDATES):
+            part = order[start : start + _CANDIDATES]
+            ours = iter(self._pool.batch(rows[part[part < len(rows)]]))
+            for place in part.tolist():
+                one = next(ours) if place < len(rows) else others[place - len(rows)]
+                if one not in self._history:
+                    found.setdefault(one, place)
+            if len(found) >= _CANDIDATES // 2:
+                break
+        places = np.array(list(found.values()), dtype=np.intp)
+        return _Promises(list(found), usage[:, places], float(gain[places].max(initial=0)))
 
-    def _unknown(self, found: list[Architecture]) -> list[Architecture]:
-        return [a for a in dict.fromkeys(found) if a not in self._history]
+    def _gain(
+        self, predictor: ScorePredictor, rows: NDArray[np.intp], best: FloatArray
+    ) -> FloatArray:
+        """Expected gain of the pool's architectures at ``rows``, (N,)."""
+        parts = [np.zeros(0)]
+        for start in range(0, len(rows), _SCANNED):
+            part = rows[start : start + _SCANNED]
+            predicted = predictor.predict(self._pool.batch(part))
+            parts.append(expected_gain(*predicted, self._pool.usage[:, part] <= 1, best))
+        return np.concatenate(parts)
 
     # ---- what is known ------------------------------------------------------------------------
 

@@ -116,28 +116,20 @@ def test_one_score_and_equal_scores_are_enough_to_fit():
         assert np.isfinite(deviation).all()
 
 
-def test_without_exploration_the_highest_expectations_are_chosen():
-    known, asked = sample(30, 8), sample(100, 9)
+def test_hyperparameters_are_taken_over():
+    known, asked = sample(30, 8), sample(40, 9)
+    tuned = ScorePredictor().fit(known, truth(known))
+    again = ScorePredictor().fit(known, truth(known), like=tuned)
+    for mine, theirs in zip(again.predict(asked), tuned.predict(asked), strict=True):
+        assert mine == pytest.approx(theirs)
+    more = sample(60, 10)
+    assert ScorePredictor().fit(more, truth(more), like=tuned).noise_ == tuned.noise_
+
+
+def test_the_joint_prediction_has_the_marginals():
+    known, asked = sample(30, 8), sample(40, 9)
     predictor = ScorePredictor().fit(known, truth(known))
-    chosen = predictor.choose(asked, 5, exploration=0.0)
-    assert chosen.tolist() == np.argsort(-predictor.expect(asked), kind="stable")[:5].tolist()
-
-
-def test_with_exploration_a_batch_is_spread_out():
-    """Each pick lowers the doubt about its neighbours exactly as a fitted score would."""
-    known, asked = sample(30, 10), sample(60, 11)
-    predictor = ScorePredictor().fit(known, truth(known))
-    first, second = predictor.choose(asked, 2, exploration=3.0)
-    mean, deviation = predictor.predict(asked)
-    assert first == np.argmax(mean + 3 * deviation)
-
-    process = predictor._process
-    kernel, noise = process.kernel_.k1, process.kernel_.k2.noise_level
-    seen = np.vstack([process.X_train_, predictor._scaled(features(asked))[[first]]])
-    points = predictor._scaled(features(asked))
-    gram = kernel(seen) + noise * np.eye(len(seen))
-    cross = kernel(points, seen)
-    variance = kernel.diag(points) - np.einsum("nm,nm->n", cross, np.linalg.solve(gram, cross.T).T)
-    bound = mean + 3 * predictor._unit * np.sqrt(np.maximum(variance, 0))
-    bound[first] = -np.inf
-    assert second == np.argmax(bound)
+    mean, covariance = predictor.joint(asked)
+    expected, deviation = predictor.predict(asked)
+    assert mean == pytest.approx(expected)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(deviation, abs=1e-6)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nas.search.constraints import FloatArray, Limits, parameters
-from nas.search.pool import Pool, Region, build_pool
+from nas.search.goals import Goal, Goals
+from nas.search.pool import Pool, build_pool
 from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 from supernet.space import SearchSpace
@@ -38,7 +39,8 @@ def latency(batch: ArchitectureBatch) -> FloatArray:
 
 def pool_of(space: SearchSpace, limits: Limits, max_enumerated: int = 10**6) -> Pool:
     rng = np.random.default_rng(0)
-    return build_pool(space, Region(latency, limits), max_enumerated=max_enumerated, rng=rng)
+    goals = Goals((Goal(latency, limits),))
+    return build_pool(space, goals, max_enumerated=max_enumerated, rng=rng)
 
 
 @pytest.mark.parametrize("uniform", [True, False])
@@ -50,7 +52,7 @@ def test_a_small_space_is_held_whole(uniform):
     assert len(set(batch)) == len(pool) == space.size
     assert all(architecture in space for architecture in batch)
     assert pool.latency_ms == pytest.approx(latency(batch))
-    assert pool.usage == pytest.approx(pool.latency_ms)
+    assert pool.usage[0] == pytest.approx(pool.latency_ms)
 
 
 def test_blocks_hold_what_one_batch_holds():
@@ -59,14 +61,26 @@ def test_blocks_hold_what_one_batch_holds():
     assert [a for block in pool.blocks(rows) for a in block] == list(pool.batch(rows))
 
 
-def test_near_is_exact():
-    limits = Limits(0.16, parameters=600_000)
-    pool = pool_of(TINY, limits)
-    near = set(pool.batch(pool.near(0.8)))
+def test_what_goals_allow_is_exact():
+    limits = (Limits(0.17, parameters=600_000), Limits(0.16))
+    goals = Goals(tuple(Goal(latency, one, least_usage=0.8) for one in limits))
+    pool = build_pool(TINY, goals, max_enumerated=10**6, rng=np.random.default_rng(0))
+    allowed = set(pool.batch(np.flatnonzero(goals.allow(pool.usage))))
     for architecture in pool.batch(np.arange(len(pool))):
         ms = latency(ArchitectureBatch.of([architecture]))[0]
-        share = max(ms / 0.16, architecture.parameters() / 600_000)
-        assert (architecture in near) == (0.8 <= share <= 1)
+        shares = [max(ms / 0.17, architecture.parameters() / 600_000), ms / 0.16]
+        assert (architecture in allowed) == any(0.8 <= share <= 1 for share in shares)
+
+
+def test_goals_on_several_targets_are_measured_by_each():
+    def slower(batch: ArchitectureBatch) -> FloatArray:
+        return 3 * latency(batch)
+
+    goals = Goals((Goal(latency, Limits(0.2)), Goal(slower, Limits(0.3)), Goal(latency, Limits(1))))
+    batch = pool_of(TINY, Limits(1.0)).batch(np.arange(5))
+    ms, usage = goals.measure(batch)
+    assert ms == pytest.approx(np.stack([latency(batch), slower(batch), latency(batch)]))
+    assert usage == pytest.approx(ms / np.array([[0.2], [0.3], [1.0]]))
 
 
 def test_draws_are_distinct_and_leave_out_what_is_excluded():
@@ -96,13 +110,13 @@ def test_a_large_space_is_sampled_up_to_a_tight_limit():
     batch = pool.batch(np.arange(len(pool)))
     assert len(set(batch)) == len(pool)
     assert all(architecture in LARGE for architecture in batch)
-    assert len(pool.near(0.6)) > 100
+    assert ((pool.usage[0] <= 1) & (pool.usage[0] >= 0.6)).sum() > 100
 
 
 def test_a_large_space_is_sampled_up_to_a_cap_on_parameters():
     cap = int(1.02 * LARGE.smallest.parameters())
     pool = pool_of(LARGE, Limits(100.0, parameters=cap))
-    batch = pool.batch(pool.near(0.6))
+    batch = pool.batch(np.flatnonzero((pool.usage[0] <= 1) & (pool.usage[0] >= 0.6)))
     assert len(batch) > 50
     assert (parameters(batch) <= cap).all()
 
@@ -113,4 +127,4 @@ def test_a_budget_below_the_fastest_names_a_feasible_one(space):
     with pytest.raises(NasError, match="least feasible budget is") as raised:
         pool_of(space, Limits(fastest / 2))
     advised = float(str(raised.value).split("budget is ")[1].split(" ms")[0])
-    assert len(pool_of(space, Limits(advised)).near(0)) > 0
+    assert (pool_of(space, Limits(advised)).usage <= 1).any()
