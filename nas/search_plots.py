@@ -56,7 +56,11 @@ def hypervolume_plot(
     if len(searches) > len(looks):
         raise NasError(f"a plot shows at most {len(looks)} searches, not {len(searches)}")
     volumes = [np.asarray(values, float) for _, values in searches]
-    whole = max((v.max() for v in volumes if len(v)), default=0.0) if best is None else best
+    whole = (
+        max(map(float, np.concatenate([np.empty(0), *volumes])), default=0.0)
+        if best is None
+        else best
+    )
     if not whole > 0:
         raise NasError(f"the hypervolume that counts as 100% must be above 0, not {whole!r}")
 
@@ -98,7 +102,12 @@ def dimensions_plot(
         latencies_ms: (N,)
         chosen: indices of those to mark.
         percentile: of all latencies.
+
+    Raises:
+        NasError: no architectures.
     """
+    if not architectures:
+        raise NasError("a plot of dimensions needs at least one architecture")
     latency = np.asarray(latencies_ms, float)
     order = np.argsort(latency)
     found = [architectures[row] for row in order]
@@ -133,14 +142,14 @@ def dimensions_plot(
 def _dimensions(architectures: Sequence[Architecture]) -> dict[str, NDArray[np.float64]]:
     """By name: mean, least and most over the layers of N architectures, (3, N)."""
     found = {
-        "layers": np.array([[a.num_layers] * 3 for a in architectures], float).T,
-        "hidden size": np.array([[a.hidden_size] * 3 for a in architectures], float).T,
+        "layers": [[a.num_layers] * 3 for a in architectures],
+        "hidden size": [[a.hidden_size] * 3 for a in architectures],
     }
     for field, name in PER_LAYER.items():
         by_layer = [[getattr(layer, field) for layer in a.layers] for a in architectures]
         if field != "compression" or any(a.is_factored for a in architectures):
-            found[name] = np.array([[np.mean(v), min(v), max(v)] for v in by_layer], float).T
-    return found
+            found[name] = [[np.mean(values), min(values), max(values)] for values in by_layer]
+    return {name: np.array(rows, float).T for name, rows in found.items()}
 
 
 def _draw_dimension(
@@ -154,7 +163,7 @@ def _draw_dimension(
     axes.fill_between(latency_ms, least, most, **BAND)
     axes.plot(latency_ms, mean, **LINE)
     axes.plot(latency_ms[marked], mean[marked], **RING)
-    axes.set_ylim(0, 1.15 * max(most, default=1.0))
+    axes.set_ylim(0, 1.15 * float(most.max()))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 

@@ -293,6 +293,17 @@ def test_latency_axis_has_labels_on_every_range(low, high):
     assert sum(left <= tick <= right for tick in axes.get_xticks()) >= 2
 
 
+def test_front_plot_names_each_of_several_budgets_where_it_stands():
+    budgets = [plots.BudgetMark("phone", 1.5, 0), plots.BudgetMark("server", 3.0, 1)]
+    figure = plots.front_plot([1.0, 2.0, 4.0], [0.5, 0.6, 0.7], metric="f1", budgets=budgets)
+    axes = figure.axes[0]
+
+    named = {text.get_text(): text.xy[0] for text in axes.texts}
+    assert named == {"phone": 1.5, "server": 3.0}
+    rings = next(c for c in axes.collections if c.get_label() == "chosen")
+    assert rings.get_offsets().tolist() == [[1.0, 0.5], [2.0, 0.6]]
+
+
 def test_front_plot_saves_as_an_image(tmp_path):
     figure = plots.front_plot([1.0, 2.0], [0.5, 0.6], metric="matthews", chosen=1, budget_ms=2.5)
     figure.savefig(tmp_path / "front.png")
