@@ -14,7 +14,7 @@ from nas.device import Trial, load_predictor
 from nas.export import MODEL, ONNX
 from nas.full_disk import full_disk_reported, nearest_existing
 from nas.learning import EncodedTask, read_score
-from nas.report import Calibration, Candidate, FrontPoint, Report
+from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Report
 from nas.request import Request
 from nas.teacher import outline
 from nas.workspace import Artifact
@@ -42,6 +42,7 @@ def write_up(
     for artifact in stages:
         spent = 0.0 if artifact.reused else artifact.seconds
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
+    result = read_search(found)
     predictor = load_predictor(profile)
     fingerprint = Fingerprint.of_this_machine(request.target)
     predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
@@ -75,8 +76,15 @@ def write_up(
             "recipe": request.recipe.to_dict(),
         },
         front=tuple(
-            FrontPoint(point.architecture, point.latency_ms, point.score)
-            for point in read_search(found).front
+            FrontPoint(point.architecture, point.latency_ms, point.score) for point in result.front
+        ),
+        evaluations=tuple(
+            Evaluated(
+                one.latency_ms,
+                one.score,
+                one.architecture.parameters(shape) <= result.limits.max_parameters,
+            )
+            for one in result.evaluations
         ),
         candidates=tuple(
             Candidate(trial.architecture, float(predicted), trial.p50_ms, trial.met)

@@ -56,11 +56,8 @@ def hypervolume_plot(
     if len(searches) > len(looks):
         raise NasError(f"a plot shows at most {len(looks)} searches, not {len(searches)}")
     volumes = [np.asarray(values, float) for _, values in searches]
-    whole = (
-        max(map(float, np.concatenate([np.empty(0), *volumes])), default=0.0)
-        if best is None
-        else best
-    )
+    highest = max((float(v.max()) for v in volumes if len(v)), default=0.0)
+    whole = highest if best is None else best
     if not whole > 0:
         raise NasError(f"the hypervolume that counts as 100% must be above 0, not {whole!r}")
 
@@ -128,6 +125,7 @@ def dimensions_plot(
             _draw_dimension(axes, latency[order], values, marked)
             axes.set_title(name, loc="left", fontsize=9)
             log_axis(axes, "x", most_labels=5)
+            axes.minorticks_off()
         for axes in grid[-1]:
             axes.set_xlabel(f"latency, p{percentile} (ms)")
         legend = _legend(any((least < most).any() for _, least, most in panels.values()), marked)
