@@ -74,17 +74,20 @@ def legend_below(figure: Figure, *, columns: int) -> None:
     figure.legend(loc="outside lower center", ncols=columns)
 
 
-def log_axis(axes: Axes, name: str) -> None:
+def log_axis(axes: Axes, name: str, *, most_labels: int = 9) -> None:
     """A logarithmic axis with plain figures, drawn after its points: 1, 2, 5, 10, ...
 
     On less than half a decade that would leave an axis with one label or none, so there the ticks
-    are evenly spaced values; on more than three, only powers of ten have room.
+    are evenly spaced values; where labels have no room, they are 1, 3, 10, ... or powers of ten.
     """
     axes.set(**{f"{name}scale": "log"})
     axis = axes.xaxis if name == "x" else axes.yaxis
     low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
-    subs = (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)
-    axis.set_major_locator(MaxNLocator(5) if high < 5 * low else LogLocator(subs=subs))
+    steps: tuple[tuple[float, ...], ...] = ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
+    decades = np.log10(high / low)
+    subs = next((s for s in steps if len(s) * decades <= most_labels), steps[-1])
+    few = MaxNLocator(min(5, most_labels))
+    axis.set_major_locator(few if high < 5 * low else LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

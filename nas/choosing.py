@@ -24,7 +24,7 @@ from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
 from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
-from nas.search.search import SearchProgress, run_searches
+from nas.search.search import run_searches
 from nas.search.settings import SearchSettings
 from nas.shared_scores import open_scores
 from nas.teacher import Outline
@@ -96,11 +96,8 @@ def search(
             )
 
         share = settings.fidelity
-        with run.display.stage("Search") as bar:
-
-            def show(progress: SearchProgress) -> None:
-                bar(progress.scored, progress.planned)
-
+        names = [f"{one.request.budget} on {one.request.target}" for one in runs]
+        with run.display.board("Search", names) as show:
             results = run_searches(
                 space, goals, LocalEvaluator(scorer.build()), settings, cache=scores(),
                 screen=scores(f" on {share:g}") if share < 1 else None, progress=show,

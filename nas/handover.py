@@ -14,7 +14,7 @@ from nas.device import Trial, load_predictor
 from nas.export import MODEL, ONNX
 from nas.full_disk import full_disk_reported, nearest_existing
 from nas.learning import EncodedTask, read_score
-from nas.report import Calibration, Candidate, FrontPoint, Report
+from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Report
 from nas.request import Request
 from nas.teacher import outline
 from nas.workspace import Artifact
@@ -47,6 +47,7 @@ def write_up(
     for artifact in stages:
         spent = 0.0 if artifact.reused else artifact.seconds
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
+    result = read_search(found, goal)
     predictor = load_predictor(profile)
     fingerprint = Fingerprint.of_this_machine(request.target)
     predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
@@ -80,8 +81,17 @@ def write_up(
             "recipe": request.recipe.to_dict(),
         },
         front=tuple(
-            FrontPoint(point.architecture, point.latency_ms, point.score)
-            for point in read_search(found, goal).front
+            FrontPoint(point.architecture, point.latency_ms, point.score) for point in result.front
+        ),
+        evaluations=tuple(
+            Evaluated(
+                one.architecture,
+                one.latency_ms,
+                one.score,
+                one.smoothed_score,
+                one.architecture.parameters(shape) <= result.limits.max_parameters,
+            )
+            for one in result.evaluations
         ),
         candidates=tuple(
             Candidate(trial.architecture, float(predicted), trial.p50_ms, trial.met)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from latency.drawing import PALETTE, canvas, draw_agreement, legend_below, log_axis, style
 
@@ -19,11 +21,26 @@ PERCENT_METRICS = frozenset({"accuracy", "f1"})
 Point = tuple[float, float]
 
 
+class BudgetMark(NamedTuple):
+    """A budget to draw on a front.
+
+    Args:
+        label: what it is called there.
+        ms: the latency asked for.
+        chosen: index of the architecture that answers it, if it is on the front.
+    """
+
+    label: str
+    ms: float
+    chosen: int | None = None
+
+
 def front_plot(
     latencies_ms: ArrayLike,
     scores: ArrayLike,
     *,
     metric: str,
+    budgets: Sequence[BudgetMark] = (),
     chosen: int | None = None,
     budget_ms: float | None = None,
     percentile: int = 50,
@@ -36,14 +53,20 @@ def front_plot(
         latencies_ms: (N,) predicted latency of each architecture.
         scores: (N,) its validation score with inherited weights.
         metric: name of the score, for the axis.
-        chosen: index of the architecture that was developed.
-        budget_ms: the latency asked for.
+        budgets: what was asked for; of several, each bears its label above the axes and a
+            thread to its architecture.
+        chosen: index of an architecture to mark besides, such as the one that was developed.
+        budget_ms: one more budget, named by its milliseconds.
         percentile: of all latencies.
         model: (measured latency in ms, score) of the developed model.
         teacher: (measured latency in ms, score) of the teacher.
     """
     latency, score = np.asarray(latencies_ms, float), np.asarray(scores, float)
     order = np.argsort(latency)
+    marks = [*budgets]
+    if budget_ms is not None:
+        marks.append(BudgetMark(f"{budget_ms:.3g} ms", budget_ms))
+    rings = sorted({i for i in (*(mark.chosen for mark in marks), chosen) if i is not None})
 
     with style():
         figure, axes = canvas()
@@ -59,10 +82,10 @@ def front_plot(
             axes.scatter(
                 latency, score, s=14, color=PALETTE["front"], label="sub-network", zorder=3
             )
-        if chosen is not None:
+        if rings:
             axes.scatter(
-                latency[chosen],
-                score[chosen],
+                latency[rings],
+                score[rings],
                 s=90,
                 facecolor="none",
                 edgecolor=PALETTE["chosen"],
@@ -78,14 +101,7 @@ def front_plot(
             axes.scatter(
                 *teacher, s=42, marker="D", color=PALETTE["teacher"], label="teacher", zorder=4
             )
-        if budget_ms is not None:
-            axes.axvline(
-                budget_ms,
-                color=PALETTE["ink"],
-                linestyle=(0, (4, 3)),
-                linewidth=1,
-                label=f"budget, {budget_ms:.3g} ms",
-            )
+        _draw_budgets(axes, marks, latency, score)
         log_axis(axes, "x")
         axes.set_xlabel(f"latency, p{percentile} (ms)")
         axes.set_ylabel(metric.replace("_", " "))
@@ -94,6 +110,33 @@ def front_plot(
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
         legend_below(figure, columns=2)
     return figure
+
+
+def _draw_budgets(
+    axes: Axes,
+    marks: Sequence[BudgetMark],
+    latency_ms: NDArray[np.float64],
+    score: NDArray[np.float64],
+) -> None:
+    """A line each: one alone is named in the legend, several where they stand."""
+    dashes: dict[str, Any] = {"color": PALETTE["ink"], "linestyle": (0, (4, 3)), "linewidth": 1}
+    if len(marks) == 1:
+        axes.axvline(marks[0].ms, **dashes, label=f"budget, {marks[0].label}")
+        return
+    for row, mark in enumerate(marks):
+        axes.axvline(mark.ms, **dashes, label="" if row else "budgets")
+        axes.annotate(
+            mark.label,
+            (mark.ms, 1.01),
+            xycoords=axes.get_xaxis_transform(),
+            rotation=60,  # so that neighbours do not run into each other
+            rotation_mode="anchor",
+            fontsize=8,
+        )
+        if mark.chosen is not None:
+            reach = [latency_ms[mark.chosen], mark.ms]
+            level = [score[mark.chosen]] * 2
+            axes.plot(reach, level, color=PALETTE["chosen"], linewidth=1, linestyle="dotted")
 
 
 def prediction_plot(groups: Sequence[tuple[str, ArrayLike, ArrayLike]]) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from nas.board import Show, live_board, plain_board
 
 
 class Bar:
@@ -63,6 +65,21 @@ class Display:
             if plain:
                 self.say(f"{title} ...")
             yield Bar(progress, title)
+
+    @contextmanager
+    def board(self, title: str, budgets: Sequence[str]) -> Iterator[Show]:
+        """Show a search while it runs: call what this yields with each of its moments.
+
+        Args:
+            title: of the stage.
+            budgets: what each is called, in the order of :attr:`SearchProgress.best`.
+        """
+        if self.console.is_terminal:
+            with live_board(self.console, title, budgets) as show:
+                yield show
+        else:
+            self.say(f"{title} ...")
+            yield plain_board(self.say, title, budgets)
 
     def say(self, line: str) -> None:
         """Print one line."""

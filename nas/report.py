@@ -31,6 +31,24 @@ class FrontPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What the search learned by one evaluation.
+
+    Args:
+        latency_ms: predicted, at the budget's percentile.
+        score: on validation data, with inherited weights.
+        smoothed_score: weighed against those of similar architectures; by this the best is chosen.
+        within_caps: whether it may be on the front, which has no place for what is too large.
+    """
+
+    architecture: Architecture
+    latency_ms: float
+    score: float
+    smoothed_score: float
+    within_caps: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An architecture that was timed on the device, in the order tried, and whether it was met."""
 
@@ -65,6 +83,7 @@ class Report:
         device: the device's fingerprint.
         settings: the recipe as it was run; nested mappings are shown with dotted names.
         front: the non-dominated architectures that the search found.
+        evaluations: all that the front is drawn from, oldest first; earlier searches' as well.
         candidates: what was timed on the device, the last being the model handed over.
         calibration: whole models timed to check the predictor.
         predictor_errors: the predictor's error figures beside the repeatability floor.
@@ -95,6 +114,7 @@ class Report:
     device: Mapping[str, Any]
     settings: Mapping[str, Any]
     front: tuple[FrontPoint, ...] = ()
+    evaluations: tuple[Evaluated, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     calibration: tuple[Calibration, ...] = ()
     predictor_errors: Mapping[str, float] = field(default_factory=dict)
@@ -163,10 +183,11 @@ def write(report: Report, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ShownFront:
-    """The part of a report that a front's table and plot show.
+    """The part of a report that a search's table and plots show.
 
     Args:
         points: the front, fastest first.
+        evaluations: what it was drawn from, oldest first.
         chosen: index of the developed architecture, where it is on the front.
         percentile: of all latencies here, 50 or 95.
         budget_ms: what was asked for.
@@ -175,11 +196,35 @@ class ShownFront:
 
     metric: str
     points: tuple[FrontPoint, ...]
+    evaluations: tuple[Evaluated, ...]
     chosen: int | None
     percentile: int
     budget_ms: float
     model: tuple[float, float]
     teacher: tuple[float, float]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ShownFront:
+        """Of the content of ``report.json``."""
+        points = tuple(
+            FrontPoint(**point | {"architecture": Architecture.from_dict(point["architecture"])})
+            for point in sorted(data["front"], key=lambda point: point["latency_ms"])
+        )
+        architecture = Architecture.from_dict(data["architecture"])
+        percentile = data["budget_percentile"]
+        return cls(
+            metric=data["metric"],
+            points=points,
+            evaluations=tuple(
+                Evaluated(**one | {"architecture": Architecture.from_dict(one["architecture"])})
+                for one in data.get("evaluations", ())
+            ),
+            chosen=next((i for i, p in enumerate(points) if p.architecture == architecture), None),
+            percentile=percentile,
+            budget_ms=data["budget_ms"],
+            model=(data[f"measured_p{percentile}_ms"], data["score"]),
+            teacher=(data[f"teacher_p{percentile}_ms"], data["teacher_score"]),
+        )
 
 
 def read_front(folder: Path) -> ShownFront:
@@ -190,22 +235,7 @@ def read_front(folder: Path) -> ShownFront:
     """
     path = folder / "report.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        points = tuple(
-            FrontPoint(**point | {"architecture": Architecture.from_dict(point["architecture"])})
-            for point in sorted(data["front"], key=lambda point: point["latency_ms"])
-        )
-        architecture = Architecture.from_dict(data["architecture"])
-        percentile = data["budget_percentile"]
-        return ShownFront(
-            metric=data["metric"],
-            points=points,
-            chosen=next((i for i, p in enumerate(points) if p.architecture == architecture), None),
-            percentile=percentile,
-            budget_ms=data["budget_ms"],
-            model=(data[f"measured_p{percentile}_ms"], data["score"]),
-            teacher=(data[f"teacher_p{percentile}_ms"], data["teacher_score"]),
-        )
+        return ShownFront.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise NasError(
             f"{folder} is no result of nas search: report.json cannot be read"
@@ -219,34 +249,27 @@ def render(report: Report) -> str:
     import jinja2
     from markupsafe import Markup
 
-    from nas import plots
+    from nas import report_figures
+    from nas.plots import inline_svg
 
-    front = plots.front_plot(
-        [point.latency_ms for point in report.front],
-        [point.score for point in report.front],
-        metric=report.metric,
-        chosen=next(
-            (i for i, p in enumerate(report.front) if p.architecture == report.architecture), None
+    shown = ShownFront.from_dict(report.to_dict())
+    figures = {
+        "front": (report_figures.front_figure(shown), "Score against latency"),
+        "predictions": (
+            report_figures.prediction_figure(report),
+            "Measured against predicted latency",
         ),
-        budget_ms=report.budget_ms,
-        model=(report.measured_ms, report.score),
-        teacher=(report.teacher_ms, report.teacher_score),
-        percentile=report.budget_percentile,
-    )
-    predictions = plots.prediction_plot(
-        [
-            (
-                "calibration model",
-                [point.predicted_ms for point in report.calibration],
-                [point.measured_ms for point in report.calibration],
-            ),
-            (
-                "candidate",
-                [candidate.predicted_ms for candidate in report.candidates],
-                [candidate.measured_p50_ms for candidate in report.candidates],
-            ),
-        ]
-    )
+    }
+    if shown.points:
+        figures["dimensions"] = (
+            report_figures.dimensions_figure(shown),
+            "Sizes of the architectures along the front",
+        )
+    if shown.evaluations:
+        figures["hypervolume"] = (
+            report_figures.hypervolume_figure([("", shown)]),
+            "The front's hypervolume after each evaluation",
+        )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -262,10 +285,9 @@ def render(report: Report) -> str:
         settings={"seed": report.seed, **report.settings},
         score=lambda value: score_in_words(report.metric, value),
         # A plot's SVG is our own markup, with every word in it escaped by matplotlib.
-        front_svg=Markup(plots.inline_svg(front, "Score against latency")),  # noqa: S704
-        predictions_svg=Markup(  # noqa: S704
-            plots.inline_svg(predictions, "Measured against predicted latency")
-        ),
+        svg={name: Markup(inline_svg(*drawn)) for name, drawn in figures.items()},  # noqa: S704
+        nearly_all=report_figures.NEARLY_ALL,
+        needed=report_figures.evaluations_needed(shown) if shown.evaluations else None,
     )
 
 

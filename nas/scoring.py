@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,8 @@ from supernet.distill.fitted_start import fit_to_teacher
 from supernet.model import Supernet
 
 Arrays = Mapping[str, NDArray[Any]]
-Score = Callable[[Architecture], float]
+Score = Callable[[Architecture, float], float]
+"""From an architecture and the share of the examples to score it on, to its score."""
 
 
 class Scorer(Protocol):
@@ -83,16 +85,35 @@ class SupernetScorer:
         model = BertForSequenceClassification(self.config)
         model.load_state_dict(_tensors(self.weights), assign=True)
         supernet = Supernet(model).eval().to(device)
-        batches = [_tensors(batch, device) for batch in self.batches]
         texts = [_tensors(batch, device) for batch in self.texts]
 
-        def score(architecture: Architecture) -> float:
+        @cache
+        def examples(share: float) -> tuple[list[dict[str, Tensor]], NDArray[Any]]:
+            batches, labels = self._part(share)
+            return [_tensors(batch, device) for batch in batches], labels
+
+        def score(architecture: Architecture, share: float) -> float:
             logits = sub_network(supernet, architecture, texts)
+            batches, labels = examples(share)
             with torch.inference_mode():
                 predicted = torch.cat([logits(batch).float() for batch in batches])
-            return compute(self.metric, predicted.cpu().numpy(), self.labels)
+            return compute(self.metric, predicted.cpu().numpy(), labels)
 
         return score
+
+    def _part(self, share: float) -> tuple[Sequence[Arrays], NDArray[Any]]:
+        """A share of each batch and its labels, the same in every process, of all lengths."""
+        if share == 1:
+            return self.batches, self.labels
+        rng = np.random.default_rng(0)
+        batches, labels, start = [], [], 0
+        for batch in self.batches:
+            size = len(batch["input_ids"])
+            rows = np.sort(rng.permutation(size)[: max(1, round(share * size))])
+            batches.append({name: values[rows] for name, values in batch.items()})
+            labels.append(self.labels[start + rows])
+            start += size
+        return batches, np.concatenate(labels)
 
 
 def sub_network(

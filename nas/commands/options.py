@@ -126,13 +126,12 @@ def new_study(
     Args:
         algorithm: of the search, in place of the recipe's.
     """
-    from dataclasses import replace
-
     from nas.recipe import load_recipe
+    from nas.search.settings import SearchSettings
 
     settings = load_recipe(recipe)
     if algorithm is not None:
-        chosen = replace(settings.search, algorithm=algorithm)  # type: ignore[arg-type] checked there
+        chosen = SearchSettings(**settings.search.to_dict() | {"algorithm": algorithm})
         settings = settings.model_copy(update={"search": chosen})
     silence()
     from nas.progress import Display

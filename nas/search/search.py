@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,13 @@ from nas.search.constraints import Limits, parameters
 from nas.search.evaluator import Evaluator, Failed
 from nas.search.evolution import RegularizedEvolution
 from nas.search.exhaustive import Exhaustive
-from nas.search.front import Front, Point
+from nas.search.front import Front, Point, non_dominated
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.guided import GuidedSearch, fit_predictor
 from nas.search.hat import HatEvolution
 from nas.search.nsga2 import Nsga2
 from nas.search.pool import Pool, build_pool
+from nas.search.progress import SearchProgress
 from nas.search.random_search import RandomSearch
 from nas.search.result import Evaluation, Optimum, SearchResult, best_of
 from nas.search.score_cache import ScoreCache
@@ -35,20 +37,6 @@ from supernet.space import SearchSpace
 
 _HOPELESS = 16
 """So many failures before the first score, and the fault is not the architectures'."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchProgress:
-    """How far a search is.
-
-    Args:
-        scored, planned: architectures; a search may end before it has used up its plan.
-        best_score: within the first goal's limits so far; None before there is one.
-    """
-
-    scored: int
-    planned: int
-    best_score: float | None
 
 
 def run_search(
@@ -224,6 +212,7 @@ class _Scorer:
         self.added = self.newly_scored = self.planned = 0
         self.failed: dict[Architecture, str] = {}
         self._waiting_for: dict[Architecture, ScoreCache] = {}
+        self._begun_s = time.monotonic()
         searcher.tell(list(known), list(known.values()))
 
     def run(self, propose: Callable[[int], list[Architecture]], total: int) -> None:
@@ -314,12 +303,33 @@ class _Scorer:
         self._searcher.tell(list(scores), list(scores.values()))
         self.scores.update(scores)
         self.added += len(batch)
-        self._progress(SearchProgress(self.added, self.planned, self._best_score()))
+        self._progress(self._moment())
 
-    def _best_score(self) -> float | None:
-        usage = self.goals.usage(list(self.scores))[0]
-        within = zip(self.scores.values(), usage, strict=True)
-        return max((score for score, share in within if share <= 1), default=None)
+    def _moment(self) -> SearchProgress:
+        known = list(self.scores)
+        score = np.array(list(self.scores.values()))
+        batch = ArchitectureBatch.of(known)
+        latencies, usages = self.goals.measure(batch)
+        first = self.goals.each[0]
+        capped = parameters(batch, first.shape) <= first.limits.max_parameters
+        best: list[Point | None] = []
+        for latency_ms, usage in zip(latencies, usages, strict=True):
+            within = np.flatnonzero(usage <= 1)
+            row = within[np.argmax(score[within])] if len(within) else None
+            best.append(
+                None
+                if row is None
+                else Point(known[row], float(latency_ms[row]), float(score[row]))
+            )
+        return SearchProgress(
+            scored=self.added,
+            planned=self.planned,
+            seconds=time.monotonic() - self._begun_s,
+            best=tuple(best),
+            front_size=len(non_dominated(latencies[0][capped], score[capped])),
+            expected_gain=getattr(self._searcher, "expected_gain", None),
+            cached=self.added - self.newly_scored,
+        )
 
 
 # ---- what was found ------------------------------------------------------------------------------

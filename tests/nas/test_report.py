@@ -12,16 +12,25 @@ from nas import plots
 from nas.report import (
     Calibration,
     Candidate,
+    Evaluated,
     FrontPoint,
     Report,
+    ShownFront,
     duration,
     figure_of,
     quality,
+    read_front,
     render,
     rows,
     score_in_words,
     verdict,
     write,
+)
+from nas.report_figures import (
+    dimensions_figure,
+    evaluations_needed,
+    front_figure,
+    hypervolume_figure,
 )
 from supernet.architecture import Architecture
 from supernet.errors import NasError
@@ -52,7 +61,7 @@ FRONT = tuple(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def report() -> Report:
     return Report(
         budget_ms=2.3,
@@ -90,6 +99,11 @@ def report() -> Report:
         device={"cpu": "Some processor at 2.5 GHz", "cores": 2, "memory_gib": 23.4},
         settings={"recipe": "quick", "supernet": {"epochs": 4, "learning_rate": 3e-4}},
         front=FRONT,
+        evaluations=(
+            *(Evaluated(p.architecture, p.latency_ms, p.score, p.score, True) for p in FRONT),
+            Evaluated(FRONT[0].architecture, 0.5, 0.99, 0.99, False),
+            Evaluated(FRONT[0].architecture, 5.0, 0.8, 0.8, True),
+        ),
         candidates=(
             Candidate(architecture(3, 192), 2.25, 2.41, False),
             Candidate(architecture(3, 160), 1.9, 2.1, True),
@@ -100,6 +114,11 @@ def report() -> Report:
         ),
         predictor_errors={"mape": 0.041, "within_10_percent": 0.95, "repeatability_mape": 0.036},
     )
+
+
+@pytest.fixture(scope="module")
+def text(report: Report) -> str:
+    return render(report)
 
 
 def test_json_holds_every_field_and_what_follows_from_them(report, tmp_path):
@@ -115,6 +134,7 @@ def test_json_holds_every_field_and_what_follows_from_them(report, tmp_path):
         "latency_ms": 1.4,
         "score": 0.818,
     }
+    assert content["evaluations"][9] == {"latency_ms": 0.5, "score": 0.99, "within_caps": False}
     assert content["candidates"][0]["met"] is False
     assert content["settings"]["supernet"]["epochs"] == 4
 
@@ -158,18 +178,17 @@ class Page(HTMLParser):
         self.words.append(data.strip())
 
 
-def test_page_needs_nothing_else(report):
-    text = render(report)
+def test_page_needs_nothing_else(text):
     page = Page(text)
 
     assert all(address.startswith("#") for address in page.addresses)
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 4
     assert not re.search(r"url\((?!#)|@import", text)
 
 
-def test_page_shows_what_was_tried_and_with_what(report):
-    words = Page(render(report)).words
+def test_page_shows_what_was_tried_and_with_what(text):
+    words = Page(text).words
 
     for expected in (
         "3x192 6h q192 f384",  # tried first, and over the budget
@@ -186,6 +205,8 @@ def test_page_shows_what_was_tried_and_with_what(report):
         "budget, 2.3 ms",
         "latency, p50 (ms)",
         "accuracy (%)",
+        "intermediate size",
+        "hypervolume (% of the final)",
     ):
         assert expected in words
 
@@ -200,13 +221,63 @@ def test_page_escapes_what_users_name(report):
 
 
 def test_page_of_a_search_without_front_and_calibration(report):
-    bare = replace(report, front=(), candidates=(), calibration=(), predictor_errors={}, stages={})
+    nothing = dict.fromkeys(("front", "evaluations", "candidates", "calibration"), ())
+    bare = replace(report, **nothing, predictor_errors={}, stages={})
+    page = Page(render(bare))
 
-    assert verdict(bare) in Page(render(bare)).words
+    assert verdict(bare) in page.words
+    assert page.tags.count("svg") == 2
 
 
-def test_equal_reports_give_equal_pages(report):
-    assert render(report) == render(report)
+def test_equal_reports_give_equal_pages(report, text):
+    assert render(report) == text
+
+
+def test_what_is_drawn_is_read_back(report, tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps(report.to_dict()))
+    shown = read_front(tmp_path)
+
+    assert shown.points == report.front
+    assert shown.evaluations == report.evaluations
+    assert shown.points[shown.chosen].architecture == report.architecture
+    assert shown.model == (2.1, 0.941)
+
+
+def test_a_front_is_read_from_a_report_that_lists_no_evaluations(report, tmp_path):
+    content = report.to_dict()
+    del content["evaluations"]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+
+    assert read_front(tmp_path).points == report.front
+    with pytest.raises(NasError, match="whose search lists its evaluations"):
+        hypervolume_figure([("", read_front(tmp_path))])
+
+
+def test_the_course_of_a_search_leaves_out_what_is_beyond_the_caps(report, text):
+    """That one would have been the best by far; it counts as an evaluation all the same."""
+    course = hypervolume_figure([("", ShownFront.from_dict(report.to_dict()))]).axes[0].lines[0]
+
+    assert list(course.get_xdata()) == list(range(1, 12))
+    assert course.get_ydata()[8:] == pytest.approx([1.0, 1.0, 1.0])
+    assert "of 11 evaluations" in text
+
+
+def test_the_evaluations_needed_are_the_fewest_that_reach_nearly_all(report):
+    shown = ShownFront.from_dict(report.to_dict())
+    needed = evaluations_needed(shown)
+    course = hypervolume_figure([("", shown)]).axes[0].lines[0].get_ydata()
+
+    assert 1 < needed < 9
+    assert course[needed - 2] < 0.99 <= course[needed - 1]
+
+
+def test_a_figure_marks_what_is_asked_for(report):
+    shown = ShownFront.from_dict(report.to_dict())
+
+    assert dimensions_figure(shown).axes[0].lines[1].get_xdata().tolist() == [1.9]
+    assert dimensions_figure(shown, [0, 2]).axes[0].lines[1].get_xdata().tolist() == [0.52, 1.4]
+    budgets = [plots.BudgetMark("a", 1.0, 1), plots.BudgetMark("b", 2.0, 3)]
+    assert [text.get_text() for text in front_figure(shown, budgets).axes[0].texts] == ["a", "b"]
 
 
 def test_a_failed_write_leaves_the_old_report(report, tmp_path):
@@ -291,6 +362,17 @@ def test_latency_axis_has_labels_on_every_range(low, high):
 
     left, right = axes.get_xlim()
     assert sum(left <= tick <= right for tick in axes.get_xticks()) >= 2
+
+
+def test_front_plot_names_each_of_several_budgets_where_it_stands():
+    budgets = [plots.BudgetMark("phone", 1.5, 0), plots.BudgetMark("server", 3.0, 1)]
+    figure = plots.front_plot([1.0, 2.0, 4.0], [0.5, 0.6, 0.7], metric="f1", budgets=budgets)
+    axes = figure.axes[0]
+
+    named = {text.get_text(): text.xy[0] for text in axes.texts}
+    assert named == {"phone": 1.5, "server": 3.0}
+    rings = next(c for c in axes.collections if c.get_label() == "chosen")
+    assert rings.get_offsets().tolist() == [[1.0, 0.5], [2.0, 0.6]]
 
 
 def test_front_plot_saves_as_an_image(tmp_path):

@@ -20,9 +20,10 @@ from nas.search.evaluator import Failed, Outcome
 from nas.search.front import non_dominated
 from nas.search.goals import Goal, Goals
 from nas.search.guided import fit_predictor
+from nas.search.progress import SearchProgress
 from nas.search.result import Evaluation, SearchResult, best_of
 from nas.search.score_cache import ScoreCache
-from nas.search.search import SearchProgress, run_search, run_searches
+from nas.search.search import run_search, run_searches
 from nas.search.settings import Algorithm, SearchSettings
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -465,7 +466,11 @@ def test_progress_counts_up_to_the_plan(tmp_path):
     counts = [progress.scored for progress in seen]
     assert counts == sorted(set(counts))
     assert counts[-1] == result.scored <= seen[-1].planned == 40
-    assert seen[-1].best_score == max(e.score for e in result.evaluations if e.within_limits)
+    (best,) = seen[-1].best
+    assert best is not None
+    assert best.score == max(e.score for e in result.evaluations if e.within_limits)
+    assert seen[-1].front_size == len(result.front)
+    assert seen[-1].expected_gain is not None
 
 
 @pytest.mark.parametrize(
