@@ -148,9 +148,8 @@ class Disturbed:
         self._folder, self._arguments = folder, arguments
         self._rng = np.random.default_rng(arguments.seed)
         quickly = {"health_check_period_ms": 1000, "health_check_failure_threshold": 8}
-        self._cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": quickly}
-        )
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quickly}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
         for _ in range(NODES):
             self._cluster.add_node(num_cpus=1)
         self._driver = self._start_driver()

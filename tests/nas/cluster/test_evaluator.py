@@ -41,9 +41,10 @@ ROOM = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head without room for workers, and two nodes with room for one each."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     quickly = {"health_check_period_ms": 1000, "health_check_failure_threshold": 6}
-    head = ROOM | {"num_cpus": 0, "_system_config": quickly}
+    head = ROOM | {"num_cpus": 0, "include_dashboard": False, "_system_config": quickly}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(**ROOM)
     cluster.add_node(**ROOM)
