@@ -29,8 +29,8 @@ class _Process:
     def node(self) -> str:
         return str(ray.get_runtime_context().get_node_id())
 
-    def score(self, architecture: Architecture) -> float:
-        return float(self._score(architecture))
+    def score(self, architecture: Architecture, fidelity: float) -> float:
+        return float(self._score(architecture, fidelity))
 
 
 @dataclass(eq=False)
@@ -38,10 +38,12 @@ class Candidate:
     """An architecture to score, and where it has failed.
 
     Args:
+        fidelity: the share of the examples to score it on.
         failed_on: nodes, one for each attempt.
     """
 
     architecture: Architecture
+    fidelity: float = 1.0
     failed_on: list[str] = field(default_factory=list)
 
 
@@ -67,7 +69,9 @@ class Worker:
 
     def give(self, candidate: Candidate) -> Future[float]:
         """Score a candidate after those given before."""
-        score: Future[float] = self._process.score.remote(candidate.architecture).future()
+        score: Future[float] = self._process.score.remote(
+            candidate.architecture, candidate.fidelity
+        ).future()
         self.candidates.append((candidate, score))
         return score
 
