@@ -32,17 +32,17 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._pending: set[Architecture] = set()
+        self.pending: set[Architecture] = set()
         self.scores: dict[Architecture, float] = {}
 
     def __contains__(self, architecture: Architecture) -> bool:
-        return architecture in self.scores or architecture in self._pending
+        return architecture in self.scores or architecture in self.pending
 
     def rng(self) -> np.random.Generator:
-        return np.random.default_rng([self._seed, len(self.scores), len(self._pending)])
+        return np.random.default_rng([self._seed, len(self.scores), len(self.pending)])
 
     def expect(self, architectures: Iterable[Architecture]) -> None:
-        self._pending.update(architectures)
+        self.pending.update(architectures)
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
         """Take in scores, (N,).
@@ -55,5 +55,5 @@ class History:
             raise NasError(f"{len(architectures)} architectures need as many scores: {values!r}")
         if not np.isfinite(values).all():
             raise NasError(f"scores must be finite numbers, not {values[~np.isfinite(values)]}")
-        self._pending.difference_update(architectures)
+        self.pending.difference_update(architectures)
         self.scores.update(zip(architectures, values.tolist(), strict=True))
