@@ -36,6 +36,7 @@ Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "cmaes"]
 
 _ATTEMPTS: Mapping[Sampler, int] = {"tpe": 16, "gp": 3, "nsga2": 32, "nsga3": 32, "cmaes": 32}
 """Proposals of which one must be new and in the region; a Gaussian process takes long for each."""
+_RELAXED = ("gp", "cmaes")
 _REGION = "region"
 _POPULATION = 16
 """Of the genetic algorithms: a search has a hundred scores, and Optuna's 50 would take half."""
@@ -77,7 +78,7 @@ class OptunaSearch:
         self._sampler: Sampler = sampler
         self._history = History(seed)
         self._distributions: dict[str, BaseDistribution] = {
-            name: FloatDistribution(0, 1) if sampler == "cmaes" else distribution(choices)
+            name: FloatDistribution(0, 1) if sampler in _RELAXED else distribution(choices)
             for name, choices in self._dimensions.items()
         }
         maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
@@ -206,7 +207,7 @@ class OptunaSearch:
         def choose(name: str, choices: Choices) -> int:
             if name not in params:
                 return choices[0]
-            if self._sampler == "cmaes":
+            if self._sampler in _RELAXED:
                 return choices[min(int(params[name] * len(choices)), len(choices) - 1)]
             return int(params[name])
 
@@ -217,7 +218,7 @@ class OptunaSearch:
         for name, value in values(architecture, self._dimensions).items():
             choices = self._dimensions[name]
             relaxed = (choices.index(value) + 0.5) / len(choices)
-            found[name] = relaxed if self._sampler == "cmaes" else value
+            found[name] = relaxed if self._sampler in _RELAXED else value
         return found
 
 
