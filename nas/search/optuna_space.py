@@ -74,6 +74,17 @@ def values(architecture: Architecture, names: Iterable[str]) -> dict[str, int]:
     return found
 
 
+def suggested(space: SearchSpace, architecture: Architecture) -> dict[str, int]:
+    """What :func:`suggest` would have asked for: the values of layers that there are."""
+    layers = 1 if space.uniform else architecture.num_layers
+    names = [
+        name
+        for name in dimensions(space)
+        if not (index := name.rpartition("_")[2]).isdigit() or int(index) < layers
+    ]
+    return values(architecture, names)
+
+
 def distribution(choices: Choices) -> BaseDistribution:
     """Whole numbers at even steps keep their order and distances; others are categories."""
     steps = {after - before for before, after in pairwise(choices)}
