@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
@@ -287,6 +287,19 @@ class SearchSpace:
                 layers = [*free[:index], self._layer(hidden, *sizes), *free[index + 1 :]]
                 found.append(self._build(hidden, depth, layers))
         return [other for other in dict.fromkeys(found) if other != architecture]
+
+    def nearest(
+        self, hidden_size: int, layers: Sequence[tuple[int, int, int, int]]
+    ) -> Architecture:
+        """The architecture of such layers, each with the valid attention nearest to its own.
+
+        Args:
+            hidden_size: one of the choices.
+            layers: number of heads, qkv and intermediate size, compression.
+        """
+        return Architecture(
+            hidden_size, tuple(self._layer(hidden_size, *sizes) for sizes in layers)
+        )
 
     # ---- integer codes ------------------------------------------------------------------------
 

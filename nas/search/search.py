@@ -156,6 +156,11 @@ def new_searcher(
             return AutoTinyBertEvolution(space, goals, pool, rows, seed)
         case "guided":
             return GuidedSearch(space, goals, pool, rows, settings)
+        case _:  # Optuna is an extra
+            from nas.search.optuna_searcher import OptunaSearch
+
+            sampler = settings.algorithm.removeprefix("optuna-")
+            return OptunaSearch(space, goals, pool, rows, sampler, seed)
 
 
 def _search_key(space: SearchSpace, goals: Goals, settings: SearchSettings) -> str:

@@ -13,6 +13,11 @@ Algorithm = Literal[
     "nsga2",
     "random",
     "exhaustive",
+    "optuna-tpe",
+    "optuna-gp",
+    "optuna-nsga2",
+    "optuna-nsga3",
+    "optuna-cmaes",
     "autotinybert-fast",
     "autotinybert-evolved",
     "hat",
@@ -44,8 +49,8 @@ class SearchSettings:
         crossover: probability that a child has two parents.
         max_enumerated: spaces up to this size are predicted whole, larger ones are sampled.
         algorithm: ``guided`` lets a score predictor choose; ``nsga2`` spreads over the whole front;
-            ``exhaustive`` scores everything within the limits, in a space that can be enumerated;
-            ``random``, ``evolution``, ``hat`` and AutoTinyBERT's two rules are baselines.
+            ``optuna-...`` are Optuna's samplers; ``exhaustive`` scores everything within the
+            limits, in a space that can be enumerated; ``random``, ``evolution``, ``hat`` and AutoTinyBERT's two rules are baselines.
         seed: of every choice.
 
     Raises:
