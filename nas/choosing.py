@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,24 +16,27 @@ from nas.device import PROFILE, Trial, load_predictor, timed
 from nas.evaluate import collator
 from nas.export import MODEL
 from nas.learning import EncodedTask, sample_batches
-from nas.manifest import file_digest
+from nas.manifest import SCRATCH, file_digest
 from nas.request import Run, origin
 from nas.scoring import SupernetScorer
 from nas.search.constraints import Limits
-from nas.search.evaluator import LocalEvaluator
+from nas.search.evaluator import Recorded
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
 from nas.search.result import SearchResult
-from nas.search.score_cache import ScoreCache
 from nas.search.search import run_searches
 from nas.search.settings import SearchSettings
 from nas.shared_scores import open_scores
 from nas.teacher import Outline
+from nas.trials import Trials, run_seeds
 from nas.workspace import Artifact
 from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.space import SearchSpace
+
+if TYPE_CHECKING:  # Optuna is an extra
+    pass
 
 FITTED = 128
 """Texts on which the factors of a compressed sub-network are fitted before it is scored."""
@@ -87,21 +91,26 @@ def search(
             task.data.task.metric,
             sample_batches(run, task, FITTED) if space.compression != (1,) else (),
         )
-
-        def scores(examples: str = "") -> ScoreCache:
-            return open_scores(
-                run.workspace,
-                supernet=supernet.key,
-                data=f"{task.data.digest} {task.data.task.metric}{examples}",
-            )
-
-        share = settings.fidelity
+        data = f"{task.data.digest} {task.data.task.metric}"
+        scores = open_scores(run.workspace, supernet=supernet.key, data=data)
+        part = f"{data} on {settings.fidelity:g}"
+        screen = open_scores(run.workspace, supernet=supernet.key, data=part)
+        study = _study(runs, goals, space, supernet.key, data)
+        if study is not None:
+            recalled = {a: s for a, s in study.recall().items() if a not in scores}
+            scores.add(list(recalled), list(recalled.values()))
+        if run.cluster is not None and run.trials > 1:
+            trials = Trials(space, goals, scorer, settings, folder / SCRATCH / "trials")
+            run_seeds(trials, run.trials, run.cluster, scores, run.display)
         names = [f"{one.request.budget} on {one.request.target}" for one in runs]
-        with run.display.board("Search", names) as show:
+        with _evaluator(run, scorer) as evaluator, run.display.board("Search", names) as show:
             results = run_searches(
-                space, goals, LocalEvaluator(scorer.build()), settings, cache=scores(),
-                screen=scores(f" on {share:g}") if share < 1 else None, progress=show,
+                space, goals, evaluator if study is None else Recorded(evaluator, study),
+                settings, cache=scores, screen=screen, progress=show,
             )  # fmt: skip
+        if study is not None:  # those found in the cache too
+            evaluations = results[0].evaluations
+            study.record([e.architecture for e in evaluations], [e.score for e in evaluations])
         for architecture, reason in results[0].failed:
             run.display.warn(f"{architecture} could not be scored and is left out: {reason}")
         content = [json.loads(result.to_json()) for result in results]
@@ -131,6 +140,37 @@ def search(
             f"{task.data.task.metric} {best.score:.4f} inherited{origin(found)}"
         )
     return found
+
+
+@contextmanager
+def _evaluator(run: Run, scorer: Scorer) -> Iterator[Evaluator]:
+    """Who scores: this process, or a cluster's."""
+    if run.cluster is None:
+        yield LocalEvaluator(scorer.build())
+        return
+    from nas.cluster.evaluator import RayEvaluator
+
+    with RayEvaluator(scorer, run.cluster, warn=run.display.warn) as evaluator:
+        yield evaluator
+
+
+def _study(
+    runs: Sequence[Run], goals: Sequence[Goal], space: SearchSpace, supernet: str, data: str
+) -> SearchStudy | None:
+    """The study that records the search, where one is asked for."""
+    run = runs[0]
+    if run.study_url is None:
+        return None
+    from nas.search.study import SearchStudy
+
+    by_target: dict[str, list[Goal]] = {}
+    for one, goal in zip(runs, goals, strict=True):
+        by_target.setdefault(str(one.request.target), []).append(goal)
+    kind = "score" if len(goals) == 1 else "front"
+    name = f"{space.name} {kind} {supernet[:8]}"
+    return SearchStudy(
+        run.study_url, name, space, by_target, supernet=supernet, data=data, warn=run.display.warn
+    )
 
 
 def _goals(runs: Sequence[Run], profiles: Sequence[Artifact], teacher: Outline) -> tuple[Goal, ...]:
@@ -183,7 +223,7 @@ def _latency(run: Run, profile: Artifact) -> PredictLatency:
 @cache
 def _predicted(profile: Artifact, percentile: int, target: Target) -> PredictLatency:
     """One function for all budgets of a target, so that each batch is predicted once."""
-    return lambda batch: load_predictor(profile).predict(batch, percentile, target=target)
+    return partial(load_predictor(profile).predict, percentile=percentile, target=target)
 
 
 def choose(

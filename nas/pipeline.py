@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from nas.report import write as write_report
 from nas.request import Run, Study
 from nas.teacher import Outline, inspect_teacher
 from nas.workspace import Artifact
-from supernet.space import trimmed
+from supernet.space import SearchSpace, trimmed
 
 
 def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:
@@ -54,13 +56,28 @@ def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:
         check_budgets(runs, space, original, profiles)
         teacher = prepare_teacher(run, data)
         task = tokenize(run, data, teacher)
-        supernet = train_supernet(run, space, teacher, task)
+        supernet = _supernet(run, space, teacher, task)
         found = search(runs, space, supernet, profiles, original, task)
         shared = [teacher, supernet, found]
         return [
             _developed(one, goal, [profile, *shared], original, task, output)
             for goal, (one, profile, output) in enumerate(zip(runs, profiles, outputs, strict=True))
         ]
+
+
+def _supernet(run: Run, space: SearchSpace, teacher: Artifact, task: EncodedTask) -> Artifact:
+    """Trained here, or by several processes of a cluster."""
+    if run.cluster is None or run.train_workers == 1:
+        return train_supernet(run, space, teacher, task)
+    from nas.cluster.connection import connected
+    from nas.cluster.training import train_distributed
+
+    cluster = run.cluster
+    train = partial(
+        train_distributed, workers=run.train_workers, cpus=cluster.threads, gpus=ceil(cluster.gpus)
+    )
+    with connected(cluster.address):
+        return train_supernet(run, space, teacher, task, train)
 
 
 def _developed(

@@ -66,12 +66,14 @@ class Run(Study):
     Args:
         cluster: where candidates are scored; None for this process.
         train_workers: processes of the cluster that train the supernet together.
+        trials: searches with other seeds that run first, side by side on the cluster.
         study_url: of an Optuna storage that records the search.
     """
 
     request: Request
     cluster: RayOptions | None = None
     train_workers: int = 1
+    trials: int = 1
     study_url: str | None = None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,8 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 import ray
-from ray.exceptions import RayTaskError
 
+from nas.cluster.connection import in_one_line, join
 from nas.cluster.options import RayOptions
 from nas.cluster.worker import Candidate, Worker
 from nas.search.evaluator import Failed, Outcome
@@ -60,7 +59,7 @@ class RayEvaluator:
         warn: Callable[[str], None] = logging.getLogger(__name__).warning,
     ) -> None:
         self._options, self._warn = options, warn
-        self._joined = _join(options.address)
+        self._joined = join(options.address)
         self._scorer = ray.put(scorer)
         self._workers: dict[Worker, None] = {}  # in their order, as a set that is a dict
         self._waiting: deque[Candidate] = deque()
@@ -197,7 +196,7 @@ class RayEvaluator:
                 continue  # lost meanwhile
             error = future.exception()
             if error is not None:
-                self._lose(worker, _in_one_line(error))
+                self._lose(worker, in_one_line(error))
             elif future is worker.ready:
                 worker.node = future.result()
                 self._failed_starts.clear()
@@ -218,49 +217,6 @@ class RayEvaluator:
         for worker in list(self._workers):
             if worker.candidates and worker.begun_s < began_before_s:
                 self._lose(worker, f"TimeoutError: not scored within {self._options.timeout_s:g} s")
-
-
-def _join(address: str) -> bool:
-    """Connect to a cluster, unless this process is connected already; whether this did it."""
-    if ray.is_initialized():
-        return False
-    dashboard = False if address == "local" else None
-    try:
-        _check_answers(address)
-        ray.init(
-            address,
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise NasError(
-            f"no Ray cluster answers at {address!r} ({_in_one_line(error)}); accepted: auto, "
-            "local, host:port, ray://host:port"
-        ) from error
-    return True
-
-
-def _check_answers(address: str) -> None:
-    """Refuse an address at once that Ray would try for minutes.
-
-    Raises:
-        OSError: nobody listens there.
-        ValueError: it is none.
-    """
-    if address not in ("auto", "local"):
-        host, _, port = address.removeprefix("ray://").rpartition(":")
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def _in_one_line(error: BaseException) -> str:
-    """An error by its name; of what Ray wraps, the error that was raised there."""
-    if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
-        error = error.cause
-    lines = str(error).strip().splitlines() or [""]
-    # Of a process that could not be built Ray tells the traceback, of one that died an essay.
-    told = lines[-1] if "creation task" in lines[0] else lines[0].partition(". ")[0]
-    return f"{type(error).__name__}: {told.strip()}".removesuffix(": ")
 
 
 def _shown(resources: dict[str, float]) -> str:

@@ -97,6 +97,10 @@ def search(
     ray_train_workers: Annotated[
         int, typer.Option(min=1, help="Processes that train the supernet together.")
     ] = 1,
+    ray_trials: Annotated[
+        int,
+        typer.Option(min=1, help="Searches with so many seeds side by side, before the last one."),
+    ] = 1,
     seed: SeedOption = 0,
 ) -> None:
     """Find, train and verify a model within a latency budget.
@@ -117,8 +121,8 @@ def search(
     budgets, targets = [*map(Budget.parse, latency)], [*map(load_target, target)]
     choices = named_space(space, teacher)
     cluster = RayOptions(ray, ray_workers, ray_cpus, ray_gpus) if ray is not None else None
-    if cluster is None and ray_train_workers > 1:
-        raise NasError("--ray-train-workers needs --ray, the cluster's address")
+    if cluster is None and (ray_workers or ray_train_workers > 1 or ray_trials > 1):
+        raise NasError("--ray-workers, --ray-train-workers and --ray-trials need --ray ADDRESS")
     folders = output_folders(output, latency, target)
     lesson = new_study(teacher, data, recipe, workspace, text, label, metric, seed, algorithm)
     from nas.pipeline import run_pipeline
@@ -139,6 +143,7 @@ def search(
             lesson.display,
             cluster=cluster,
             train_workers=ray_train_workers,
+            trials=ray_trials,
             study_url=study,
         )
         for where in targets

@@ -56,3 +56,31 @@ class LocalEvaluator:
     def next(self) -> tuple[Architecture, Outcome]:
         architecture, fidelity = self._waiting.popleft()
         return architecture, float(self._score(architecture, fidelity))
+
+
+class Recorder(Protocol):
+    """Keeps outcomes somewhere else too."""
+
+    def record(self, architectures: Sequence[Architecture], outcomes: Sequence[Outcome]) -> None:
+        """Keep them; more than once does no harm."""
+
+
+class Recorded:
+    """An evaluator whose outcomes on all examples are recorded as they come."""
+
+    def __init__(self, evaluator: Evaluator, recorder: Recorder) -> None:
+        self._evaluator, self._recorder = evaluator, recorder
+        self._partly: set[Architecture] = set()
+
+    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
+        if fidelity < 1:
+            self._partly.update(architectures)
+        self._evaluator.submit(architectures, fidelity)
+
+    def next(self) -> tuple[Architecture, Outcome]:
+        architecture, outcome = self._evaluator.next()
+        if architecture in self._partly:
+            self._partly.remove(architecture)
+        else:
+            self._recorder.record([architecture], [outcome])
+        return architecture, outcome

@@ -50,7 +50,8 @@ class SearchSettings:
         max_enumerated: spaces up to this size are predicted whole, larger ones are sampled.
         algorithm: ``guided`` lets a score predictor choose; ``nsga2`` spreads over the whole front;
             ``optuna-...`` are Optuna's samplers; ``exhaustive`` scores everything within the
-            limits, in a space that can be enumerated; ``random``, ``evolution``, ``hat`` and AutoTinyBERT's two rules are baselines.
+            limits, in a space that can be enumerated; ``random``, ``evolution``, ``hat`` and
+            AutoTinyBERT's two rules are baselines.
         seed: of every choice.
 
     Raises:
