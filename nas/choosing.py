@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,9 +19,9 @@ from nas.export import MODEL
 from nas.learning import EncodedTask, sample_batches
 from nas.manifest import SCRATCH, file_digest
 from nas.request import Run, origin
-from nas.scoring import SupernetScorer
+from nas.scoring import Scorer, SupernetScorer
 from nas.search.constraints import Limits
-from nas.search.evaluator import Recorded
+from nas.search.evaluator import Evaluator, LocalEvaluator, Recorded
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
 from nas.search.result import SearchResult
@@ -36,7 +37,7 @@ from supernet.model import Supernet
 from supernet.space import SearchSpace
 
 if TYPE_CHECKING:  # Optuna is an extra
-    pass
+    from nas.search.study import SearchStudy
 
 FITTED = 128
 """Texts on which the factors of a compressed sub-network are fitted before it is scored."""

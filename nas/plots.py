@@ -41,8 +41,6 @@ def front_plot(
     *,
     metric: str,
     budgets: Sequence[BudgetMark] = (),
-    chosen: int | None = None,
-    budget_ms: float | None = None,
     percentile: int = 50,
     model: Point | None = None,
     teacher: Point | None = None,
@@ -55,18 +53,13 @@ def front_plot(
         metric: name of the score, for the axis.
         budgets: what was asked for; of several, each bears its label above the axes and a
             thread to its architecture.
-        chosen: index of an architecture to mark besides, such as the one that was developed.
-        budget_ms: one more budget, named by its milliseconds.
         percentile: of all latencies.
         model: (measured latency in ms, score) of the developed model.
         teacher: (measured latency in ms, score) of the teacher.
     """
     latency, score = np.asarray(latencies_ms, float), np.asarray(scores, float)
     order = np.argsort(latency)
-    marks = [*budgets]
-    if budget_ms is not None:
-        marks.append(BudgetMark(f"{budget_ms:.3g} ms", budget_ms))
-    rings = sorted({i for i in (*(mark.chosen for mark in marks), chosen) if i is not None})
+    rings = sorted({mark.chosen for mark in budgets if mark.chosen is not None})
 
     with style():
         figure, axes = canvas()
@@ -101,7 +94,7 @@ def front_plot(
             axes.scatter(
                 *teacher, s=42, marker="D", color=PALETTE["teacher"], label="teacher", zorder=4
             )
-        _draw_budgets(axes, marks, latency, score)
+        _draw_budgets(axes, budgets, latency, score)
         log_axis(axes, "x")
         axes.set_xlabel(f"latency, p{percentile} (ms)")
         axes.set_ylabel(metric.replace("_", " "))
@@ -114,16 +107,16 @@ def front_plot(
 
 def _draw_budgets(
     axes: Axes,
-    marks: Sequence[BudgetMark],
+    budgets: Sequence[BudgetMark],
     latency_ms: NDArray[np.float64],
     score: NDArray[np.float64],
 ) -> None:
     """A line each: one alone is named in the legend, several where they stand."""
     dashes: dict[str, Any] = {"color": PALETTE["ink"], "linestyle": (0, (4, 3)), "linewidth": 1}
-    if len(marks) == 1:
-        axes.axvline(marks[0].ms, **dashes, label=f"budget, {marks[0].label}")
+    if len(budgets) == 1:
+        axes.axvline(budgets[0].ms, **dashes, label=f"budget, {budgets[0].label}")
         return
-    for row, mark in enumerate(marks):
+    for row, mark in enumerate(budgets):
         axes.axvline(mark.ms, **dashes, label="" if row else "budgets")
         axes.annotate(
             mark.label,

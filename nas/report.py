@@ -190,8 +190,8 @@ class ShownFront:
         evaluations: what it was drawn from, oldest first.
         chosen: index of the developed architecture, where it is on the front.
         percentile: of all latencies here, 50 or 95.
-        budget_ms: what was asked for.
-        model, teacher: (measured ms, score on test).
+        budget_ms: what was asked for; None on another target than that.
+        model, teacher: (measured ms, score on test); None where they were not measured.
     """
 
     metric: str
@@ -199,9 +199,9 @@ class ShownFront:
     evaluations: tuple[Evaluated, ...]
     chosen: int | None
     percentile: int
-    budget_ms: float
-    model: tuple[float, float]
-    teacher: tuple[float, float]
+    budget_ms: float | None
+    model: tuple[float, float] | None
+    teacher: tuple[float, float] | None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ShownFront:

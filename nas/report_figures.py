@@ -24,11 +24,13 @@ def front_figure(shown: ShownFront, budgets: Sequence[BudgetMark] = ()) -> Figur
         shown: of one report.
         budgets: by default the one that the model was made for.
     """
+    if not budgets and shown.budget_ms is not None:
+        budgets = [BudgetMark(f"{shown.budget_ms:.3g} ms", shown.budget_ms, shown.chosen)]
     return front_plot(
         [point.latency_ms for point in shown.points],
         [point.score for point in shown.points],
         metric=shown.metric,
-        budgets=budgets or [BudgetMark(f"{shown.budget_ms:.3g} ms", shown.budget_ms, shown.chosen)],
+        budgets=budgets,
         percentile=shown.percentile,
         model=shown.model,
         teacher=shown.teacher,

@@ -175,56 +175,79 @@ def output_folders(output: Path, latency: list[str], target: list[str]) -> list[
 def front(
     result: Annotated[Path, typer.Argument(help="The output folder of `nas search`.")],
     latency: Annotated[
-        str | None, typer.Option(help="Mark the best within this budget: `3ms` or `6x`.")
+        list[str] | None,
+        typer.Option(help="Answer this budget too: `3ms` or `6x`. Several times for several."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw it, as PNG or SVG.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another target, by its profile (`latency profile`): its front, and budgets on it."
+        ),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the front, as PNG or SVG.")] = None,
+    dimensions: Annotated[
+        Path | None, typer.Option(help="Draw how sizes change along the front.")
+    ] = None,
+    hypervolume: Annotated[
+        Path | None, typer.Option(help="Draw how the front grew over the evaluations.")
+    ] = None,
 ) -> None:
-    """Show the best architectures of a search at every latency.
+    """Show the best architectures of a search at every latency, and answer further budgets.
 
     Scores are the sub-networks', with the weights that they share, on validation data: they rank
-    architectures, whose own training comes after.
+    architectures, whose own training comes after. Nothing is scored anew.
 
-    **Example:** `nas front fast-model --latency 3ms --plot front.png`
+    **Example:** `nas front fast-model --latency 3ms --latency 2ms --plot front.png`
+
+    **On another device:** `nas front fast-model --profile phone.json --latency 20ms`
     """
     from latency.drawing import check_plot
-    from latency.target import Budget
-    from nas.plots import front_plot
+    from nas.answers import best_within, budget_ms, on_target
     from nas.report import read_front
 
-    if plot is not None:
-        check_plot(plot)
+    for picture in (plot, dimensions, hypervolume):
+        if picture is not None:
+            check_plot(picture)
     shown = read_front(result)
-    budget_ms = shown.budget_ms
-    if latency is not None:
-        budget = Budget.parse(latency)
-        if "@" in latency and budget.percentile != shown.percentile:
-            raise NasError(
-                f"budget {latency!r} is of p{budget.percentile}, this front of p{shown.percentile}"
-            )
-        budget_ms = budget.limit_ms(shown.teacher[0])
-    within = [i for i, p in enumerate(shown.points) if p.latency_ms <= budget_ms]
-    best = max(within, key=lambda i: shown.points[i].score, default=None)
+    if profile is not None:
+        from latency.predictor import LatencyPredictor
+        from latency.profile import Profile
+
+        predictor = LatencyPredictor(Profile.load(profile)).fit()
+        shown = on_target(shown, lambda many: predictor.predict(many, shown.percentile))
+        out.print(f"on {predictor.profile.target}, by {profile}")
     table = Table("", "architecture", "predicted ms", f"inherited {shown.metric}")
     for index, point in enumerate(shown.points):
-        mark = "developed" if index == shown.chosen else "best" if index == best else ""
+        mark = "developed" if index == shown.chosen else ""
         table.add_row(
             mark, str(point.architecture), f"{point.latency_ms:.3g}", f"{point.score:.4f}"
         )
     out.print(table)
-    if best is None:
-        raise NasError(
-            f"no architecture of this front is within {budget_ms:.3g} ms; the fastest is predicted "
-            f"at {min(point.latency_ms for point in shown.points):.3g} ms"
+    limits = {text: budget_ms(shown, text) for text in latency or ()}
+    answers = {text: best_within(shown, ms) for text, ms in limits.items()}
+    for text, found in answers.items():
+        out.print(
+            f"{text}: {found.architecture}, predicted {found.latency_ms:.3g} ms, "
+            f"{shown.metric} {found.score:.4f} inherited"
         )
     if plot is not None:
-        front_plot(
-            [point.latency_ms for point in shown.points],
-            [point.score for point in shown.points],
-            metric=shown.metric,
-            chosen=shown.chosen,
-            budget_ms=budget_ms,
-            percentile=shown.percentile,
-            model=shown.model,
-            teacher=shown.teacher,
-        ).savefig(plot, dpi=200)
+        from nas.plots import BudgetMark
+        from nas.report_figures import front_figure
+
+        places = {point.architecture: place for place, point in enumerate(shown.points)}
+        marks = [
+            BudgetMark(text, ms, places.get(answers[text].architecture))
+            for text, ms in limits.items()
+        ]
+        front_figure(shown, marks).savefig(plot, dpi=200)
         out.print(f"drawn in {plot}")
+    if dimensions is not None:
+        from nas.report_figures import dimensions_figure
+
+        dimensions_figure(shown).savefig(dimensions, dpi=200)
+        out.print(f"drawn in {dimensions}")
+    if hypervolume is not None:
+        from nas.report_figures import hypervolume_figure
+
+        hypervolume_figure([("", shown)]).savefig(hypervolume, dpi=200)
+        out.print(f"drawn in {hypervolume}")
