@@ -77,9 +77,9 @@ class Logged:
     def build(self) -> Score:
         score = self.scorer.build()
 
-        def logged(architecture: Architecture) -> float:
+        def logged(architecture: Architecture, fidelity: float) -> float:
             self._note("begun", architecture)
-            found = score(architecture)
+            found = score(architecture, fidelity)
             time.sleep(self.pause_s)
             self._note("ended", architecture)
             return found
@@ -120,13 +120,7 @@ def latency_ms(batch: ArchitectureBatch) -> FloatArray:
 
 def searched(evaluator: Evaluator, folder: Path, settings: SearchSettings) -> SearchResult:
     cache = ScoreCache(folder / "scores.jsonl", supernet="random", data="random")
-
-    def evaluate(architectures: Sequence[Architecture]) -> list[float]:
-        evaluator.submit(architectures)
-        found = dict(evaluator.next() for _ in architectures)
-        return [float(found[architecture]) for architecture in architectures]
-
-    return run_search(SPACE, latency_ms, evaluate, LIMITS, settings, cache=cache)
+    return run_search(SPACE, latency_ms, evaluator, LIMITS, settings, cache=cache)
 
 
 def drive(arguments: argparse.Namespace) -> None:

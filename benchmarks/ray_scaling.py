@@ -73,9 +73,9 @@ class Timed:
     def build(self) -> Score:
         score = self.scorer.build()
 
-        def seconds(architecture: Architecture) -> float:
+        def seconds(architecture: Architecture, fidelity: float) -> float:
             start = time.perf_counter()
-            score(architecture)
+            score(architecture, fidelity)
             return time.perf_counter() - start
 
         return seconds
@@ -86,7 +86,7 @@ class Nothing:
     """Scores in no time: what is left is the way there and back."""
 
     def build(self) -> Score:
-        return lambda _: 0.0
+        return lambda *_: 0.0
 
 
 def trained_scorer(arguments: argparse.Namespace, space: SearchSpace) -> SupernetScorer:
@@ -193,7 +193,7 @@ class AskTimer:
         self._waiting: deque[Architecture] = deque()
         self._answered_s: float | None = None
 
-    def submit(self, architectures: Sequence[Architecture]) -> None:
+    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
         if self._answered_s is not None:
             self.ask_s.append(time.perf_counter() - self._answered_s)
         self._answered_s = None
@@ -214,11 +214,10 @@ def ask_seconds(space: SearchSpace, batch: int, evaluations: int) -> float:
 
     timer = AskTimer()
     limit_ms = float(latency_ms(ArchitectureBatch.of([space.largest]))[0]) / 3
-    settings = SearchSettings(evaluations=evaluations, batch=batch)
+    settings = SearchSettings(evaluations=evaluations, batch=batch, batches_in_flight=1)
     with tempfile.TemporaryDirectory() as folder:
         cache = ScoreCache(Path(folder) / "scores.jsonl", supernet="none", data="none")
-        evaluate = lambda ones: submitted(timer, ones)  # noqa: E731
-        run_search(space, latency_ms, evaluate, Limits(limit_ms), settings, cache=cache)
+        run_search(space, latency_ms, timer, Limits(limit_ms), settings, cache=cache)
     return statistics.median(timer.ask_s)
 
 

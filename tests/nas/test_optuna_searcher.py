@@ -1,4 +1,4 @@
-"""Optuna's samplers keep what every searcher promises, and cost no evaluation outside a region."""
+"""Optuna's samplers keep what every searcher promises, and cost no evaluation beyond the limits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 pytest.importorskip("optuna", reason="needs tailorbert[optuna]")
 
@@ -16,9 +17,10 @@ import optuna
 
 from nas.search.constraints import FloatArray, Limits
 from nas.search.front import non_dominated
+from nas.search.goals import Goal, Goals
 from nas.search.optuna_searcher import OptunaSearch
 from nas.search.optuna_space import compose, dimensions, suggest, suggested, values
-from nas.search.pool import Pool, Region, build_pool
+from nas.search.pool import Pool, build_pool
 from nas.search.searcher import Searcher
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -56,19 +58,20 @@ def score(architectures: Sequence[Architecture]) -> FloatArray:
     return 1 - 4 / batch.hidden_size - 0.1 / batch.num_layers - 3 / qkv - 0.02 * heads
 
 
-def surroundings(space: SearchSpace, budget: float, near: float) -> tuple[Region, Pool]:
-    region = Region(latency, Limits(budget), least_usage=near)
-    rng = np.random.default_rng(0)
-    return region, build_pool(space, region, max_enumerated=10**5, rng=rng)
+def surroundings(space: SearchSpace, near: float, *budgets: float) -> tuple[Goals, Pool]:
+    goals = Goals(tuple(Goal(latency, Limits(one), least_usage=near) for one in budgets))
+    return goals, build_pool(space, goals, max_enumerated=10**5, rng=np.random.default_rng(0))
+
+
+def allowed(goals: Goals, pool: Pool) -> NDArray[np.intp]:
+    return np.flatnonzero(goals.allow(pool.usage))
 
 
 def searcher(
     sampler: str, space: SearchSpace = SPACE, *budgets: float, near: float = 0.6, seed: int = 3
 ) -> OptunaSearch:
-    regions, pools = zip(
-        *(surroundings(space, budget, near) for budget in budgets or (0.4,)), strict=True
-    )
-    return OptunaSearch(space, regions, pools[-1], pools[-1].near(near), sampler, seed)
+    goals, pool = surroundings(space, near, *(budgets or (0.4,)))
+    return OptunaSearch(space, goals, pool, allowed(goals, pool), sampler, seed)
 
 
 def run(search: Searcher, rounds: int, count: int = 4) -> list[Architecture]:
@@ -82,7 +85,7 @@ def run(search: Searcher, rounds: int, count: int = 4) -> list[Architecture]:
 
 
 @quick_samplers
-def test_proposals_are_distinct_and_lie_in_the_region(sampler):
+def test_proposals_are_distinct_and_keep_to_the_limits(sampler):
     asked = run(searcher(sampler), 4)
     ms = latency(ArchitectureBatch.of(asked))
     assert len(set(asked)) == len(asked) == 16
@@ -139,7 +142,7 @@ def test_a_gaussian_process_keeps_the_same_promises(capfd):
     assert first == busy.ask(2)
     assert len({*told, asked, *first}) == 15
     assert all(architecture in SPACE for architecture in first)
-    assert plain._regions[0].holds(first).all()
+    assert plain._goals.allow(plain._goals.usage(first)).all()
     assert capfd.readouterr() == ("", "")
 
 
@@ -148,7 +151,7 @@ def test_a_gaussian_process_keeps_the_same_promises(capfd):
 @given(data=st.data())
 def test_proposals_follow_from_what_was_told_and_from_what_is_pending(sampler, data):
     """However the asks fell, and whatever of it was never asked for."""
-    pool = list(surroundings(TINY, 0.2, 0.0)[1].batch(np.arange(30)))
+    pool = list(surroundings(TINY, 0.0, 0.2)[1].batch(np.arange(30)))
     told = data.draw(st.lists(st.sampled_from(pool), max_size=20, unique=True))
     cut = data.draw(st.integers(0, len(told)))
     plain, busy = (searcher(sampler, TINY, 0.2, near=0.0) for _ in range(2))
@@ -171,22 +174,22 @@ def test_what_is_being_evaluated_is_not_proposed_again(sampler):
 
 @quick_samplers
 def test_a_space_is_exhausted_once_and_without_repeats(sampler):
-    _, pool = surroundings(TINY, 0.153, 0.98)
+    goals, pool = surroundings(TINY, 0.98, 0.153)
     asked = run(searcher(sampler, TINY, 0.153, near=0.98), 4, count=8)
     assert len(asked) > 8
-    assert set(asked) == set(pool.batch(pool.near(0.98)))
+    assert set(asked) == set(pool.batch(allowed(goals, pool)))
     assert len(set(asked)) == len(asked)
 
 
 @quick_samplers
 def test_proposals_become_better_than_chance(sampler):
-    _, pool = surroundings(SPACE, 0.4, 0.6)
-    of_all = score(list(pool.batch(pool.near(0.6))))
+    goals, pool = surroundings(SPACE, 0.6, 0.4)
+    of_all = score(list(pool.batch(allowed(goals, pool))))
     late = [score(run(searcher(sampler, seed=seed), 16)[-16:]) for seed in range(2)]
     assert np.mean(late) > of_all.mean() + 0.5 * of_all.std()
 
 
-def test_a_proposal_outside_the_region_is_told_as_infeasible_and_known_ones_with_their_score():
+def test_a_proposal_beyond_the_limits_is_told_as_infeasible_and_known_ones_with_their_score():
     class Fixed(optuna.samplers.RandomSampler):
         """Proposes the largest architecture, then a known one, then a new one."""
 
@@ -205,10 +208,10 @@ def test_a_proposal_outside_the_region_is_told_as_infeasible_and_known_ones_with
     study.sampler = Fixed()
     assert search._propose(study, told.__contains__) == fresh
     beyond, again, running = study.trials[2:]
-    assert beyond.constraints["region"] == pytest.approx(
+    assert beyond.constraints["limits"] == pytest.approx(
         latency(ArchitectureBatch.of([SPACE.largest]))[0] / 0.4 - 1
     )
-    assert (again.value, again.constraints["region"] <= 0) == (0.5, True)
+    assert (again.value, again.constraints["limits"] <= 0) == (0.5, True)
     assert running.state == optuna.trial.TrialState.RUNNING
 
 

@@ -376,7 +376,9 @@ def test_front_plot_names_each_of_several_budgets_where_it_stands():
 
 
 def test_front_plot_saves_as_an_image(tmp_path):
-    figure = plots.front_plot([1.0, 2.0], [0.5, 0.6], metric="matthews", chosen=1, budget_ms=2.5)
+    figure = plots.front_plot(
+        [1.0, 2.0], [0.5, 0.6], metric="matthews", budgets=[plots.BudgetMark("2.5 ms", 2.5, 1)]
+    )
     figure.savefig(tmp_path / "front.png")
 
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from nas.search.constraints import FloatArray, Limits
 from nas.search.evaluator import Failed
-from nas.search.pool import Region
+from nas.search.goals import Goal
 from nas.search.study import SearchStudy
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -44,7 +44,7 @@ def latency(batch: ArchitectureBatch) -> FloatArray:
     return 0.1 + 0.05 * batch.num_layers + 1e-6 * batch.hidden_size * width
 
 
-REGION = Region(latency, Limits(0.18))
+GOAL = Goal(latency, Limits(0.18))
 ARCHITECTURES = [a for block in TINY.enumerate() for a in block][:8]
 SCORES = [0.5 + 0.01 * index for index in range(8)]
 
@@ -53,7 +53,7 @@ def study(url: str, **changed) -> SearchStudy:
     options = {
         "name": "tiny",
         "space": TINY,
-        "regions": {"cpu": [REGION]},
+        "goals": {"cpu": [GOAL]},
         "supernet": "s",
         "data": "d",
     }
@@ -214,8 +214,8 @@ def test_a_trial_says_what_was_scored(sqlite, space):
 
 
 def test_several_budgets_make_latency_a_value_and_the_loosest_a_constraint(sqlite):
-    regions = {"cpu": [Region(latency, Limits(0.16)), Region(latency, Limits(0.2))]}
-    study(sqlite, regions=regions).record(ARCHITECTURES, SCORES)
+    goals = {"cpu": [Goal(latency, Limits(0.16)), Goal(latency, Limits(0.2))]}
+    study(sqlite, goals=goals).record(ARCHITECTURES, SCORES)
     ms = latency(ArchitectureBatch.of(ARCHITECTURES))
     found = trials(sqlite)
     assert [t.values for t in found] == [[a, b] for a, b in zip(ms, SCORES, strict=True)]
@@ -271,7 +271,7 @@ def test_anothers_study_is_refused(sqlite):
     with pytest.raises(NasError, match="another space than layered: choose another name"):
         study(sqlite, space=LAYERED)
     with pytest.raises(NasError, match="1 values a trial, this search 2: choose another name"):
-        study(sqlite, regions={"cpu": [REGION, REGION]})
+        study(sqlite, goals={"cpu": [GOAL, GOAL]})
     study(sqlite, space=LAYERED, name="other")
 
 

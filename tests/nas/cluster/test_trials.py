@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from nas.search.constraints import Limits
-from nas.search.evaluator import Failed
+from nas.search.evaluator import Failed, LocalEvaluator
+from nas.search.progress import SearchProgress
 from nas.search.score_cache import ScoreCache
-from nas.search.search import SearchProgress, run_search
+from nas.search.search import run_search
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -56,16 +57,16 @@ def search(
     evaluated = folder / f"{name}.evaluated"
     killed = folder / f"{name}.killed"
 
-    def evaluate(architectures: list[Architecture]) -> list[float]:
+    def evaluate(architecture: Architecture, _: float) -> float:
         if len(cache) >= 4 and seed == KILLED and not killed.exists():
             killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         with evaluated.open("a") as file:
-            file.writelines(f"{architecture}\n" for architecture in architectures)
-        return [score(architecture) for architecture in architectures]
+            file.write(f"{architecture}\n")
+        return score(architecture)
 
     def progress(at: SearchProgress) -> None:
-        report(at.scored, at.best_score)
+        report(at.scored, None if at.best[0] is None else at.best[0].score)
 
     cache = ScoreCache(folder / f"{name}.jsonl", supernet="tiny", data="none")
     settings = SearchSettings(
@@ -73,8 +74,9 @@ def search(
         algorithm=algorithm, seed=seed,
     )  # fmt: skip
     result = run_search(
-        SPACE, latency, evaluate, Limits(latency_ms=40), settings, cache=cache, progress=progress
-    )
+        SPACE, latency, LocalEvaluator(evaluate), Limits(latency_ms=40), settings,
+        cache=cache, progress=progress,
+    )  # fmt: skip
     return {"best": str(result.best.architecture), "score": result.best.score}
 
 
