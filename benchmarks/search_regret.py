@@ -57,6 +57,7 @@ class Table:
 
     Args:
         score: of each architecture, (N,), in the pool's order.
+        test: its accuracy on data that no search sees, (N,), where all are evaluated.
         row_of: from an architecture's sizes to its place.
         predict_latency: of the profile.
         about: how the scores were come by.
@@ -65,12 +66,16 @@ class Table:
     space: SearchSpace
     pool: Pool
     score: NDArray[np.float64]
+    test: NDArray[np.float64] | None
     row_of: dict[tuple[int, ...], int]
     predict_latency: PredictLatency
     about: dict[str, Any]
 
     def __call__(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         return self.score[[self.row_of[sizes_of(a)] for a in architectures]]
+
+    def test_of(self, architecture: Architecture) -> float | None:
+        return None if self.test is None else float(self.test[self.row_of[sizes_of(architecture)]])
 
 
 def sizes_of(architecture: Architecture) -> tuple[int, ...]:
@@ -136,18 +141,19 @@ def load_table(
     if name == SMALL.name:
         space = SMALL
         scores = {row[:5]: row.validation / about["validation"] for row in rows}
+        tests = {row[:5]: row.test / about["test"] for row in rows}
         every = [sizes_of(a) for block in space.enumerate() for a in block]
         score, told = np.array([scores[sizes] for sizes in every]), {"evaluated": len(rows)}
+        test = np.array([tests[sizes] for sizes in every])
     else:
-        space, told = FINE, {}
+        space, told, test = FINE, {}, None
         if score is None:
             score, told = fitted(rows, about["validation"], space)
         every = [sizes_of(a) for block in space.enumerate() for a in block]
     everywhere = Goals((Goal(predictor.predict, Limits(1e9)),))
     pool = build_pool(space, everywhere, max_enumerated=10**9, rng=np.random.default_rng(0))
-    return Table(
-        space, pool, score, {sizes: row for row, sizes in enumerate(every)}, predictor.predict, told
-    )
+    row_of = {sizes: row for row, sizes in enumerate(every)}
+    return Table(space, pool, score, test, row_of, predictor.predict, told)
 
 
 def budgets_of(table: Table) -> list[float]:
@@ -177,6 +183,7 @@ def run(table: Table, algorithm: str, budget_ms: float, seed: int, scratch: Path
     within = np.array([e.within_limits for e in result.evaluations])
     score = np.where(within, [e.score for e in result.evaluations], 0.0)
     regret = (optimum - np.maximum.accumulate(score)).round(6).tolist()
+    best = max((e for e in result.evaluations if e.within_limits), key=lambda e: e.score)
     steps = [n for n, value in enumerate(regret) if n == 0 or value < regret[n - 1]]
     return {
         "algorithm": algorithm,
@@ -184,6 +191,7 @@ def run(table: Table, algorithm: str, budget_ms: float, seed: int, scratch: Path
         "seed": seed,
         "regret": [(n + 1, regret[n]) for n in steps],
         "answer": round(float(optimum - result.best.score), 6),
+        "test": [table.test_of(e.architecture) for e in (result.best, best)],
         "overhead_ms": 1e3 * seconds / len(regret),
     }
 
@@ -266,6 +274,9 @@ def summary(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
                 "to_0.5_point_mean": float(capped.mean()),
                 "to_0.5_point_mean_90": np.quantile(means, [0.05, 0.95]).tolist(),
                 "never_within_0.5_point": float(np.isinf(counts).mean()),
+                "test": None
+                if same[0]["test"][0] is None
+                else np.mean([r["test"] for r in same], 0).tolist(),
                 "overhead_ms": float(np.median([row["overhead_ms"] for row in same])),
             }
         )
@@ -275,17 +286,18 @@ def summary(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
 def show(lines: list[dict[str, Any]]) -> str:
     text = [
         "| searcher | within 0.1 point | its answer | mean regret | evaluations to 0.5 point: "
-        "median | mean, 90% interval | never | ms a candidate |",
-        "|---|---|---|---|---|---|---|---|",
+        "median | mean, 90% interval | never | ms a candidate | test: its answer, highest score |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
         low, high = line["to_0.5_point_mean_90"]
+        test = ", ".join(f"{value:.1%}" for value in line["test"] or ())
         text.append(
             f"| {line['algorithm']} | {line['within_0.1_point']:.0%} "
             f"| {line['answer_within_0.1_point']:.0%} | {line['mean_regret_points']:.2f} "
             f"| {line['to_0.5_point_median']:.0f} "
             f"| {line['to_0.5_point_mean']:.0f} ({low:.0f} to {high:.0f}) "
-            f"| {line['never_within_0.5_point']:.0%} | {line['overhead_ms']:.0f} |"
+            f"| {line['never_within_0.5_point']:.0%} | {line['overhead_ms']:.0f} | {test} |"
         )
     return "\n".join(text)
 

@@ -134,7 +134,13 @@ def test_json_holds_every_field_and_what_follows_from_them(report, tmp_path):
         "latency_ms": 1.4,
         "score": 0.818,
     }
-    assert content["evaluations"][9] == {"latency_ms": 0.5, "score": 0.99, "within_caps": False}
+    assert content["evaluations"][9] == {
+        "architecture": FRONT[0].architecture.to_dict(),
+        "latency_ms": 0.5,
+        "score": 0.99,
+        "smoothed_score": 0.99,
+        "within_caps": False,
+    }
     assert content["candidates"][0]["met"] is False
     assert content["settings"]["supernet"]["epochs"] == 4
 

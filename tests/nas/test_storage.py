@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from nas.manifest import MANIFEST
 from nas.search.constraints import Limits
+from nas.search.evaluator import LocalEvaluator
 from nas.search.score_cache import ScoreCache
 from nas.search.search import run_search
 from nas.search.settings import SearchSettings
@@ -558,17 +559,17 @@ def test_a_search_whose_machine_is_lost_goes_on_from_another(url):
     def search(machine: Machine, stop_after: int = 10**9):
         asked: list[Architecture] = []
 
-        def evaluate(architectures: Sequence[Architecture]) -> list[float]:
-            if len(asked) + len(architectures) > stop_after:
+        def evaluate(one: Architecture, _: float) -> float:
+            if len(asked) >= stop_after:
                 raise Killed
-            asked.extend(architectures)
-            return [one.hidden_size / 100 + one.num_layers / 7 for one in architectures]
+            asked.append(one)
+            return one.hidden_size / 100 + one.num_layers / 7
 
         try:
             result = run_search(
                 space,
                 lambda batch: np.asarray(0.1 + 0.05 * batch.num_layers),
-                evaluate,
+                LocalEvaluator(evaluate),
                 Limits(1.0),
                 chances,
                 cache=machine.scores(),
