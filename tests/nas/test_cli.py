@@ -12,6 +12,7 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, GPT2Config
 
 from nas import cli
+from nas.commands.searching import output_folders
 
 Run = Callable[..., str]
 
@@ -174,6 +175,39 @@ def test_an_activation_without_onnx_form(fault: Run, tmp_path: Path, data: Path)
     line = fault(*search("--teacher", str(tmp_path / "teacher"), "--data", str(data)))
     assert "hidden_act must be one of gelu, gelu_new" in line
     assert "'silu'" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--latency", "2x"], "latency '2x' is given twice"),
+        (["--target", "cpu", "--target", "cpu"], "target 'cpu' is given twice"),
+        (["--target", "cpu", "--target", "toaster"], "toaster"),
+        (["--algorithm", "annealing"], "algorithm must be one of guided"),
+        (["--ray-workers", "2"], "--ray-workers, --ray-train-workers and --ray-trials need --ray"),
+        (["--ray-trials", "2"], "--ray-workers, --ray-train-workers and --ray-trials need --ray"),
+        (["--ray", "auto", "--ray-cpus", "0"], "cpus and gpus of a worker must not both be 0"),
+        (["--ray", "auto", "--ray-gpus", "1.5"], "gpus above 1 must be a whole number"),
+    ],
+)
+def test_faults_in_what_several_budgets_and_a_cluster_add(
+    fault: Run, arguments: list[str], told: str
+) -> None:
+    assert told in fault(*search(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("latency", "target", "names"),
+    [
+        (["4x"], ["cpu"], ["."]),
+        (["4x", "2ms"], ["cpu"], ["4x", "2ms"]),
+        (["4x"], ["cpu", "configs/targets/cpu-1-thread.yaml"], ["cpu-4x", "cpu-1-thread-4x"]),
+        (["4x", "2ms"], ["a", "b"], ["a-4x", "a-2ms", "b-4x", "b-2ms"]),
+    ],
+)
+def test_each_budget_on_each_target_has_a_folder(latency, target, names) -> None:
+    found = output_folders(Path("out"), latency, target)
+    assert found == [Path("out") / name for name in names]
 
 
 @pytest.mark.parametrize("plot", ["front.txt", "nowhere/front.png"])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nas.search.constraints import FloatArray, Limits
-from nas.search.evaluator import Failed, Outcome
+from nas.search.evaluator import Failed, Outcome, Recorded
 from nas.search.front import non_dominated
 from nas.search.goals import Goal, Goals
 from nas.search.guided import fit_predictor
@@ -417,6 +417,28 @@ def test_what_cannot_be_scored_is_reported_and_left_out(tmp_path):
     again = search(tmp_path, evaluate)
     assert evaluate.asked == []  # nor is it tried again
     assert again == replace(first, newly_scored=0)
+
+
+def test_outcomes_on_all_examples_are_recorded_as_they_come(tmp_path):
+    recorded: list[tuple[Architecture, Outcome]] = []
+
+    class Kept:
+        def record(self, architectures, outcomes) -> None:
+            recorded.extend(zip(architectures, outcomes, strict=True))
+
+    evaluate = Scoring(noise=0.01, broken=3)
+    path = tmp_path / "scores.jsonl"
+    (result,) = run_searches(
+        SPACE, [Goal(latency, Limits(0.4))], Recorded(evaluate, Kept()),
+        replace(QUICK, fidelity=0.5, algorithm="random"),
+        cache=ScoreCache(path, supernet="s", data="d"),
+        screen=ScoreCache(path, supernet="s", data="part"),
+    )  # fmt: skip
+    assert [one for one, _ in recorded] == evaluate.asked
+    scores = {one: outcome for one, outcome in recorded if isinstance(outcome, float)}
+    assert scores == {e.architecture: e.score for e in result.evaluations}
+    failed = {one for one, outcome in recorded if isinstance(outcome, Failed)}
+    assert failed <= {architecture for architecture, _ in result.failed}
 
 
 def test_where_nothing_can_be_scored_the_search_ends(tmp_path):

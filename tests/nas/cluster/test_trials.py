@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from nas.cluster.options import RayOptions
+from nas.progress import Display
+from nas.scoring import Score
 from nas.search.constraints import Limits
 from nas.search.evaluator import Failed, LocalEvaluator
+from nas.search.goals import Goal
 from nas.search.progress import SearchProgress
 from nas.search.score_cache import ScoreCache
-from nas.search.search import run_search
+from nas.search.search import run_search, run_searches
 from nas.search.settings import SearchSettings
+from nas.trials import Trials, run_seeds
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space
@@ -155,3 +162,30 @@ def test_a_seed_given_twice_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(NasError, match=r"seeds must be one or more, each once, not \[1, 1\]"):
         run_trials(search, [1, 1], ["random"], TrialSettings(folder=tmp_path))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Scores by the sizes alone."""
+
+    def build(self) -> Score:
+        return lambda architecture, _: score(architecture)
+
+
+@pytest.mark.slow
+def test_a_search_builds_on_those_of_several_seeds(cluster: None, tmp_path: Path) -> None:
+    settings = SearchSettings(evaluations=6, refinement=2, algorithm="random", seed=7)
+    goals = [Goal(latency, Limits(latency_ms=40))]
+    trials = Trials(SPACE, goals, Sizes(), settings, tmp_path / "trials")
+    cache = ScoreCache(tmp_path / "scores.jsonl", supernet="tiny", data="none")
+    run_seeds(trials, 2, RayOptions("local"), cache, Display(Console(quiet=True)))
+    alone: set[Architecture] = set()
+    for seed in (7, 8):
+        path = tmp_path / f"{seed}.jsonl"
+        own = ScoreCache(path, supernet="tiny", data="none")
+        chances = replace(settings, seed=seed)
+        evaluator = LocalEvaluator(Sizes().build())
+        (result,) = run_searches(SPACE, goals, evaluator, chances, cache=own)
+        alone |= {one.architecture for one in result.evaluations}
+    assert set(cache.begin("any")) == alone
+    assert all(cache[one] == score(one) for one in alone)
