@@ -8,6 +8,8 @@ EXTRAS := train,optuna,ray,hub,defaults,test,lint
 
 DEMO_ARGS ?= --recipe quick --space minilm-native --latency 4x --output demo-output
 PYTEST_ARGS ?=
+# Processes that share the tests, each in one thread; 0 is pytest's own, which starts sooner.
+JOBS ?= 2
 BENCHMARKS ?= $(shell grep -l __main__ benchmarks/*.py)
 
 .DEFAULT_GOAL := install
@@ -28,7 +30,7 @@ demo: install ## a budget in, a measured model out, on the embedded teacher and 
 	$(BIN)/nas search $(DEMO_ARGS)
 
 test: install ## every test, the slow ones too
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install ## format, lint and types
 	$(BIN)/ruff format --check .

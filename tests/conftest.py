@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -11,6 +12,10 @@ from hypothesis import settings
 
 # Before any test imports transformers, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Before any test imports torch: processes that share the cores would wait for each other's threads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine makes any deadline a coin toss; speed belongs in benchmarks/.
 settings.register_profile("patient", deadline=None)
@@ -22,6 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if on_gpu and not _cuda_is_available():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    # What all the modules have loaded stays: no collection need go through it again.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,27 @@
 """The main job with every real part: the embedded teacher, real paragraphs, this machine's clock.
 
 Small in every setting, so that it takes a minute; what it learns is little, and that is not tested.
+Each run is a process of its own, forked from one that has the libraries loaded: loading them takes
+longer than most runs here.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
+from nas.cli import main
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace
 
@@ -70,8 +74,16 @@ RECIPE = {
         ],
     },
 }
-STAGES = ("teacher", "supernet", "profile", "search", "choice", "student")
-"""Each after those that it is made from."""
+STAGES = ("profile", "teacher", "supernet", "search", "choice", "student")
+"""In the order in which a run comes to them."""
+
+FORKS = multiprocessing.get_context("forkserver")
+
+
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Place:
@@ -80,20 +92,23 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def command(self, latency: str = "3x", output: str = "result", **options: str) -> list[str]:
-        given = {"data": "data", "space": "space.yaml", "recipe": "recipe.yaml"} | options
-        named = [word for name, value in given.items() for word in (f"--{name}", value)]
-        start = [sys.executable, "-c", "from nas.cli import main; main()", "search"]
-        return [*start, "--latency", latency, "-o", output, "--workspace", "workspace", *named]
+    def start(self, *more: str, latency: str = "3x", output: str = "result") -> ForkServerProcess:
+        """``nas search`` in a new process."""
+        given = {
+            "latency": latency, "output": output, "workspace": "workspace",
+            "data": "data", "space": "space.yaml", "recipe": "recipe.yaml",
+        }  # fmt: skip
+        words = [word for name, value in given.items() for word in (f"--{name}", value)]
+        process = FORKS.Process(target=nas, args=(self.root, ["search", *words, *more]))
+        process.start()
+        return process
 
-    def run(self, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments, **options),
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            env=environment(),
-        )
+    def run(self, *more: str, **options: str) -> Ended:
+        process = self.start(*more, **options)
+        process.join()
+        assert process.exitcode is not None
+        stdout, stderr = ((self.root / name).read_text() for name in ("stdout", "stderr"))
+        return Ended(process.exitcode, stdout, stderr)
 
     def report(self, output: str = "result") -> dict[str, Any]:
         report: dict[str, Any] = json.loads((self.root / output / "report.json").read_text())
@@ -102,17 +117,19 @@ class Place:
     def copy(self, root: Path) -> Place:
         return Place(Path(shutil.copytree(self.root, root)))
 
-    def forget_from(self, stage: str) -> None:
-        for later in STAGES[STAGES.index(stage) :]:
-            shutil.rmtree(self.root / "workspace" / later, ignore_errors=True)
-        if STAGES.index(stage) <= STAGES.index("search"):
-            (self.root / "workspace" / "scores.jsonl").unlink(missing_ok=True)
-        shutil.rmtree(self.root / "result", ignore_errors=True)
+
+def nas(folder: Path, arguments: list[str]) -> None:
+    """What a process of the command line does, standing in ``folder``, where its output goes."""
+    os.chdir(folder)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = ["nas", *arguments]
+    main()
 
 
-def environment() -> dict[str, str]:
-    checkout = Path(__file__).parents[2]
-    return os.environ | {"PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
+@pytest.fixture(scope="module", autouse=True)
+def libraries_loaded() -> None:
+    FORKS.set_forkserver_preload(["nas.pipeline"])
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +161,7 @@ def test_a_space_may_have_compressed_layers(finished: Place, tmp_path: Path) -> 
     (place.root / "space.yaml").write_text(yaml.safe_dump(space))
     smallest = SearchSpace.from_dict(space).smallest
     cap = smallest.whole.parameters(EncoderShape(num_labels=len(LIBRARIES))) - 1
-    command = [*place.command(), "--max-parameters", str(cap)]
-    ended = subprocess.run(
-        command, cwd=place.root, capture_output=True, text=True, env=environment()
-    )
+    ended = place.run("--max-parameters", str(cap))
     assert ended.returncode == 0, ended.stderr
     supernets = [path.name for path in (place.root / "workspace" / "supernet").iterdir()]
     assert len(supernets) == 1, "the supernet of whole layers serves"
@@ -236,7 +250,7 @@ def test_a_second_budget_reuses_all_but_the_search(finished: Place, tmp_path: Pa
 
 def test_another_metric_is_another_score(finished: Place, tmp_path: Path) -> None:
     place = finished.copy(tmp_path / "copy")
-    ended = place.run(output="second", metric="matthews")
+    ended = place.run("--metric", "matthews", output="second")
     assert ended.returncode == 0, ended.stderr
     report = place.report("second")
     assert report["stages"]["supernet"] == 0
@@ -252,21 +266,22 @@ def test_an_infeasible_budget_names_a_feasible_one(finished: Place, tmp_path: Pa
     assert not (place.root / "none").exists()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_run_ends_as_an_undisturbed_one(
-    finished: Place, tmp_path: Path, stage: str
+def test_a_run_killed_in_each_stage_ends_as_an_undisturbed_one(
+    finished: Place, tmp_path: Path
 ) -> None:
+    """Killed in the first stage, started again and killed in the second, and so on."""
     place = finished.copy(tmp_path / "copy")
-    place.forget_from(stage)
-    process = subprocess.Popen(
-        place.command(), cwd=place.root, env=environment(), stderr=subprocess.DEVNULL
-    )
-    while not list((place.root / "workspace").glob(f"{stage}/*.partial")):
-        assert process.poll() is None, f"the run ended before its stage {stage}"
-        time.sleep(0.02)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    shutil.rmtree(place.root / "workspace")
+    shutil.rmtree(place.root / "result")
+    for stage in STAGES:
+        process = place.start()
+        while not (begun := list((place.root / "workspace").glob(f"{stage}/*.partial"))):
+            assert process.is_alive(), f"the run ended before its stage {stage}"
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.kill()
+        process.join()
+        assert begun[0].exists(), f"the run was killed after its stage {stage}"
     assert not (place.root / "result").exists()
 
     ended = place.run()
