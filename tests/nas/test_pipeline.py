@@ -104,7 +104,15 @@ class Place:
         return process
 
     def run(self, *more: str, **options: str) -> Ended:
-        process = self.start(*more, **options)
+        return self._ended(self.start(*more, **options))
+
+    def command(self, *words: str) -> Ended:
+        """Any ``nas`` command in a new process."""
+        process = FORKS.Process(target=nas, args=(self.root, list(words)))
+        process.start()
+        return self._ended(process)
+
+    def _ended(self, process: ForkServerProcess) -> Ended:
         process.join()
         assert process.exitcode is not None
         stdout, stderr = ((self.root / name).read_text() for name in ("stdout", "stderr"))
@@ -246,6 +254,42 @@ def test_a_second_budget_reuses_all_but_the_search(finished: Place, tmp_path: Pa
     stages = place.report("second")["stages"]
     assert stages["teacher"] == stages["supernet"] == stages["profile"] == 0
     assert stages["search"] > 0
+
+
+def test_one_search_serves_several_budgets_and_its_result_answers_more(
+    finished: Place, tmp_path: Path
+) -> None:
+    place = finished.copy(tmp_path / "copy")
+    shutil.rmtree(place.root / "result")
+    ended = place.run("--latency", "1.5x", "--study", "sqlite:///searches.db")
+    assert ended.returncode == 0, ended.stderr
+    reports = [place.report(f"result/{budget}") for budget in ("3x", "1.5x")]
+    assert [report["met"] for report in reports] == [True, True]
+    evaluated = [[one["architecture"] for one in r["evaluations"]] for r in reports]
+    assert evaluated[0] == evaluated[1]
+
+    import optuna
+
+    (study,) = optuna.get_all_study_summaries("sqlite:///" + str(place.root / "searches.db"))
+    assert study.n_trials == len(evaluated[0])
+
+    (profile,) = (place.root / "workspace" / "profile").glob("*/profile.json")
+    fastest = min(one["latency_ms"] for one in reports[0]["evaluations"])
+    budget = f"{2 * fastest:.4f}ms"
+    place.command("front", "result/3x", "--latency", budget, "--profile", str(profile))
+    assert f"{budget}: " in (place.root / "stdout").read_text()
+
+
+def test_a_cluster_finds_what_one_process_finds(finished: Place, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    place = finished.copy(tmp_path / "copy")
+    shutil.rmtree(place.root / "workspace" / "search")
+    (place.root / "workspace" / "scores.jsonl").unlink()
+    ended = place.run("--ray", "local", "--ray-workers", "2", output="by-cluster")
+    assert ended.returncode == 0, ended.stderr
+    ours, theirs = finished.report(), place.report("by-cluster")
+    for key in ("architecture", "evaluations", "front"):
+        assert ours[key] == theirs[key]
 
 
 def test_another_metric_is_another_score(finished: Place, tmp_path: Path) -> None:
