@@ -14,15 +14,20 @@ from supernet.errors import NasError
 
 
 def best_within(shown: ShownFront, budget_ms: float) -> Evaluated:
-    """What the search would have answered, by the rule of :func:`nas.search.result.best_of`.
+    """The best by the rule of :func:`nas.search.result.best_of`, predicted within a budget.
+
+    A search leaves some of its budget free, for its model is measured; a prediction is taken at
+    its word here.
 
     Raises:
         NasError: nothing that was scored is so fast; the message names the fastest.
     """
     known = [one for one in shown.evaluations if one.within_caps]
+    if not known:
+        raise NasError("this report lists no evaluations: run the search again to have them")
     within = [one for one in known if one.latency_ms <= budget_ms]
     if not within:
-        fastest = min((one.latency_ms for one in known), default=float("inf"))
+        fastest = min(one.latency_ms for one in known)
         raise NasError(
             f"no architecture of this search is within {budget_ms:.3g} ms; the fastest is "
             f"predicted at {fastest:.3g} ms"

@@ -103,7 +103,11 @@ def search(
         if run.cluster is not None and run.trials > 1:
             trials = Trials(space, goals, scorer, settings, folder / SCRATCH / "trials")
             run_seeds(trials, run.trials, run.cluster, scores, run.display)
-        names = [f"{one.request.budget} on {one.request.target}" for one in runs]
+        alone = len({one.request.target for one in runs}) == 1
+        names = [
+            str(one.request.budget) if alone else f"{one.request.budget} on {one.request.target}"
+            for one in runs
+        ]
         with _evaluator(run, scorer) as evaluator, run.display.board("Search", names) as show:
             results = run_searches(
                 space, goals, evaluator if study is None else Recorded(evaluator, study),

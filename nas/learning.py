@@ -142,12 +142,13 @@ def train_supernet(
     teacher: Artifact,
     task: EncodedTask,
     training: Train = train_here,
+    processes: int = 1,
 ) -> Artifact:
     """Artifact ``supernet``: the teacher ordered by importance, trained by the sandwich rule.
 
     Args:
-        training: where it learns. The artifact's key does not name it: the steps and their
-            examples are the same anywhere.
+        training: where it learns.
+        processes: that learn together; each draws random sub-networks of its own.
     """
     recipe = run.request.recipe
     whole = space.whole
@@ -192,7 +193,7 @@ def train_supernet(
         )  # fmt: skip
         supernet.save_pretrained(folder / MODEL)
 
-    inputs = {
+    inputs: dict[str, Any] = {
         "teacher": teacher.key,
         "data": task.data.digest,
         "space": {key: value for key, value in whole.to_dict().items() if key != "name"},
@@ -202,6 +203,8 @@ def train_supernet(
         "supernet": asdict(recipe.supernet),
         "seed": run.request.seed,
     }
+    if processes > 1:
+        inputs["processes"] = processes
     supernet = run.workspace.artifact("supernet", inputs, build)
     run.display.say(
         f"supernet  {whole.size:,} sub-networks of space {space.name}{origin(supernet)}"

@@ -77,7 +77,7 @@ def _supernet(run: Run, space: SearchSpace, teacher: Artifact, task: EncodedTask
         train_distributed, workers=run.train_workers, cpus=cluster.threads, gpus=ceil(cluster.gpus)
     )
     with connected(cluster.address):
-        return train_supernet(run, space, teacher, task, train)
+        return train_supernet(run, space, teacher, task, train, run.train_workers)
 
 
 def _developed(
