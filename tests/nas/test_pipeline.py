@@ -343,5 +343,5 @@ def test_a_corrupt_artifact_is_rebuilt(finished: Place, tmp_path: Path) -> None:
     weights.write_bytes(content)
     ended = place.run()
     assert ended.returncode == 0, ended.stderr
-    assert "is corrupt (model/model.safetensors was altered): rebuilding" in ended.stderr
+    assert "is corrupt (model/model.safetensors was altered): replacing it" in ended.stderr
     assert place.report()["score"] == finished.report()["score"]
