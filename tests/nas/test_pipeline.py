@@ -1,8 +1,8 @@
 """The main job with every real part: the embedded teacher, real paragraphs, this machine's clock.
 
 Small in every setting, so that it takes a minute; what it learns is little, and that is not tested.
-Each run is a process of its own, forked from one that has the libraries loaded: loading them takes
-longer than most runs here.
+Each run is a process of its own, forked from one that has the libraries loaded: loading them anew
+would cost each some six seconds more.
 """
 
 from __future__ import annotations
