@@ -1,6 +1,6 @@
 """How far from the true optimum searches end, and after how many evaluations they come near.
 
-    python benchmarks/search_regret.py --seeds 20
+    python benchmarks/search_regret.py
 
 On two tables of real scores that benchmarks/score_table.py evaluated with a supernet on TREC:
 `minilm-fine`, 188,190 architectures, of which a sample was evaluated and the others' scores are
@@ -213,11 +213,11 @@ def _run(job: tuple[str, float, int]) -> dict[str, Any]:
 
 
 def run_all(
-    name: str, arguments: argparse.Namespace, log: Path
+    name: str, seeds: int, arguments: argparse.Namespace, log: Path
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Every searcher on a table, for every budget and seed; what the log holds is not repeated."""
     table = load_table(name, arguments.task, arguments.profile)
-    jobs = list(product(arguments.searchers, budgets_of(table), range(arguments.seeds)))
+    jobs = list(product(arguments.searchers, budgets_of(table), range(seeds)))
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     known = {(row["algorithm"], row["budget_ms"], row["seed"]): row for row in done}
     left = [job for job in jobs if job not in known]
@@ -344,20 +344,21 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, default=RESULTS / "search_profile.json")
     parser.add_argument("--tables", nargs="+", default=[FINE.name, SMALL.name])
     parser.add_argument("--searchers", nargs="+", default=list(SEARCHERS))
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[20, 10], help="for each table")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--log", type=Path, default=Path("search_regret-log"))
     arguments = parser.parse_args()
     arguments.log.mkdir(exist_ok=True)
 
     rows, about = {}, {}
-    for name in arguments.tables:
-        rows[name], about[name] = run_all(name, arguments, arguments.log / f"{name}.jsonl")
+    for name, seeds in zip(arguments.tables, arguments.seeds, strict=True):
+        log = arguments.log / f"{name}.jsonl"
+        rows[name], about[name] = run_all(name, seeds, arguments, log)
     lines = {name: summary(some) for name, some in rows.items()}
     content = {
         "script": "benchmarks/search_regret.py",
         "evaluations": EVALUATIONS,
-        "seeds": arguments.seeds,
+        "seeds": dict(zip(arguments.tables, arguments.seeds, strict=True)),
         "tables": about,
         "summary": lines,
         "machine": Fingerprint.of_this_machine(load_target("cpu-1-thread")).to_dict(),
