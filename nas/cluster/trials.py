@@ -179,6 +179,9 @@ class _Told(tune.Callback):
     def __init__(self, progress: TrialProgress) -> None:
         self.progress = progress
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune writes its settings down; a terminal's progress bar cannot be
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:

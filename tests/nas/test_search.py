@@ -153,7 +153,7 @@ def test_smoothing_withstands_noise(tmp_path):
     assert np.mean(smoothed) > np.mean(luckiest)
 
 
-@pytest.mark.parametrize("algorithm", get_args(Algorithm))
+@pytest.mark.parametrize("algorithm", [a for a in get_args(Algorithm) if a != "optuna-gp"])
 def test_every_algorithm_answers(tmp_path, algorithm):
     result = search(tmp_path, Scoring(), settings=replace(QUICK, algorithm=algorithm))
     assert result.best.within_limits
