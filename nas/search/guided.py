@@ -144,26 +144,32 @@ class GuidedSearch:
             return self.ask(count)
         predictor = self.predictor()
         share = -(-count // len(self._goals))
+        expected = np.concatenate([predictor.expect(b) for b in self._pool.blocks(self._rows)])
         found: dict[Architecture, None] = {}
         for goal in range(len(self._goals)):
-            found |= dict.fromkeys(self.expected_best(predictor, goal, share))
+            found |= dict.fromkeys(self._expected_best(predictor, expected, goal, share))
         chosen = [a for a in found if a not in self._history][:count]
         self._history.expect(chosen)
         return chosen
 
-    def expected_best(self, predictor: ScorePredictor, goal: int, count: int) -> list[Architecture]:
-        """The ``count`` of highest expected score within a goal's limits, known or not."""
-        rows = np.flatnonzero(self._pool.usage[goal] <= 1)
-        expected = np.concatenate([predictor.expect(b) for b in self._pool.blocks(rows)])
-        order = np.argsort(-expected, kind="stable")[:count]
-        candidates = list(self._pool.batch(rows[order]))
+    def _expected_best(
+        self, predictor: ScorePredictor, expected: FloatArray, goal: int, count: int
+    ) -> list[Architecture]:
+        """The ``count`` of highest expected score within a goal's limits, known or not.
+
+        Args:
+            expected: scores of the pool's members that may be proposed.
+        """
+        within = self._pool.usage[goal, self._rows] <= 1
+        order = np.argsort(np.where(within, -expected, np.inf), kind="stable")
+        candidates = list(self._pool.batch(self._rows[order[: min(count, within.sum())]]))
         if not self._pool.complete:
             others = dict.fromkeys([*candidates, *self._history.scores])
             others |= dict.fromkeys(self._bred(self._history.rng()))
-            within = self._goals.usage(others)[goal] <= 1
-            candidates = [a for a, held in zip(others, within, strict=True) if held]
-            expected = predictor.expect(ArchitectureBatch.of(candidates))
-            best = np.argsort(-expected, kind="stable")[:count]
+            inside = self._goals.usage(others)[goal] <= 1
+            candidates = [a for a, held in zip(others, inside, strict=True) if held]
+            theirs = predictor.expect(ArchitectureBatch.of(candidates))
+            best = np.argsort(-theirs, kind="stable")[:count]
             candidates = [candidates[row] for row in best]
         return candidates
 

@@ -27,7 +27,6 @@ from nas.search.progress import SearchProgress
 from nas.search.random_search import RandomSearch
 from nas.search.result import Evaluation, Optimum, SearchResult, best_of
 from nas.search.score_cache import ScoreCache
-from nas.search.score_predictor import ScorePredictor
 from nas.search.searcher import Searcher
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture, EncoderShape
@@ -346,6 +345,8 @@ def _results(scorer: _Scorer, pool: Pool, settings: SearchSettings) -> tuple[Sea
     batch = ArchitectureBatch.of(list(scores))
     latencies, usages = goals.measure(batch)
     smoothed = predictor.expect(batch)
+    rows = np.flatnonzero((pool.usage <= 1).any(axis=0))
+    expected = np.concatenate([predictor.expect(block) for block in pool.blocks(rows)])
     results = []
     for row, goal in enumerate(goals.each):
         evaluations = tuple(
@@ -374,7 +375,7 @@ def _results(scorer: _Scorer, pool: Pool, settings: SearchSettings) -> tuple[Sea
                 scored=scorer.added,
                 newly_scored=scorer.newly_scored,
                 score_noise=predictor.noise_,
-                optimum=predicted_optimum(predictor, goal, pool, pool.usage[row]),
+                optimum=predicted_optimum(expected, goal, pool, row, rows),
                 failed=tuple(scorer.failed.items()),
             )
         )
@@ -382,21 +383,22 @@ def _results(scorer: _Scorer, pool: Pool, settings: SearchSettings) -> tuple[Sea
 
 
 def predicted_optimum(
-    predictor: ScorePredictor, goal: Goal, pool: Pool, usage: NDArray[np.float64]
+    expected: NDArray[np.float64], goal: Goal, pool: Pool, place: int, rows: NDArray[np.intp]
 ) -> Optimum:
     """Of all of the pool within a goal's limits, the one of highest expected score.
 
     Args:
-        usage: of the goal's limits by the pool's members, (N,).
+        expected: scores of the pool's members at ``rows``, (N,).
+        goal, place: which stands at ``place`` among those that the pool was built for.
+        rows: all that any goal allows, (N,).
     """
-    rows = np.flatnonzero(usage <= 1)
-    expected = np.concatenate([predictor.expect(block) for block in pool.blocks(rows)])
-    best = int(np.argmax(expected))
+    within = pool.usage[place, rows] <= 1
+    best = int(np.argmax(np.where(within, expected, -np.inf)))
     found = pool.batch(rows[[best]])
     return Optimum(
         architecture=found.architecture(0),
         latency_ms=float(goal.predict_latency(found)[0]),
         expected_score=float(expected[best]),
-        considered=len(rows),
+        considered=int(within.sum()),
         proven=pool.complete,
     )

@@ -64,7 +64,7 @@ class SearchSettings:
     refinement: int = 8
     batch: int = 4
     batches_in_flight: int = 2
-    spread: int = 16
+    spread: int = 8
     least_gain: float = 0.0
     fidelity: float = 1.0
     near: float = 0.6
