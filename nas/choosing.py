@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from nas.search.evaluator import Evaluator, LocalEvaluator, Recorded
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
 from nas.search.result import SearchResult
-from nas.search.search import run_searches
+from nas.search.search import new_searcher, run_searches
 from nas.search.settings import SearchSettings
 from nas.shared_scores import open_scores
 from nas.teacher import Outline
@@ -52,12 +52,10 @@ def check_budgets(
         NasError: saying what would be feasible.
     """
     settings = _settings(runs[0])
-    build_pool(
-        space,
-        Goals(_goals(runs, profiles, teacher)),
-        max_enumerated=settings.max_enumerated,
-        rng=np.random.default_rng(settings.seed),
-    )
+    goals = Goals(_goals(runs, profiles, teacher))
+    rng = np.random.default_rng(settings.seed)
+    pool = build_pool(space, goals, max_enumerated=settings.max_enumerated, rng=rng)
+    new_searcher(space, goals, pool, settings)  # which may refuse the space or the goals
     for run, profile in zip(runs, profiles, strict=True):
         if run.request.budget.speedup is not None:
             run.display.say(
@@ -83,6 +81,7 @@ def search(
     """
     run, settings = runs[0], _settings(runs[0])
     goals = _goals(runs, profiles, teacher)
+    data = f"{task.data.digest} {task.data.task.metric}"
 
     def build(folder: Path) -> None:
         scorer = SupernetScorer.of(
@@ -92,7 +91,6 @@ def search(
             task.data.task.metric,
             sample_batches(run, task, FITTED) if space.compression != (1,) else (),
         )
-        data = f"{task.data.digest} {task.data.task.metric}"
         scores = open_scores(run.workspace, supernet=supernet.key, data=data)
         part = f"{data} on {settings.fidelity:g}"
         screen = open_scores(run.workspace, supernet=supernet.key, data=part)
@@ -104,24 +102,22 @@ def search(
             trials = Trials(space, goals, scorer, settings, folder / SCRATCH / "trials")
             run_seeds(trials, run.trials, run.cluster, scores, run.display)
         alone = len({one.request.target for one in runs}) == 1
+        warn = run.display.warn
         names = [
             str(one.request.budget) if alone else f"{one.request.budget} on {one.request.target}"
             for one in runs
         ]
         with _evaluator(run, scorer) as evaluator, run.display.board("Search", names) as show:
             results = run_searches(
-                space, goals, evaluator if study is None else Recorded(evaluator, study),
+                space, goals, evaluator if study is None else Recorded(evaluator, study, warn),
                 settings, cache=scores, screen=screen, progress=show,
             )  # fmt: skip
-        if study is not None:  # those found in the cache too
-            evaluations = results[0].evaluations
-            study.record([e.architecture for e in evaluations], [e.score for e in evaluations])
         for architecture, reason in results[0].failed:
             run.display.warn(f"{architecture} could not be scored and is left out: {reason}")
         content = [json.loads(result.to_json()) for result in results]
         (folder / "search.json").write_text(json.dumps(content))
 
-    inputs = {
+    inputs: dict[str, Any] = {
         "supernet": supernet.key,
         "space": space.to_dict(),
         "fitted": FITTED,
@@ -137,7 +133,10 @@ def search(
         ],
         "settings": settings.to_dict(),
     }
+    if run.cluster is not None and run.trials > 1:
+        inputs["trials"] = run.trials
     found = run.workspace.artifact("search", inputs, build)
+    _record(runs, goals, space, supernet.key, data, found)
     for goal in range(len(runs)):
         best = read_search(found, goal).best
         run.display.say(
@@ -176,6 +175,24 @@ def _study(
     return SearchStudy(
         run.study_url, name, space, by_target, supernet=supernet, data=data, warn=run.display.warn
     )
+
+
+def _record(
+    runs: Sequence[Run],
+    goals: Sequence[Goal],
+    space: SearchSpace,
+    supernet: str,
+    data: str,
+    found: Artifact,
+) -> None:
+    """Have the study hold all of a search, what it found in the cache or did long ago included."""
+    try:
+        study = _study(runs, goals, space, supernet, data)
+        if study is not None:
+            evaluations = read_search(found).evaluations
+            study.record([e.architecture for e in evaluations], [e.score for e in evaluations])
+    except NasError as error:
+        runs[0].display.warn(f"the search is not recorded: {error}")
 
 
 def _goals(runs: Sequence[Run], profiles: Sequence[Artifact], teacher: Outline) -> tuple[Goal, ...]:

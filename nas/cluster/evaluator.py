@@ -114,6 +114,8 @@ class RayEvaluator:
         self._look_again_s = now + _LOOK_S
         wanted = self._options.workers or self._room()
         if len(self._failed_starts) >= self._options.attempts * wanted:
+            if any(worker.node for worker in self._workers):
+                return  # some nodes serve: go on with those
             raise NasError(f"no Ray worker could start: {self._failed_starts[-1]}")
         if now - self._lonely_since_s > self._options.placement_s:
             raise NasError(
@@ -151,7 +153,12 @@ class RayEvaluator:
             return
         self._take_scores(worker)  # those that came before the loss
         self._warn(f"a Ray worker on node {worker.node[:8]} is replaced: {reason}")
-        unfinished = [candidate for candidate, _ in worker.candidates]
+        unfinished = []
+        for candidate, score in worker.candidates:  # those behind one that raised may have ended
+            if score.done() and score.exception() is None:
+                self._scored.append((candidate.architecture, score.result()))
+            else:
+                unfinished.append(candidate)
         if unfinished:
             failed = unfinished[0]
             failed.failed_on.append(worker.node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ def train_distributed(
             _train,
             train_loop_config={
                 "lesson": ray.put(lesson), "options": options, "token": token, "progress": report,
+                "on_gpu": gpus > 0,
             },
             scaling_config=ScalingConfig(
                 num_workers=workers,
@@ -110,6 +112,8 @@ def train_distributed(
 
 def _train(config: dict[str, Any]) -> None:
     """What each worker does."""
+    if not config["on_gpu"]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all that there are
     lesson = ray.get(config["lesson"])
     folder = lesson[-1]
     token = folder / TOKEN

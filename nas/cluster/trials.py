@@ -101,7 +101,7 @@ def run_trials(
         "algorithm": tune.grid_search(list(algorithms)),
     }
     tuner = tune.Tuner(
-        _prepared(partial(_searched, search=search), settings),
+        _prepared(tune.with_parameters(_searched, search=search), settings),
         param_space=config,
         run_config=_run_config(settings, [_Told(progress)]),
     )
@@ -139,7 +139,7 @@ def run_candidates(
     check_number("count", count, 1, whole=True)
     define = partial(_defined, suggest=suggest, space=space)
     tuner = tune.Tuner(
-        _prepared(partial(_scored, score=score), settings),
+        _prepared(tune.with_parameters(_scored, score=score), settings),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(define, metric="score", mode="max", sampler=sampler),
             num_samples=count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ if TYPE_CHECKING:  # it takes torch, which is slow to import where a test's scor
 class _Process:
     """The cluster's side of a worker."""
 
-    def __init__(self, scorer: Scorer, threads: int) -> None:
+    def __init__(self, scorer: Scorer, threads: int, on_gpu: bool) -> None:
+        if not on_gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all that there are
         import torch
 
         torch.set_num_threads(threads)
@@ -60,7 +63,7 @@ class Worker:
     def __init__(self, scorer: ray.ObjectRef[Scorer], options: RayOptions) -> None:
         actor: Any = _Process  # Ray's types do not know what its decorator adds
         self._process = actor.options(num_cpus=options.cpus, num_gpus=options.gpus).remote(
-            scorer, options.threads
+            scorer, options.threads, options.gpus > 0
         )
         self.ready: Future[str] = self._process.node.remote().future()
         self.node: str | None = None

@@ -165,6 +165,8 @@ def output_folders(output: Path, latency: list[str], target: list[str]) -> list[
     if len(latency) == len(target) == 1:
         return [output]
     names = [Path(one).stem for one in target]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise NasError(f"two targets are named {twice!r}: their models would share a folder")
     return [
         output / (budget if len(target) == 1 else f"{name}-{budget}")
         for name in names

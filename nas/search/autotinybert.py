@@ -73,7 +73,10 @@ class AutoTinyBertEvolution:
         chosen: list[Architecture] = []
         if len(history.scores) >= POPULATION:
             mutants = int(rng.binomial(count, 1 - EXPLORED))
-            parents = sorted(history.scores, key=lambda a: -history.scores[a])[:POPULATION]
+            known = list(history.scores)
+            within = np.logical_or.reduce(self._goals.usage(known) <= 1)
+            fit = [a for a, held in zip(known, within, strict=True) if held] or known
+            parents = sorted(fit, key=lambda a: -history.scores[a])[:POPULATION]
             values = np.array([history.scores[parent] for parent in parents])
             values = values - values.min() + 1e-9  # a correlation may be below 0
             shares = values / values.sum()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from supernet.architecture import Architecture
+from supernet.errors import NasError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,18 @@ class Recorder(Protocol):
 
 
 class Recorded:
-    """An evaluator whose outcomes on all examples are recorded as they come."""
+    """An evaluator whose outcomes on all examples are recorded as they come.
 
-    def __init__(self, evaluator: Evaluator, recorder: Recorder) -> None:
-        self._evaluator, self._recorder = evaluator, recorder
+    Args:
+        warn: receives one line when the recorder fails: the search goes on.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, recorder: Recorder, warn: Callable[[str], None]
+    ) -> None:
+        self._evaluator, self._recorder, self._warn = evaluator, recorder, warn
         self._partly: set[Architecture] = set()
+        self._fails = False
 
     def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
         if fidelity < 1:
@@ -81,6 +89,10 @@ class Recorded:
         architecture, outcome = self._evaluator.next()
         if architecture in self._partly:
             self._partly.remove(architecture)
-        else:
-            self._recorder.record([architecture], [outcome])
+        elif not self._fails:
+            try:
+                self._recorder.record([architecture], [outcome])
+            except NasError as error:
+                self._fails = True
+                self._warn(f"the search is not recorded for now: {error}")
         return architecture, outcome

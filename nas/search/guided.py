@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -145,10 +145,12 @@ class GuidedSearch:
         predictor = self.predictor()
         share = -(-count // len(self._goals))
         expected = np.concatenate([predictor.expect(b) for b in self._pool.blocks(self._rows)])
-        found: dict[Architecture, None] = {}
-        for goal in range(len(self._goals)):
-            found |= dict.fromkeys(self._expected_best(predictor, expected, goal, share))
-        chosen = [a for a in found if a not in self._history][:count]
+        ranked = [
+            self._expected_best(predictor, expected, goal, share)
+            for goal in range(len(self._goals))
+        ]
+        in_turn = dict.fromkeys(a for best in zip_longest(*ranked) for a in best if a is not None)
+        chosen = [a for a in in_turn if a not in self._history][:count]
         self._history.expect(chosen)
         return chosen
 

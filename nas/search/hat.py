@@ -2,7 +2,8 @@
 
 Of each generation the fittest are parents; the next is those, their mutants, in which every
 dimension is drawn anew with a probability of 0.3, and crossovers, all within the latency. HAT takes
-a population of 125, 25 parents, 50 mutants and 50 crossovers; these proportions are kept.
+a population of 125, 25 parents, 50 mutants and 50 crossovers, and so does this: a search of fewer
+than 125 evaluations sees its first, random generation alone.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class HatEvolution:
             bred = 4 * number_of_parents
             told = self._population + (known - self._population) // bred * bred
             before = list(history.scores)[:told]
-            parents = sorted(before, key=lambda a: -history.scores[a])[:number_of_parents]
+            within = np.logical_or.reduce(self._goals.usage(before) <= 1)
+            fit = [a for a, held in zip(before, within, strict=True) if held] or before
+            parents = sorted(fit, key=lambda a: -history.scores[a])[:number_of_parents]
             for _ in range(_ATTEMPTS):
                 if len(chosen) == count:
                     break

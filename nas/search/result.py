@@ -89,7 +89,8 @@ class SearchResult:
         best: the evaluation to develop: within the limits, the highest smoothed score. Smoothed
             scores that agree to four decimals are ties, which the lower latency wins.
         front: over scores that were measured, at any latency, within the caps.
-        evaluations: everything that is known, oldest first.
+        evaluations: everything that is known: what the search began with, in an order of its own,
+            then what it added, oldest first.
         scored: how many of them this search asked for.
         newly_scored: how many of those were not in the cache before this run.
         score_noise: standard deviation of a score by chance, as the predictor estimates it.

@@ -108,7 +108,7 @@ class ScorePredictor:
 
         raw = features(batch)
         if like is None:
-            self._kept = raw.std(0) > 0  # what never changes tells nothing
+            self._kept = np.ptp(raw, axis=0) > 0  # what never changes tells nothing
             self._centre, self._scale = raw.mean(0), np.where(self._kept, raw.std(0), 1.0)
             self._mean, deviation = float(np.mean(scores)), float(np.std(scores))
             self._unit = deviation if deviation > 0 else 1.0

@@ -46,12 +46,15 @@ def run_search(
     settings: SearchSettings = SearchSettings(),
     *,
     cache: ScoreCache,
+    screen: ScoreCache | None = None,
     shape: EncoderShape = EncoderShape(),
     progress: Callable[[SearchProgress], None] = lambda _: None,
 ) -> SearchResult:
     """Find the architecture of highest score within limits: :func:`run_searches` for one goal."""
     goal = Goal(predict_latency, limits, shape)
-    (result,) = run_searches(space, [goal], evaluator, settings, cache=cache, progress=progress)
+    (result,) = run_searches(
+        space, [goal], evaluator, settings, cache=cache, screen=screen, progress=progress
+    )
     return result
 
 
@@ -81,8 +84,8 @@ def run_searches(
         evaluator: the score of one architecture must not depend on the others.
         settings: see there.
         cache: scores of the supernet and the data that ``evaluator`` uses.
-        screen: as ``cache``, for scores on the first ``settings.fidelity`` of the examples;
-            needed where that is below 1.
+        screen: as ``cache``, for scores on ``settings.fidelity`` of the examples; needed where that
+            is below 1.
         progress: called after each batch.
 
     Returns:
@@ -90,8 +93,10 @@ def run_searches(
 
     Raises:
         NasError: no architecture keeps to the limits of a goal; the message says what would be
-            feasible. Or none can be scored.
+            feasible. Or none can be scored, or ``screen`` is missing.
     """
+    if settings.fidelity < 1 and screen is None:
+        raise NasError(f"fidelity {settings.fidelity} needs a cache of scores on part of the data")
     rng = np.random.default_rng(settings.seed)
     everywhere = Goals(tuple(goals))
     pool = build_pool(space, everywhere, max_enumerated=settings.max_enumerated, rng=rng)
@@ -105,11 +110,10 @@ def run_searches(
 
     if isinstance(searcher, GuidedSearch):
         spread = pool.spread(min(settings.spread, missing // 2), rng) if missing > 1 else []
-        waiting = [a for a in spread if a not in known]
-        scorer.run(lambda count: [waiting.pop(0) for _ in range(min(count, len(waiting)))], missing)
-        few = max(1, settings.refinement // 4)
+        scorer.score([a for a in spread if a not in known])
+        few = min(settings.refinement, max(len(goals), settings.refinement // 4))
         scorer.run(searcher.ask, missing + settings.refinement - few)
-        scorer.run(searcher.ask_expected_best, scorer.added + few)
+        scorer.score(searcher.ask_expected_best(few))
     else:
         scorer.run(searcher.ask, missing + settings.refinement)
     return _results(scorer, pool, settings)
@@ -196,6 +200,8 @@ class _Scorer:
         added: how many architectures the search asked for.
         newly_scored: how many of those the cache did not hold.
         failed: those that could not be scored.
+
+    Failures are stored once something was scored: until then the fault may be the evaluator's.
     """
 
     def __init__(
@@ -216,22 +222,37 @@ class _Scorer:
         self.added = self.newly_scored = self.planned = 0
         self.failed: dict[Architecture, str] = {}
         self._waiting_for: dict[Architecture, ScoreCache] = {}
+        self._unknown: set[Architecture] = set()
+        self._unstored: dict[Architecture, str] = {}
+        self._next_goal = 0
         self._begun_s = time.monotonic()
         searcher.tell(list(known), list(known.values()))
 
     def run(self, propose: Callable[[int], list[Architecture]], total: int) -> None:
         """Score what is proposed until ``total`` are added, or nothing is."""
+        self._score(lambda count: self._screened(propose, count), total)
+
+    def score(self, architectures: Sequence[Architecture]) -> None:
+        """Score these, all of them on all examples."""
+        waiting = deque(architectures)
+
+        def following(count: int) -> list[Architecture]:
+            return [waiting.popleft() for _ in range(min(count, len(waiting)))]
+
+        self._score(following, self.added + len(architectures))
+
+    def _score(self, following: Callable[[int], list[Architecture]], total: int) -> None:
         settings = self._settings
         under_way: deque[list[Architecture]] = deque()
         asked = self.added
         while True:
             while asked < total and len(under_way) < settings.batches_in_flight:
-                count = min(settings.batch, total - asked)
-                batch = self._screened(propose, count)
+                batch = following(min(settings.batch, total - asked))
                 if not batch:
                     total = asked
                     break
                 asked += len(batch)
+                self._unknown.update(a for a in batch if a not in self._cache)
                 self._begin(batch, self._cache, 1.0)
                 under_way.append(batch)
             if not under_way:
@@ -243,33 +264,35 @@ class _Scorer:
     ) -> list[Architecture]:
         """Up to ``count`` proposals: the best of more, on part of the examples, where so asked."""
         fidelity = self._settings.fidelity
-        if fidelity == 1:
+        if fidelity == 1 or self._screen is None:
             return propose(count)
-        assert self._screen is not None, "a fidelity below 1 needs a cache for it"
-        candidates = propose(round(count / fidelity))
-        self._begin(candidates, self._screen, fidelity)
-        found = self._scores_of(candidates, self._screen)
-        kept = self._promoted(found, count)
-        out = [a for a in found if a not in kept]
-        self._searcher.tell(out, [found[a] for a in out])
-        return kept
+        while candidates := propose(round(count / fidelity)):
+            self._begin(candidates, self._screen, fidelity)
+            found = self._scores_of(candidates, self._screen)
+            kept = self._promoted(found, count)
+            out = [a for a in found if a not in kept]
+            self._searcher.tell(out, [found[a] for a in out])
+            if kept:
+                return kept
+        return []
 
     def _promoted(self, found: dict[Architecture, float], count: int) -> list[Architecture]:
-        """The best within the limits of each goal in turn."""
+        """The best within the limits of each goal in turn, from where the last batch stopped."""
         if not found:
             return []
         ranked = sorted(found, key=lambda a: -found[a])
         within = self.goals.usage(ranked) <= 1  # (G, N)
         kept: dict[Architecture, None] = {}
-        while len(kept) < min(count, len(ranked)):
-            before = len(kept)
-            for held in within:
-                left = (a for a, inside in zip(ranked, held, strict=True) if inside)
-                if (best := next((a for a in left if a not in kept), None)) is not None:
-                    kept[best] = None
-            if len(kept) == before:  # none of the others is within any limits
-                break
-        return list(kept)[:count]
+        in_vain = 0
+        while len(kept) < count and in_vain < len(within):
+            held = within[self._next_goal % len(within)]
+            self._next_goal += 1
+            left = (a for a, inside in zip(ranked, held, strict=True) if inside)
+            best = next((a for a in left if a not in kept), None)
+            in_vain = in_vain + 1 if best is None else 0
+            if best is not None:
+                kept[best] = None
+        return list(kept)
 
     def _begin(
         self, architectures: Sequence[Architecture], cache: ScoreCache, fidelity: float
@@ -278,7 +301,6 @@ class _Scorer:
         unknown = [a for a in architectures if a not in cache and cache.failure(a) is None]
         self._evaluator.submit(unknown, fidelity)
         self._waiting_for.update(dict.fromkeys(unknown, cache))
-        self.newly_scored += len(unknown)
 
     def _scores_of(
         self, architectures: Sequence[Architecture], cache: ScoreCache
@@ -292,22 +314,30 @@ class _Scorer:
             ready, outcome = self._evaluator.next()
             their_cache = self._waiting_for.pop(ready)
             if isinstance(outcome, Failed):
-                their_cache.exclude(ready, outcome.reason)
+                self._unstored[ready] = outcome.reason
             else:
                 their_cache.add([ready], [outcome])
+            if len(their_cache):
+                for failed, reason in self._unstored.items():
+                    their_cache.exclude(failed, reason)
+                self._unstored.clear()
+        scores = {a: cache[a] for a in architectures if a in cache}
         for a in architectures:
-            if (reason := cache.failure(a)) is not None:
-                self.failed[a] = reason
-                if not self.scores and len(self.failed) >= _HOPELESS:
-                    raise NasError(f"no architecture can be scored: {reason}")
-        return {a: cache[a] for a in architectures if a in cache}
+            why = self._unstored.get(a) or cache.failure(a)
+            if a not in scores and why is not None:
+                self.failed[a] = why
+                if not self.scores and not scores and len(self.failed) >= _HOPELESS:
+                    raise NasError(f"no architecture can be scored: {why}")
+        return scores
 
     def _end(self, batch: list[Architecture]) -> None:
         scores = self._scores_of(batch, self._cache)
         self._searcher.tell(list(scores), list(scores.values()))
         self.scores.update(scores)
         self.added += len(batch)
-        self._progress(self._moment())
+        self.newly_scored += sum(a in self._unknown for a in scores)
+        if self.scores:
+            self._progress(self._moment())
 
     def _moment(self) -> SearchProgress:
         known = list(self.scores)
@@ -341,7 +371,10 @@ class _Scorer:
 
 def _results(scorer: _Scorer, pool: Pool, settings: SearchSettings) -> tuple[SearchResult, ...]:
     goals, scores = scorer.goals, scorer.scores
-    predictor = fit_predictor(scores, goals, settings.seed)
+    if not scores:
+        raise NasError(f"no architecture can be scored: {next(iter(scorer.failed.values()))}")
+    tuned = fit_predictor(scores, goals, settings.seed)
+    predictor = fit_predictor(scores, goals, settings.seed, like=tuned)
     batch = ArchitectureBatch.of(list(scores))
     latencies, usages = goals.measure(batch)
     smoothed = predictor.expect(batch)

@@ -262,7 +262,11 @@ class SearchStudy:
         """
         if self._url.get_backend_name() == "sqlite":
             file = self._url.database
-            with FileLock(f"{file}.lock") if file and file != ":memory:" else nullcontext():
+            with (
+                FileLock(f"{file}.lock", timeout=_WAIT_S)
+                if file and file != ":memory:"
+                else nullcontext()
+            ):
                 yield
             return
         with self._engine.connect() as connection:
@@ -332,7 +336,14 @@ def _parsed(url: str) -> URL:
 def _engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": _WAIT_S}}
-    return {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
+    limits = {
+        "connect_timeout": 10,
+        "options": f"-c lock_timeout={1000 * _WAIT_S}",
+        "keepalives_idle": 30,  # a driver that lost its power frees its lock in a minute
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+    return {"connect_args": limits, "pool_pre_ping": True}
 
 
 def _engine(url: URL) -> Engine:

@@ -429,7 +429,7 @@ def test_outcomes_on_all_examples_are_recorded_as_they_come(tmp_path):
     evaluate = Scoring(noise=0.01, broken=3)
     path = tmp_path / "scores.jsonl"
     (result,) = run_searches(
-        SPACE, [Goal(latency, Limits(0.4))], Recorded(evaluate, Kept()),
+        SPACE, [Goal(latency, Limits(0.4))], Recorded(evaluate, Kept(), print),
         replace(QUICK, fidelity=0.5, algorithm="random"),
         cache=ScoreCache(path, supernet="s", data="d"),
         screen=ScoreCache(path, supernet="s", data="part"),
@@ -450,6 +450,41 @@ def test_where_nothing_can_be_scored_the_search_ends(tmp_path):
     with pytest.raises(NasError, match="no architecture can be scored: FileNotFoundError"):
         search(tmp_path, evaluate)
     assert len(evaluate.asked) < QUICK.evaluations
+
+
+def test_failures_before_anything_was_scored_are_not_held_against_the_next_run(tmp_path):
+    class Broken(Scoring):
+        def next(self) -> tuple[Architecture, Outcome]:
+            return super().next()[0], Failed("OutOfMemoryError: CUDA")
+
+    with pytest.raises(NasError, match="no architecture can be scored"):
+        search(tmp_path, Broken())
+    mended = search(tmp_path, Scoring())
+    assert mended.failed == ()
+    assert mended.scored > QUICK.evaluations
+
+
+def test_one_score_is_enough_for_a_search_to_go_on(tmp_path):
+    """Whatever the batch: half of the first one fails, more than would end a hopeless search."""
+    settings = replace(QUICK, batch=32, algorithm="random")
+    result = search(tmp_path, Scoring(broken=4), settings=settings)
+    assert result.failed
+    assert result.best.within_limits
+
+
+def test_every_goal_is_served_when_there_are_more_than_a_batch(tmp_path):
+    budgets = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25)
+    path = tmp_path / "scores.jsonl"
+    results = run_searches(
+        SPACE,
+        [Goal(latency, Limits(budget)) for budget in budgets],
+        Scoring(),
+        replace(QUICK, evaluations=48, fidelity=0.25, refinement=8),
+        cache=ScoreCache(path, supernet="s", data="d"),
+        screen=ScoreCache(path, supernet="s", data="part"),
+    )
+    for result in results:
+        assert sum(e.within_limits for e in result.evaluations) >= 6
 
 
 def test_more_are_screened_on_part_of_the_examples(tmp_path):
