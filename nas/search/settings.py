@@ -43,7 +43,8 @@ class SearchSettings:
         fidelity: share of the validation examples on which candidates are scored first; below 1,
             so many times as many are, and the best of each batch are scored on all (successive
             halving with one rung; Jamieson and Talwalkar 2016).
-        near: the searchers without a score predictor propose what uses this share of a limit.
+        near: ``random``, ``evolution`` and ``hat`` propose what uses this share of a limit, of what
+            the most demanding architecture within it uses.
         population, tournament: of the ageing evolution (Real et al. 2019); NSGA-II's population.
         mutation: probability that a dimension moves.
         crossover: probability that a child has two parents.
