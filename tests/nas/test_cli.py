@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from nas import cli
 from nas.commands.searching import output_folders
+from supernet.errors import NasError
 
 Run = Callable[..., str]
 
@@ -208,6 +209,11 @@ def test_faults_in_what_several_budgets_and_a_cluster_add(
 def test_each_budget_on_each_target_has_a_folder(latency, target, names) -> None:
     found = output_folders(Path("out"), latency, target)
     assert found == [Path("out") / name for name in names]
+
+
+def test_targets_of_one_name_would_share_a_folder() -> None:
+    with pytest.raises(NasError, match="two targets are named 'cpu'"):
+        output_folders(Path("out"), ["4x"], ["cpu", "mine/cpu.yaml"])
 
 
 @pytest.mark.parametrize("plot", ["front.txt", "nowhere/front.png"])

@@ -133,3 +133,27 @@ def test_the_joint_prediction_has_the_marginals():
     expected, deviation = predictor.predict(asked)
     assert mean == pytest.approx(expected)
     assert np.sqrt(np.diag(covariance)) == pytest.approx(deviation, abs=1e-6)
+
+
+def test_a_size_that_all_known_ones_share_leaves_others_predictable():
+    """Equal logarithms may differ by rounding, which is no scale to measure others by."""
+    known = ArchitectureBatch.of(
+        [
+            Architecture.uniform(
+                num_layers=layers, hidden_size=312, num_heads=12, intermediate_size=size
+            )
+            for layers in (2, 3, 4, 6)
+            for size in (600, 1200, 1536)
+        ]
+    )
+    near = ArchitectureBatch.of(
+        [
+            Architecture.uniform(
+                num_layers=3, hidden_size=size, num_heads=12, intermediate_size=1200
+            )
+            for size in (300, 324)
+        ]
+    )
+    predictor = ScorePredictor().fit(known, truth(known))
+    _, deviation = predictor.predict(near)
+    assert (deviation < 0.5 * truth(known).std()).all()
