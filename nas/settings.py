@@ -28,3 +28,11 @@ def data_folder() -> Path | None:
 def cache_folder() -> Path:
     """The folder of copies that can be made again: ``NAS_CACHE``, or ``~/.cache/tailorbert``."""
     return Path(os.environ.get("NAS_CACHE") or DEFAULT_CACHE_DIR).expanduser()
+
+
+def hide_gpus() -> None:
+    """Have this process compute on CPUs; before it looks for GPUs.
+
+    A worker that reserved none must take none: Ray leaves all that there are in sight.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""

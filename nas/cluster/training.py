@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nas.settings import hide_gpus
 from supernet.errors import NasError, check_number
 from supernet.model import Supernet
 from supernet.sandwich import SandwichSettings, SandwichTrainer
@@ -113,7 +113,7 @@ def train_distributed(
 def _train(config: dict[str, Any]) -> None:
     """What each worker does."""
     if not config["on_gpu"]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all that there are
+        hide_gpus()
     lesson = ray.get(config["lesson"])
     folder = lesson[-1]
     token = folder / TOKEN

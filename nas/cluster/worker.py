@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from nas.cluster.options import RayOptions
+from nas.settings import hide_gpus
 from supernet.architecture import Architecture
 
 if TYPE_CHECKING:  # it takes torch, which is slow to import where a test's scorer needs none
@@ -23,7 +23,7 @@ class _Process:
 
     def __init__(self, scorer: Scorer, threads: int, on_gpu: bool) -> None:
         if not on_gpu:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all that there are
+            hide_gpus()
         import torch
 
         torch.set_num_threads(threads)
