@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from nas import learning
-from nas.evaluate import collator
+from nas.evaluate import Collate, collator
 from nas.export import MODEL
 from nas.progress import Display
 from nas.recipe import load_recipe
@@ -83,7 +83,7 @@ def deepest(space: SearchSpace) -> list[Architecture]:
 
 @torch.inference_mode()
 def correct_by_depth(
-    supernet: Supernet, architecture: Architecture, examples: EncodedExamples, collate: object
+    supernet: Supernet, architecture: Architecture, examples: EncodedExamples, collate: Collate
 ) -> NDArray[np.int64]:
     """Correct answers with 1, 2, ... layers of ``architecture``, (layers,)."""
     assert supernet.weights.bert.pooler is not None
@@ -93,7 +93,7 @@ def correct_by_depth(
     order = np.argsort(examples.lengths, kind="stable")
     for start in range(0, len(order), 64):
         rows = [int(row) for row in order[start : start + 64]]
-        batch = collate([examples[row] for row in rows])  # type: ignore[operator]
+        batch = collate([examples[row] for row in rows])
         batch.pop("labels")
         states = supernet(**batch, architecture=architecture).hidden_states
         for depth in range(architecture.num_layers):

@@ -87,12 +87,7 @@ class AutoTinyBertEvolution:
                 rng,
                 history.__contains__,
             )
-        others = set(chosen)
-        chosen += self._pool.draw(
-            self._rows, count - len(chosen), rng, lambda a: a in history or a in others
-        )
-        history.expect(chosen)
-        return chosen
+        return self._pool.fill(chosen, self._rows, count, rng, history)
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
         self._history.tell(architectures, scores)

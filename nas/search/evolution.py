@@ -60,12 +60,7 @@ class RegularizedEvolution:
                 return self._winner(rng)
 
             chosen = self._breeding.children(parent, count, rng, history.__contains__)
-        others = set(chosen)
-        chosen += self._pool.draw(
-            self._rows, count - len(chosen), rng, lambda a: a in history or a in others
-        )
-        history.expect(chosen)
-        return chosen
+        return self._pool.fill(chosen, self._rows, count, rng, history)
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
         self._history.tell(architectures, scores)

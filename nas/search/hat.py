@@ -67,12 +67,7 @@ class HatEvolution:
                 if fresh:
                     allowed = self._goals.allow(self._goals.usage(fresh))
                     chosen += [a for a, held in zip(fresh, allowed, strict=True) if held]
-        others = set(chosen)
-        chosen += self._pool.draw(
-            self._rows, count - len(chosen), rng, lambda a: a in history or a in others
-        )
-        history.expect(chosen)
-        return chosen
+        return self._pool.fill(chosen, self._rows, count, rng, history)
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
         self._history.tell(architectures, scores)

@@ -26,10 +26,7 @@ class RandomSearch:
         self._history = History(seed)
 
     def ask(self, count: int) -> list[Architecture]:
-        history = self._history
-        chosen = self._pool.draw(self._rows, count, history.rng(), history.__contains__)
-        history.expect(chosen)
-        return chosen
+        return self._pool.fill([], self._rows, count, self._history.rng(), self._history)
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
         self._history.tell(architectures, scores)
