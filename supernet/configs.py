@@ -52,11 +52,11 @@ def read_config(kind: str, name: str) -> dict[str, Any]:
         known = config_names(kind)
         if name not in known:
             raise NasError(
-                f"{kind[:-1]} {name!r} is unknown; known are {', '.join(known)}, "
+                f"{kind.removesuffix('s')} {name!r} is unknown; known are {', '.join(known)}, "
                 "or give the path of a .yaml file"
             )
         path = config_folder() / kind / f"{name}.yaml"
-    return read_mapping(path, f"{kind[:-1]} {name}")
+    return read_mapping(path, f"{kind.removesuffix('s')} {name}")
 
 
 def read_mapping(path: Path, what: str) -> dict[Any, Any]:

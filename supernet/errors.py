@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
+
+_LIMITS = reprlib.Repr()
+_LIMITS.maxlevel = 3
+_LIMITS.maxstring = _LIMITS.maxlong = 60
+_LIMITS.maxother = 200
 
 
 class NasError(Exception):
@@ -10,6 +16,15 @@ class NasError(Exception):
 
     The command line turns it into one line on standard error and exit code 2.
     """
+
+
+def shown(given: object, most: int = 80) -> str:
+    """What was given, for an error: one line of at most ``most`` characters.
+
+    It costs little however large that is, as it may come from a stranger.
+    """
+    text = " ".join(_LIMITS.repr(given).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def check_number(
@@ -25,4 +40,4 @@ def check_number(
     if not (fits and low <= value and (high is None or value <= high)):
         upper = "" if high is None else f" and at most {high}"
         noun = "a whole number" if whole else "a number"
-        raise NasError(f"{name} must be {noun} of at least {low}{upper}, not {value!r}")
+        raise NasError(f"{name} must be {noun} of at least {low}{upper}, not {shown(value)}")

@@ -8,9 +8,8 @@ distillation), or from both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,51 +19,11 @@ from torch.utils.data import Dataset
 
 from supernet.architecture import Architecture
 from supernet.distill.losses import hard_loss, relation_loss, soft_loss
-from supernet.errors import NasError, check_number
 from supernet.model import Supernet
 from supernet.observe import Observation
+from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
-from supernet.training import Progress, ResumableTrainer, TrainingSettings
-
-SoftTargets = Literal["teacher", "largest", "both"]
-
-
-@dataclass(frozen=True)
-class SandwichSettings:
-    """What the sub-networks learn from.
-
-    Args:
-        training: duration and optimizer.
-        num_random: random sub-networks a step, beside the largest and the smallest.
-        soft_targets: whose predictions the smaller sub-networks imitate; the largest imitates the
-            teacher's in any case.
-        temperature: softens predictions.
-        soft_weight: of the imitation of predictions.
-        hard_weight: of the labels.
-        relation_weight: of the teacher's last layer's attention relations (MiniLM v2), the one loss
-            that needs no head.
-
-    Raises:
-        NasError: a value out of range, or nothing to learn from.
-    """
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    training: TrainingSettings = TrainingSettings(epochs=4, learning_rate=3e-4)
-    num_random: int = 2
-    soft_targets: SoftTargets = "teacher"
-    temperature: float = 2.0
-    soft_weight: float = 1.0
-    hard_weight: float = 0.3
-    relation_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_number("num_random", self.num_random, 0, whole=True)
-        check_number("temperature", self.temperature, 1e-3)
-        for name in ("soft_weight", "hard_weight", "relation_weight"):
-            check_number(name, getattr(self, name), 0)
-        if not (self.soft_weight or self.hard_weight or self.relation_weight):
-            raise NasError("soft_weight, hard_weight and relation_weight are all 0")
+from supernet.training import Progress, ResumableTrainer
 
 
 def sandwich(space: SearchSpace, num_random: int, rng: np.random.Generator) -> list[Architecture]:

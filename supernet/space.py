@@ -178,6 +178,22 @@ class SearchSpace:
             )
         )
 
+    def includes(self, other: SearchSpace) -> bool:
+        """Whether every architecture of ``other`` is one of this space.
+
+        Where layers must be equal, a space in which they may differ counts as not included.
+        """
+        return (
+            set(other.num_layers) <= set(self.num_layers)
+            and set(other.intermediate_size) <= set(self.intermediate_size)
+            and set(other.compression) <= set(self.compression)
+            and all(
+                set(pairs) <= set(self.attentions.get(hidden, ()))
+                for hidden, pairs in other.attentions.items()
+            )
+            and (other.uniform or not self.uniform)
+        )
+
     def enumerate(self, block_size: int = 65536) -> Iterator[ArchitectureBatch]:
         """Every architecture once, in blocks of at most ``block_size``."""
         for depth, hidden in product(self.num_layers, self.hidden_size):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from supernet.errors import check_number
+from supernet.distill.augmentation import Augmentation
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 """Contractions are one word, and stay: no vocabulary has them in one piece."""
@@ -29,36 +28,6 @@ BEGINNINGS = ("\u0120", "\u2581")
 
 Propose = Callable[[str, Sequence[re.Match[str]]], list[list[str]]]
 """From a text and its words to what each may become; nothing where it stays."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How many altered copies of a text there are, and how much they differ.
-
-    Args:
-        copies: of each text. The paper has 30 for small tasks, 20 for SST-2, 10 for large ones.
-        originals: how often each text stands among its copies as it is, with its label.
-        probability: with which a word is replaced.
-        candidates: for each word, of which one is drawn.
-        masked_model: a folder or hub id of a masked language model that proposes candidates; None
-            takes neighbours in the teacher's word embeddings.
-
-    Raises:
-        NasError: a value out of range.
-    """
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    copies: int = 10
-    originals: int = 1
-    probability: float = 0.4
-    candidates: int = 15
-    masked_model: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("copies", "originals", "candidates"):
-            check_number(name, getattr(self, name), 1, whole=True)
-        check_number("probability", self.probability, 0, 1)
 
 
 def copies_of(

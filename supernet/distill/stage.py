@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from supernet.distill.mixkd import Mixup
-from supernet.distill.theseus import Replacement
+from supernet.distill.mixup import Mixup
+from supernet.distill.replacement import Replacement
 from supernet.errors import NasError, check_number
-from supernet.training import TrainingSettings
+from supernet.training_settings import TrainingSettings
 
 Data = Literal["task", "augmented", "unlabelled"]
 

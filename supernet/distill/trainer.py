@@ -24,7 +24,8 @@ from supernet.distill.losses import (
     soft_loss,
 )
 from supernet.distill.masked_words import Masking, WordHead
-from supernet.distill.mixkd import Mixture, Mixup, distance, mixed_hard_loss
+from supernet.distill.mixkd import Mixture, distance, mixed_hard_loss
+from supernet.distill.mixup import Mixup
 from supernet.distill.stage import Stage
 from supernet.distill.teacher_outputs import (
     MEMORY_LIMIT,

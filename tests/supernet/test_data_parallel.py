@@ -15,8 +15,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
 
 from supernet.model import Supernet
-from supernet.sandwich import SandwichSettings, SandwichTrainer, sandwich, sub_network_loss
-from supernet.training import TrainingSettings
+from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
+from supernet.sandwich_settings import SandwichSettings
+from supernet.training_settings import TrainingSettings
 from tests.supernet.conftest import tiny_space
 from tests.supernet.parity import Rows, collate
 

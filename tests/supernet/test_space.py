@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supernet.architecture import Architecture
@@ -135,6 +135,19 @@ def test_a_missing_dimension_is_named() -> None:
     del data["qkv_size"]
     with pytest.raises(NasError, match="missing qkv_size"):
         SearchSpace.from_dict(data)
+
+
+@settings(max_examples=25)
+@given(spaces(), spaces())
+def test_a_space_includes_another_when_it_holds_all_of_it(one: SearchSpace, other: SearchSpace):
+    other = replace(other, uniform=one.uniform)
+    assert one.includes(other) == (set(everything(other)) <= set(everything(one)))
+    assert one.includes(replace(one, num_layers=one.num_layers[:1]))
+
+
+def test_equal_layers_do_not_include_different_ones() -> None:
+    assert tiny_space(False).includes(tiny_space(True))
+    assert not tiny_space(True).includes(tiny_space(False))
 
 
 @pytest.mark.parametrize(

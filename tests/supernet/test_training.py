@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from transformers import BertForSequenceClassification
 
 from supernet.model import Supernet
-from supernet.sandwich import SandwichSettings, SandwichTrainer, sandwich, sub_network_loss
+from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
+from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
-from supernet.training import EpochsSampler, TrainingSettings, last_checkpoint
+from supernet.training import EpochsSampler, last_checkpoint
+from supernet.training_settings import TrainingSettings
 from tests.supernet.parity import Rows, collate
 
 KILLED = 4

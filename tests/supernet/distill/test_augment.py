@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer, PreTrainedTokenizerBase
 
-from supernet.distill.augment import WORD, Augmentation, MaskedModel, Neighbours, copies_of
+from supernet.distill.augment import WORD, MaskedModel, Neighbours, copies_of
+from supernet.distill.augmentation import Augmentation
 from supernet.errors import NasError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "cat", "dog", "the"]

@@ -6,7 +6,8 @@ import torch
 from transformers import BertForSequenceClassification
 
 from supernet.architecture import Architecture
-from supernet.distill.theseus import Replacement, assembled, check_replaceable, drawn
+from supernet.distill.replacement import Replacement
+from supernet.distill.theseus import assembled, check_replaceable, drawn
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.observe import observe

@@ -13,10 +13,10 @@ from transformers import BertForSequenceClassification, PreTrainedModel, Trainer
 from supernet.architecture import Architecture, Layer
 from supernet.distill.losses import hidden_loss, soft_loss
 from supernet.distill.masked_words import Masking
-from supernet.distill.mixkd import Mixup
+from supernet.distill.mixup import Mixup
+from supernet.distill.replacement import Replacement
 from supernet.distill.stage import Losses, Stage
 from supernet.distill.teacher_outputs import Compared
-from supernet.distill.theseus import Replacement
 from supernet.distill.trainer import (
     DistillTrainer,
     Learner,
@@ -28,7 +28,7 @@ from supernet.distill.trainer import (
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.observe import observe
-from supernet.training import TrainingSettings
+from supernet.training_settings import TrainingSettings
 from tests.supernet.parity import Rows, collate
 
 SMALL = Architecture.uniform(

@@ -1,0 +1,48 @@
+"""How long and how fast a training learns; free of torch, so that recipes are read without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from supernet.errors import NasError, check_number
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast a training learns.
+
+    Args:
+        learning_rate: AdamW's, after a linear warm-up and before a linear decay to 0.
+        epochs: passes over the data; or
+        steps: batches, in as many passes as they take.
+        batch_size: examples a step; several processes share them.
+        warmup: share of the steps that warm up.
+        weight_decay: AdamW's, decoupled.
+        max_grad_norm: gradients are scaled down to this norm.
+
+    Raises:
+        NasError: a value out of range, or not one of ``epochs`` and ``steps``.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    learning_rate: float
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 32
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise NasError(
+                f"either epochs or steps must be given, not {self.epochs} and {self.steps}"
+            )
+        for name in ("epochs", "steps", "batch_size"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 1, whole=True)
+        for name in ("learning_rate", "weight_decay", "max_grad_norm"):
+            check_number(name, getattr(self, name), 0)
+        check_number("warmup", self.warmup, 0, 1)
