@@ -10,10 +10,13 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """A file to write in place of ``path``, which it becomes once written and on the disk.
 
     A failure leaves ``path`` as it was and nothing beside it.
+
+    Args:
+        mode: who may read it; while it is written, its owner alone.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -29,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o644)  # mkstemp's own mode would hide it from other users
+        os.chmod(temporary, mode)
         sync(temporary)
         os.replace(temporary, path)
     except BaseException:

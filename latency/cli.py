@@ -7,6 +7,7 @@ import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -31,7 +32,7 @@ app = typer.Typer(
 out = Console(highlight=False, markup=False)
 err = Console(highlight=False, markup=False, stderr=True)
 
-_DEVICE = ("onnx", "onnxruntime", "scipy")  # what `tailorbert[device]` brings
+_DEVICE = ("httpx", "onnx", "onnxruntime", "scipy")  # what `tailorbert[device]` brings
 # What Typer says of options that do not parse. It exports none of its error's bases by name.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
@@ -370,6 +371,58 @@ def bundle(
         f"{output}: {size / 1e6:.1f} MB. On the device, with numpy and onnxruntime:\n"
         f"python {output.name} --time 3m -o profile.json"
     )
+
+
+@app.command()
+def agent(
+    server: Annotated[
+        str, typer.Option(help="The service's address, such as `https://nas.example.org`.")
+    ],
+    name: Annotated[
+        str,
+        typer.Option(help="Of this device's target: lower-case letters, digits, `.`, `_`, `-`."),
+    ],
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with a token of scope `device`; none where the service asks for none."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What is measured: a name under configs/targets, or a YAML file. By default ONNX "
+            "Runtime on all usable cores, up to 4, with one sequence of 64 tokens at a time."
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of the agent's own, in which it keeps what it is at; by default below "
+            "`~/.cache/tailorbert/agents`."
+        ),
+    ] = None,
+) -> None:
+    """Measure on this device what searches of a service ask for, until Ctrl-C.
+
+    **Example:** `latency agent --server https://nas.example.org --name pi --token-file token`
+
+    Keep the device quiet meanwhile. A connection that is cut does no harm, nor does an agent that
+    is killed: the same command goes on from what was measured.
+    """
+    from latency.agent import Agent
+    from latency.agent_link import Link, read_token
+    from latency.options import default_target, load_target
+
+    where = default_target() if target is None else load_target(target)
+    folder = state or Path("~/.cache/tailorbert/agents").expanduser() / quote(name, safe="")
+    token = None if token_file is None else read_token(token_file)
+    try:
+        with Link(server, token, _say) as link:
+            Agent(link, name, where, folder, _say).run()
+    except KeyboardInterrupt:
+        _say("latency: interrupted; the same command goes on where this was")
+        raise typer.Exit(130) from None
 
 
 def _asked(

@@ -20,6 +20,7 @@ from latency.target import Latency, Target, Workload
 from latency.timing import Record, Usual, usual_reference
 from supernet.architecture import EncoderShape
 from supernet.errors import NasError
+from supernet.space import SearchSpace
 
 Role = Literal["chosen", "drawn", "again"]
 """Why something was measured: chosen to learn from; drawn at random from the spaces, so that the
@@ -191,6 +192,19 @@ class Profile:
                     f"the profile is of {'; '.join(map(str, self.workloads))} and what lies "
                     f"between, the target asks for {one.workload}: profile the device for that too"
                 )
+
+    def covers(self, target: Target, space: SearchSpace, shape: EncoderShape) -> bool:
+        """Whether predictions of all models of ``space`` on ``target`` are as good as it says.
+
+        Of a model's shape its activation alone matters for time.
+        """
+        try:
+            self.check_serves(target)
+        except NasError:
+            return False
+        return self.shape.hidden_act == shape.hidden_act and any(
+            SearchSpace.from_dict(one).includes(space) for one in self.spaces
+        )
 
     def check_continues(self, other: Profile) -> None:
         """Refuse to put measurements of ``other`` beside these.

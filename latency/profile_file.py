@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latency.calls import Subject
+from latency.json_numbers import NUMBER
 from latency.profile_rows import FORMAT, VERSION, subject_of
 from latency.target import Workload
 from latency.timing import Block, Record
@@ -67,8 +68,8 @@ class FingerprintData(_Data):
     """See :class:`latency.fingerprint.Fingerprint`."""
 
     cpu: str
-    cores: Count
-    memory_gib: Annotated[int, Field(ge=0)]
+    cores: Annotated[int, Field(strict=False, ge=1, le=1_000_000), NUMBER]
+    memory_gib: Annotated[int, Field(strict=False, ge=0), NUMBER]
     governor: str
     gpu: str
     machine: str

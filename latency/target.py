@@ -197,7 +197,7 @@ class Target:
         for key in data:
             if key not in names:
                 raise NasError(f"target: unknown key {key!r}; accepted are {', '.join(names)}")
-        if data.get("lengths"):
+        if data.get("lengths") not in (None, {}):
             lengths = _lengths(data["lengths"])
             data = {"sequence_length": lengths[-1][0], **data, "lengths": lengths}
         else:
@@ -358,14 +358,14 @@ def _lengths(given: object) -> tuple[tuple[int, float], ...]:
     wrong = NasError(
         f"target: lengths must map tokens to shares, such as {{32: 0.8, 64: 0.2}}, not {given!r}"
     )
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or any(isinstance(one, bool | str) for one in given.values()):
         raise wrong
     try:
         counts = sorted((int(tokens), float(count)) for tokens, count in given.items())
+        counts = [(tokens, count) for tokens, count in counts if count != 0]
+        total = math.fsum(count for _, count in counts)
     except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
-    counts = [(tokens, count) for tokens, count in counts if count != 0]
-    total = math.fsum(count for _, count in counts)
     if not math.isfinite(total) or total <= 0:
         raise wrong
     if abs(total - 1) <= _SHARES_ADD_UP:

@@ -1,0 +1,137 @@
+"""What is asked of a device elsewhere and what it answers, as JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from latency.target import Latency, Target
+from supernet.architecture import Architecture, EncoderShape
+from supernet.errors import NasError
+from supernet.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileAsked:
+    """Measure a profile; arguments as :func:`latency.profiler.profile_device` takes them."""
+
+    target: Target
+    space: SearchSpace
+    shape: EncoderShape
+    seconds: float
+    seed: int
+    count_disturbed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.target.to_dict(),
+            "space": self.space.to_dict(),
+            "shape": asdict(self.shape),
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "count_disturbed": self.count_disturbed,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            NasError: something else.
+        """
+        try:
+            return cls(
+                target=Target.from_dict(data["target"]),
+                space=SearchSpace.from_dict(data["space"]),
+                shape=EncoderShape(**data["shape"]),
+                seconds=float(data["seconds"]),
+                seed=int(data["seed"]),
+                count_disturbed=bool(data["count_disturbed"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise NasError(f"the task's request is not understood: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An exported model that the device fetches.
+
+    Args:
+        name: among the task's files.
+        sha256: hexadecimal.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeAsked:
+    """Time models side by side; see :func:`latency.beside.time_beside`."""
+
+    target: Target
+    shape: EncoderShape
+    models: tuple[Architecture | ModelFile, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.target.to_dict(),
+            "shape": asdict(self.shape),
+            "models": [
+                asdict(one) if isinstance(one, ModelFile) else {"architecture": one.to_dict()}
+                for one in self.models
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            NasError: something else.
+        """
+        try:
+            return cls(
+                target=Target.from_dict(data["target"]),
+                shape=EncoderShape(**data["shape"]),
+                models=tuple(
+                    Architecture.from_dict(one["architecture"])
+                    if "architecture" in one
+                    else ModelFile(**one)
+                    for one in data["models"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise NasError(f"the task's request is not understood: {error!r}") from error
+
+
+def latencies_to_dicts(latencies: Sequence[Latency]) -> list[dict[str, Any]]:
+    """What a device answers to :class:`TimeAsked`."""
+    return [asdict(one) | {"samples_ms": list(one.samples_ms)} for one in latencies]
+
+
+def latencies_from_dicts(data: Any, count: int) -> list[Latency]:
+    """The inverse of :func:`latencies_to_dicts`.
+
+    Args:
+        count: of the models that were asked for.
+
+    Raises:
+        NasError: something else.
+    """
+    try:
+        found = [Latency(**one | {"samples_ms": tuple(one["samples_ms"])}) for one in data]
+        values = [
+            ms
+            for one in found
+            for ms in (one.p50_ms, one.p95_ms, one.minimum_ms, one.steady_ms, *one.samples_ms)
+        ]
+        sound = all(isinstance(ms, int | float) and 0 < ms < 1e7 for ms in values)
+    except (KeyError, TypeError) as error:
+        raise NasError(f"the latencies are not understood: {error!r}") from error
+    if len(found) != count or not sound:
+        raise NasError(
+            f"result: {count} latencies are needed, of milliseconds above 0 and below 1e7"
+        )
+    return found

@@ -1,0 +1,81 @@
+"""Whole models timed side by side, as candidates and finished models are beside a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from latency.affinity import pinned
+from latency.profiler import reference_calls
+from latency.runtimes import Model, bound, runtime_of, workload
+from latency.target import Latency, Target
+from latency.timing import Progress, Protocol, measure
+from supernet.architecture import Architecture, EncoderShape
+
+VERIFY = Protocol(rounds=40, block_ms=10.0)
+"""How models are timed side by side: about a second each."""
+
+
+def time_beside(
+    models: Sequence[Architecture | Path],
+    target: Target,
+    shape: EncoderShape,
+    *,
+    progress: Progress | None = None,
+) -> list[Latency]:
+    """Latencies of models that are built or loaded here, side by side.
+
+    Args:
+        models: architectures, which get random weights, as weights do not matter for time; and
+            exported models, in the form that :meth:`latency.runtimes.Runtime.load` takes.
+        shape: what the architectures have besides, and what all models' inputs keep to.
+
+    Raises:
+        NasError: a model that does not load, or the target's runtime or device is not here.
+    """
+    runtime = runtime_of(target)
+    with held(target):
+        ready = [
+            runtime.load(one, target)
+            if isinstance(one, Path)
+            else runtime.model(one, target, shape=shape)
+            for one in models
+        ]
+    return time_models(ready, target, shape, progress=progress)
+
+
+@contextmanager
+def held(target: Target) -> Iterator[None]:
+    """Holds to the target's threads and cores what is built and measured within."""
+    with runtime_of(target).threads(target), pinned(target.threads):
+        yield
+
+
+def time_models(
+    models: Sequence[Model],
+    target: Target,
+    shape: EncoderShape,
+    *,
+    progress: Progress | None = None,
+) -> list[Latency]:
+    """Latencies of models side by side, their blocks interleaved.
+
+    Of a mix of lengths, the expected latency (:meth:`latency.target.Target.coarse`).
+    """
+    runtime = runtime_of(target)
+    workloads = target.coarse().workloads()
+    calls = [bound(model, workload(one, shape)) for model in models for one, _ in workloads]
+    with held(target):
+        latencies = measure(
+            calls,
+            reference=reference_calls(runtime, target, shape),
+            protocol=VERIFY,
+            progress=progress,
+        )
+    shares = [share for _, share in workloads]
+    count = len(workloads)
+    return [
+        Latency.expected(latencies[start : start + count], shares)
+        for start in range(0, len(latencies), count)
+    ]

@@ -1,0 +1,103 @@
+"""Device: where a target's latencies are measured, which is this machine or another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from latency.beside import time_beside
+from latency.fingerprint import Fingerprint
+from latency.profile import Profile
+from latency.profiler import ProfileProgress, profile_device
+from latency.target import Latency, Target
+from supernet.architecture import Architecture, EncoderShape
+from supernet.space import SearchSpace
+
+
+class Device(Protocol):
+    """A machine that measures."""
+
+    def fingerprint(self, target: Target) -> Fingerprint:
+        """The machine and its software, with what matters to ``target``.
+
+        Raises:
+            NasError: it is not known, and the machine does not answer.
+        """
+        ...
+
+    def profile(
+        self,
+        target: Target,
+        space: SearchSpace,
+        shape: EncoderShape,
+        *,
+        seconds: float,
+        seed: int,
+        count_disturbed: bool,
+        path: Path,
+        progress: ProfileProgress,
+    ) -> Profile:
+        """What a latency predictor of ``space`` needs; see :func:`latency.profiler.profile_device`.
+
+        Args:
+            path: a file to keep what was measured in, and to go on from after a crash. A device
+                elsewhere keeps its own.
+
+        Raises:
+            NasError: it cannot be measured, or the machine does not answer.
+        """
+        ...
+
+    def time(
+        self, models: Sequence[Architecture | Path], target: Target, shape: EncoderShape
+    ) -> list[Latency]:
+        """Latencies of models side by side; see :func:`latency.beside.time_beside`.
+
+        Raises:
+            NasError: a model that does not load, or the machine does not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """The machine that the process runs on."""
+
+    def fingerprint(self, target: Target) -> Fingerprint:
+        """See :class:`Device`."""
+        return Fingerprint.of_this_machine(target)
+
+    def profile(
+        self,
+        target: Target,
+        space: SearchSpace,
+        shape: EncoderShape,
+        *,
+        seconds: float,
+        seed: int,
+        count_disturbed: bool,
+        path: Path,
+        progress: ProfileProgress,
+    ) -> Profile:
+        """See :class:`Device`."""
+        return profile_device(
+            target,
+            [space],
+            time_budget_s=seconds,
+            seed=seed,
+            count_disturbed=count_disturbed,
+            shape=shape,
+            path=path,
+            progress=progress,
+        )
+
+    def time(
+        self, models: Sequence[Architecture | Path], target: Target, shape: EncoderShape
+    ) -> list[Latency]:
+        """See :class:`Device`."""
+        return time_beside(models, target, shape)
+
+
+THIS_MACHINE = ThisMachine()
