@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from latency.target import Budget
 from nas.report import Evaluated, FrontPoint, ShownFront
@@ -13,26 +15,45 @@ from supernet.architecture import Architecture
 from supernet.errors import NasError
 
 
-def best_within(shown: ShownFront, budget_ms: float) -> Evaluated:
-    """The best by the rule of :func:`nas.search.result.best_of`, predicted within a budget.
+class Answers:
+    """A finished search, ready to be asked for any budget.
 
-    A search leaves some of its budget free, for its model is measured; a prediction is taken at
-    its word here.
+    Args:
+        shown: the search.
 
     Raises:
-        NasError: nothing that was scored is so fast; the message names the fastest.
+        NasError: its report holds no evaluations.
     """
-    known = [one for one in shown.evaluations if one.within_caps]
-    if not known:
-        raise NasError("this report lists no evaluations: run the search again to have them")
-    within = [one for one in known if one.latency_ms <= budget_ms]
-    if not within:
-        fastest = min(one.latency_ms for one in known)
-        raise NasError(
-            f"no architecture of this search is within {budget_ms:.3g} ms; the fastest is "
-            f"predicted at {fastest:.3g} ms"
-        )
-    return max(within, key=lambda one: (round(one.smoothed_score, 4), -one.latency_ms))
+
+    def __init__(self, shown: ShownFront) -> None:
+        self.shown = shown
+        known = [one for one in shown.evaluations if one.within_caps]
+        if not known:
+            raise NasError("this report lists no evaluations: run the search again to have them")
+        known.sort(key=lambda one: one.latency_ms)
+        self._latencies = [one.latency_ms for one in known]
+        self._best = list(accumulate(known, _better))
+
+    def within(self, budget_ms: float) -> Evaluated:
+        """The best by the rule of :func:`nas.search.result.best_of`, predicted within a budget.
+
+        A search leaves some of its budget free, for its model is measured; a prediction is taken
+        at its word here.
+
+        Raises:
+            NasError: nothing that was scored is so fast; the message names the fastest.
+        """
+        count = bisect_right(self._latencies, budget_ms)
+        if not count:
+            raise NasError(
+                f"no architecture of this search is within {budget_ms:.3g} ms; the fastest is "
+                f"predicted at {self._latencies[0]:.3g} ms"
+            )
+        return self._best[count - 1]
+
+
+def _better(one: Evaluated, other: Evaluated) -> Evaluated:
+    return max(one, other, key=lambda e: (round(e.smoothed_score, 4), -e.latency_ms))
 
 
 def budget_ms(shown: ShownFront, text: str) -> float:

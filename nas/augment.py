@@ -14,11 +14,12 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForSequenceCla
 
 from nas.data import Examples
 from nas.evaluate import accelerator
-from nas.export import MODEL
 from nas.learning import EncodedTask
 from nas.request import Study, origin
+from nas.result_folder import MODEL
 from nas.workspace import Artifact
-from supernet.distill.augment import Augmentation, MaskedModel, Neighbours, Propose, copies_of
+from supernet.distill.augment import MaskedModel, Neighbours, Propose, copies_of
+from supernet.distill.augmentation import Augmentation
 from supernet.errors import NasError
 from supernet.observe import word_table
 

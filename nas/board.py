@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,10 +14,41 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.search.front import Point
-from nas.search.progress import SearchProgress
 
-Show = Callable[[SearchProgress], None]
+class Best(Protocol):
+    """What is best for a budget: a :class:`nas.search.front.Point`, or what a service says of it.
+
+    The architecture is shown as text.
+    """
+
+    @property
+    def architecture(self) -> object: ...
+    @property
+    def latency_ms(self) -> float: ...
+    @property
+    def score(self) -> float: ...
+
+
+class Moment(Protocol):
+    """What is shown of a search: as :class:`nas.search.progress.SearchProgress` says it."""
+
+    @property
+    def scored(self) -> int: ...
+    @property
+    def planned(self) -> int: ...
+    @property
+    def best(self) -> Sequence[Best | None]: ...
+    @property
+    def front_size(self) -> int: ...
+    @property
+    def expected_gain(self) -> float | None: ...
+    @property
+    def per_minute(self) -> float | None: ...
+    @property
+    def seconds_left(self) -> float | None: ...
+
+
+Show = Callable[[Moment], None]
 
 
 @contextmanager
@@ -31,7 +63,7 @@ def plain_board(say: Callable[[str], None], title: str, budgets: Sequence[str]) 
     """Says a line at each tenth of the way."""
     said = 0
 
-    def show(progress: SearchProgress) -> None:
+    def show(progress: Moment) -> None:
         nonlocal said
         tenth = 10 * progress.scored // max(progress.planned, 1)
         if tenth > said:
@@ -41,7 +73,7 @@ def plain_board(say: Callable[[str], None], title: str, budgets: Sequence[str]) 
     return show
 
 
-def board(title: str, budgets: Sequence[str], progress: SearchProgress) -> RenderableType:
+def board(title: str, budgets: Sequence[str], progress: Moment) -> RenderableType:
     """The table of one moment.
 
     Args:
@@ -66,7 +98,7 @@ def board(title: str, budgets: Sequence[str], progress: SearchProgress) -> Rende
     return Group(way, Text(_facts(progress), "dim"), table)
 
 
-def one_line(budgets: Sequence[str], progress: SearchProgress) -> str:
+def one_line(budgets: Sequence[str], progress: Moment) -> str:
     """The same, for a file or a pipe."""
     found = [
         f"{budget}: nothing yet" if best is None else f"{budget}: {', '.join(_cells(best))}"
@@ -75,7 +107,7 @@ def one_line(budgets: Sequence[str], progress: SearchProgress) -> str:
     return "; ".join(filter(None, [_facts(progress), _left(progress), *found]))
 
 
-def _facts(progress: SearchProgress) -> str:
+def _facts(progress: Moment) -> str:
     facts = [f"{progress.scored}/{progress.planned} evaluations"]
     if progress.per_minute is not None:
         facts.append(f"{progress.per_minute:.3g} a minute")
@@ -85,12 +117,12 @@ def _facts(progress: SearchProgress) -> str:
     return ", ".join(facts)
 
 
-def _left(progress: SearchProgress) -> str:
+def _left(progress: Moment) -> str:
     left = progress.seconds_left
     return f"{timedelta(seconds=math.ceil(left))} left" if left else ""
 
 
-def _cells(best: Point | None) -> tuple[str, str, str]:
+def _cells(best: Best | None) -> tuple[str, str, str]:
     if best is None:
         return "", "", "nothing yet"
     return f"{best.latency_ms:.3g} ms", f"{best.score:.4f}", str(best.architecture)

@@ -15,10 +15,10 @@ import numpy as np
 from latency.target import Target
 from nas.device import PROFILE, Trial, load_predictor, timed
 from nas.evaluate import collator
-from nas.export import MODEL
 from nas.learning import EncodedTask, sample_batches
 from nas.manifest import SCRATCH, file_digest
 from nas.request import Run, origin
+from nas.result_folder import MODEL
 from nas.scoring import Scorer, SupernetScorer
 from nas.search.constraints import Limits
 from nas.search.evaluator import Evaluator, LocalEvaluator, Recorded

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
+from nas.commands.admin import app as admin
+from nas.commands.client import cancel, fetch, retry, searches, submit, watch
 from nas.commands.finished import compare, evaluate, quantize
 from nas.commands.learning import compress, distill, finetune
 from nas.commands.searching import front, search
+from nas.commands.serving import serve, work
 from supernet.errors import NasError
 
-INSTALL = "pip install 'tailorbert[train,hub,defaults]'"
+INSTALL = "pip install 'tailorbert[train,service,hub,defaults]'"
 
 app = typer.Typer(
     name="nas",
@@ -22,8 +26,31 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="From a latency budget on your device to a BERT-like model that meets it, measured.",
 )
-for command in (search, front, finetune, distill, compress, quantize, compare, evaluate):
-    app.command()(command)
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Searches and models here": {
+        "search": search,
+        "front": front,
+        "finetune": finetune,
+        "distill": distill,
+        "compress": compress,
+        "quantize": quantize,
+        "compare": compare,
+        "evaluate": evaluate,
+    },
+    "Searches on a service": {
+        "submit": submit,
+        "watch": watch,
+        "fetch": fetch,
+        "searches": searches,
+        "cancel": cancel,
+        "retry": retry,
+    },
+    "The service itself": {"serve": serve, "worker": work},
+}
+for panel, commands in _COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
+app.add_typer(admin, name="admin", rich_help_panel="The service itself")
 
 
 def main() -> None:

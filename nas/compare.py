@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from latency.beside import held, time_models
 from latency.drawing import PALETTE, canvas, log_axis, style
 from latency.target import Latency, Target
 from nas.data import TaskData
-from nas.device import held, time_models
 from nas.evaluate import collator
 from nas.labels import align_labels, check_labels
 from nas.measured import load_model, model_folder, score_as_served, served

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from latency.beside import held, time_models
 from latency.runtimes import runtime_of
 from latency.target import Target
-from nas.device import held, time_models
 from nas.distill import Beginning
-from nas.export import MODEL, ONNX, onnx_model, save_onnx
+from nas.export import onnx_model, save_onnx
 from nas.learning import EncodedTask, sample_batches
 from nas.measured import load_model
 from nas.request import Study
+from nas.result_folder import MODEL, ONNX
 from nas.workspace import Artifact
 from supernet.compress.kronecker import densified, factorized, plan, unfitted
 from supernet.distill.fitted_start import fit_to_teacher

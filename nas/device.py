@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from latency.affinity import pinned
-from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.profile_rows import VERSION
-from latency.profiler import Status, profile_device, reference_calls
-from latency.runtimes import Model, bound, runtime_of, workload
-from latency.target import Latency, Target
-from latency.timing import Protocol, measure
-from nas.export import MODEL, ONNX
+from latency.profiler import Status
+from latency.target import Target
 from nas.manifest import SCRATCH
 from nas.request import Run, origin
+from nas.result_folder import MODEL, ONNX
 from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.architecture import Architecture, EncoderShape
@@ -28,9 +22,6 @@ from supernet.errors import NasError
 from supernet.space import SearchSpace
 
 PROFILE = "profile.json"
-
-VERIFY = Protocol(rounds=40, block_ms=10.0)
-"""How a candidate and the teacher are timed side by side: about a second each."""
 
 
 def check_target(target: Target) -> None:
@@ -51,8 +42,13 @@ def check_target(target: Target) -> None:
 
 
 def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifact:
-    """Artifact ``profile``: the measured kernels and models of the target."""
+    """Artifact ``profile``: the measured kernels and models of the target.
+
+    Raises:
+        NasError: it cannot be measured steadily, or by another machine or software than was asked.
+    """
     target = run.request.target
+    device = run.device.fingerprint(target)
 
     def build(folder: Path) -> None:
         scratch = folder / SCRATCH / PROFILE
@@ -63,13 +59,13 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
                 if status.error_percent is not None:
                     bar.note(f"{status.measured} timed, {status.error_percent:.1f}% off")
 
-            profile = profile_device(
+            profile = run.device.profile(
                 target,
-                [space],
-                time_budget_s=run.request.recipe.profile_s,
+                space,
+                shape,
+                seconds=run.request.recipe.profile_s,
                 seed=run.request.seed,
                 count_disturbed=run.request.recipe.count_disturbed,
-                shape=shape,
                 path=scratch,
                 progress=show,
             )
@@ -78,8 +74,14 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
         try:
             profile.check_steady()
         except NasError:
-            scratch.unlink()  # or the next run would go on from it
+            scratch.unlink(missing_ok=True)  # or the next run would go on from it
             raise
+        if differences := device.differences(profile.fingerprint):
+            scratch.unlink(missing_ok=True)
+            raise NasError(
+                f"device of target {target} changed while it was measured "
+                f"({'; '.join(differences)}): retry the search"
+            )
         profile.save(folder / PROFILE)
 
     inputs = {
@@ -89,7 +91,7 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
         "shape": asdict(shape),
         "seconds": run.request.recipe.profile_s,
         "count_disturbed": run.request.recipe.count_disturbed,
-        "device": Fingerprint.of_this_machine(target).to_dict(),
+        "device": device.to_dict(),
         "seed": run.request.seed,
     }
     profile = run.workspace.artifact("profile", inputs, build)
@@ -106,44 +108,6 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
 def load_predictor(profile: Artifact) -> LatencyPredictor:
     """The predictor of a profile; fitted once in a process."""
     return LatencyPredictor(Profile.load(profile.path / PROFILE)).fit()
-
-
-@contextmanager
-def held(target: Target) -> Iterator[None]:
-    """Holds to the target's threads and cores what is built and measured within."""
-    with runtime_of(target).threads(target), pinned(target.threads):
-        yield
-
-
-def time_side_by_side(run: Run, teacher: Outline, models: Sequence[Model]) -> list[Latency]:
-    """Latencies of ``models``, then of the teacher's architecture.
-
-    The teacher runs with random weights: they do not matter for time.
-    """
-    target = run.request.target
-    with held(target):
-        baseline = runtime_of(target).model(teacher.architecture, target, shape=teacher.shape)
-        return time_models([*models, baseline], target, teacher.shape)
-
-
-def time_models(models: Sequence[Model], target: Target, shape: EncoderShape) -> list[Latency]:
-    """Latencies of models side by side, their blocks interleaved.
-
-    Of a mix of lengths, the expected latency (:meth:`latency.target.Target.coarse`).
-    """
-    runtime = runtime_of(target)
-    workloads = target.coarse().workloads()
-    calls = [bound(model, workload(one, shape)) for model in models for one, _ in workloads]
-    with held(target):
-        latencies = measure(
-            calls, reference=reference_calls(runtime, target, shape), protocol=VERIFY
-        )
-    shares = [share for _, share in workloads]
-    count = len(workloads)
-    return [
-        Latency.expected(latencies[start : start + count], shares)
-        for start in range(0, len(latencies), count)
-    ]
 
 
 @dataclass(frozen=True)
@@ -188,20 +152,19 @@ def timed(
     predicted_ms: float,
     teacher: Outline,
     *,
-    model: Model | None = None,
+    model: Path | None = None,
     headroom: bool,
 ) -> Trial:
-    """Time ``architecture`` (or the finished ``model`` of it) beside the teacher.
+    """Time ``architecture`` (or the finished ``model`` of it) beside the teacher's.
 
     A miss is measured once more before it counts: machines have slow moments.
     """
-    target, budget = run.request.target, run.request.budget
-    if model is None:
-        with held(target):
-            model = runtime_of(target).model(architecture, target, shape=teacher.shape)
+    budget = run.request.budget
     spare = run.request.recipe.headroom if headroom else 0.0
     for _ in range(2):
-        ours, theirs = time_side_by_side(run, teacher, [model])
+        ours, theirs = run.device.time(
+            [model or architecture, teacher.architecture], run.request.target, teacher.shape
+        )
         limit_ms = budget.limit_ms(theirs.at(budget.percentile))
         measured_ms = ours.at(budget.percentile)
         met = measured_ms <= limit_ms * (1 - spare)
@@ -222,15 +185,13 @@ def timed(
 
 def verify(run: Run, chosen: Trial, student: Artifact, teacher: Outline) -> Trial:
     """Time the finished model's own file."""
-    model = load_exported(student.path, run.request.target)
+    model = exported(student.path, run.request.target)
     with run.display.stage("Verify on the device"):
         return timed(
             run, chosen.architecture, chosen.predicted_ms, teacher, model=model, headroom=False
         )
 
 
-def load_exported(folder: Path, target: Target) -> Model:
-    """The exported model in the form that the target's runtime serves."""
-    path = folder / (ONNX if target.runtime == "onnxruntime" else MODEL)
-    with held(target):
-        return runtime_of(target).load(path, target)
+def exported(folder: Path, target: Target) -> Path:
+    """Where the exported model stands in the form that the target's runtime serves."""
+    return folder / (ONNX if target.runtime == "onnxruntime" else MODEL)

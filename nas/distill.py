@@ -22,7 +22,7 @@ from latency.candidates import read_candidates
 from nas.augment import augment, read_augmented
 from nas.data import Examples, Task
 from nas.evaluate import collator, scores
-from nas.export import MODEL, export
+from nas.export import export
 from nas.labels import align_labels, check_labels
 from nas.learning import (
     SCORES,
@@ -37,6 +37,7 @@ from nas.measured import load_model, model_folder
 from nas.metrics import METRICS_OF
 from nas.recipe import Distillation
 from nas.request import Study, origin
+from nas.result_folder import MODEL
 from nas.teacher import digest
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact

@@ -16,11 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from latency.onnx_graph import classifier_model
 from latency.runtimes import runtime_of
 from latency.target import Target
+from nas.result_folder import MODEL, ONNX
 from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of
 
-MODEL = "model"
-ONNX = "model.onnx"
 _WEIGHTS = "tailorbert.weights"  # in the graph's metadata
 
 TOLERANCE = 1e-4

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from latency.fingerprint import Fingerprint
 from nas.choosing import read_search
 from nas.device import Trial, load_predictor
-from nas.export import MODEL, ONNX
-from nas.full_disk import full_disk_reported, nearest_existing
 from nas.learning import EncodedTask, read_score
 from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Report
 from nas.request import Request
+from nas.result_folder import MODEL, ONNX, replacing_folder
 from nas.teacher import outline
 from nas.workspace import Artifact
-from supernet.errors import NasError
-
-DISTILLATION = "distillation.json"
-RESULT = {MODEL, ONNX, "report.html", "report.json", DISTILLATION}
-"""What an output folder may hold."""
 
 
 def write_up(
@@ -49,7 +40,7 @@ def write_up(
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
     result = read_search(found, goal)
     predictor = load_predictor(profile)
-    fingerprint = Fingerprint.of_this_machine(request.target)
+    fingerprint = predictor.profile.fingerprint
     predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
     split = " + ".join(str(len(s)) for s in (task.train, task.validation, task.test))
     return Report(
@@ -105,25 +96,6 @@ def write_up(
     )
 
 
-def check_output(output: Path, workspace: Path) -> None:
-    """Refuse an output that cannot be written, or would be written over what no run of ours made.
-
-    Raises:
-        NasError: a file, a folder with other content, one that holds the workspace, or one in a
-            place that is no folder to write to.
-    """
-    output, workspace = output.resolve(), workspace.resolve()
-    if output == workspace or output in workspace.parents:
-        raise NasError(f"output {output} would replace the workspace {workspace}")
-    if output.exists() and not (
-        output.is_dir() and {entry.name for entry in output.iterdir()} <= RESULT
-    ):
-        raise NasError(f"output {output} exists and is no earlier result: choose another folder")
-    parent = nearest_existing(output.parent)
-    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-        raise NasError(f"output {output} cannot be made: {parent} is no folder to write to")
-
-
 def hand_over(student: Artifact, output: Path, write_papers: Callable[[Path], None]) -> None:
     """Write the model and what goes with it beside ``output``, then put it in its place whole.
 
@@ -133,17 +105,7 @@ def hand_over(student: Artifact, output: Path, write_papers: Callable[[Path], No
     Raises:
         NasError: the disk is full.
     """
-    output = output.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        full_disk_reported(output.parent),
-        tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch,
-    ):
-        fresh = Path(scratch) / "fresh"
-        fresh.mkdir()
+    with replacing_folder(output) as fresh:
         shutil.copytree(student.path / MODEL, fresh / MODEL)
         shutil.copy2(student.path / ONNX, fresh / ONNX)
         write_papers(fresh)
-        if output.exists():
-            os.rename(output, Path(scratch) / "old")
-        os.rename(fresh, output)

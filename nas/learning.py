@@ -18,17 +18,20 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from nas.data import Examples, Task, TaskData, load_data, load_texts
 from nas.evaluate import collator
-from nas.export import MODEL
+from nas.labels import align_labels, check_labels
 from nas.manifest import SCRATCH
 from nas.request import Study, origin
+from nas.result_folder import MODEL
 from nas.teacher import digest as teacher_digest
 from nas.teacher import finetune, load_teacher, teacher_scores
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact
+from supernet.errors import NasError
 from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
-from supernet.sandwich import SandwichSettings, SandwichTrainer
-from supernet.space import SearchSpace
+from supernet.sandwich import SandwichTrainer
+from supernet.sandwich_settings import SandwichSettings
+from supernet.space import SearchSpace, trimmed
 from supernet.training import Progress
 
 SCORES = "scores.json"
@@ -210,6 +213,46 @@ def train_supernet(
         f"supernet  {whole.size:,} sub-networks of space {space.name}{origin(supernet)}"
     )
     return supernet
+
+
+def given_supernet(
+    run: Study, folder: Path, space: SearchSpace, teacher: Artifact, task: EncodedTask
+) -> Artifact:
+    """Artifact ``supernet``: one that was trained elsewhere, of the same teacher and task.
+
+    Args:
+        folder: as :meth:`supernet.model.Supernet.save_pretrained` writes it.
+
+    Raises:
+        NasError: other labels than the task's, smaller than the space, or of another tokenizer.
+    """
+    supernet = Supernet.from_pretrained(folder)
+    check_labels("the supernet", supernet.weights.config, task.data.task)
+    align_labels(supernet.weights, task.data.task)
+    config, length = supernet.weights.config, run.request.recipe.max_length
+    if config.vocab_size < len(task.tokenizer) or config.max_position_embeddings < length:
+        raise NasError(
+            f"supernet: it reads {config.vocab_size} tokens at {config.max_position_embeddings} "
+            f"positions, and the teacher's tokenizer has {len(task.tokenizer)}, the recipe {length}"
+        )
+    if trimmed(space, supernet.largest) != space:
+        raise NasError(
+            f"supernet: space {space.name} holds more than its {supernet.largest}; choose a space "
+            "with smaller architectures"
+        )
+
+    def build(place: Path) -> None:
+        supernet.save_pretrained(place / MODEL)
+
+    inputs = {
+        "given": teacher_digest(str(folder)),
+        "teacher": teacher.key,  # whose tokenizer and lengths the sub-networks are scored with
+        "data": task.data.digest,
+        "seed": run.request.seed,
+    }
+    given = run.workspace.artifact("supernet", inputs, build)
+    run.display.say(f"supernet  {space.whole.size:,} sub-networks, as given{origin(given)}")
+    return given
 
 
 def unlabelled_texts(

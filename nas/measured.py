@@ -18,13 +18,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from latency.beside import time_models
 from latency.runtimes import Model, runtime_of
 from latency.target import Target
 from nas.data import TaskData
-from nas.device import time_models
 from nas.evaluate import Collate, Logits, accelerator, collator, score
-from nas.export import MODEL, ONNX, onnx_model, onnx_of
+from nas.export import onnx_model, onnx_of
 from nas.labels import align_labels, check_labels
+from nas.result_folder import MODEL, ONNX
 from nas.tokenization import EncodedExamples, encode
 from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of

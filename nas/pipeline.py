@@ -10,25 +10,119 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from latency.atomic import write_text
 from latency.target import Target
-from nas.choosing import check_budgets, choose, read_trials, search
+from nas import choosing
+from nas.choosing import check_budgets, choose, read_trials
 from nas.compress import Kronecker, check_forms, timed_forms
+from nas.data import TaskData
 from nas.device import Trial, check_target, profile_target, verify
 from nas.distill import check_for_search, describe, distilled, read_student, sub_network
-from nas.handover import DISTILLATION, check_output, hand_over, write_up
-from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize, train_supernet
+from nas.handover import hand_over, write_up
+from nas.learning import (
+    EncodedTask,
+    given_supernet,
+    prepare_teacher,
+    read_data,
+    tokenize,
+    train_supernet,
+)
 from nas.report import Report
 from nas.report import write as write_report
 from nas.request import Run, Study
+from nas.result_folder import DISTILLATION, check_output
 from nas.teacher import Outline, inspect_teacher
 from nas.workspace import Artifact
 from supernet.space import SearchSpace, trimmed
+
+STAGES = ("data", "profiles", "teacher", "supernet", "search")
+"""What comes before the models, in the order in which it is made."""
+
+
+class Pipeline:
+    """The stages of a search, each made from those before it when it is first asked for.
+
+    Args:
+        runs: what one search serves: they differ in budget and target alone.
+
+    Raises:
+        NasError: a target that no model can be handed over for. Stages raise it for whatever a
+            user can mend, in one line.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        for one in runs:
+            check_target(one.request.target)
+        self.runs = runs
+        self._run = runs[0]
+
+    def finish(self, stage: str) -> None:
+        """Make a stage of :data:`STAGES`, or find it made."""
+        assert stage in STAGES
+        getattr(self, stage)
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The task's data, split."""
+        return read_data(self._run)
+
+    @cached_property
+    def original(self) -> Outline:
+        """The teacher's outline, checked against the task."""
+        request = self._run.request
+        return inspect_teacher(
+            request.teacher, self.data.task, max_length=request.recipe.max_length
+        )
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """What of the space the teacher can hold."""
+        space = trimmed(self._run.request.space, self.original.architecture)
+        check_for_search(self._run.request.recipe.distill, space, self.original.architecture)
+        return space
+
+    @cached_property
+    def profiles(self) -> list[Artifact]:
+        """Of each run's target; that its budget can be met is checked by them."""
+        profiles = [profile_target(one, self.space, self.original.shape) for one in self.runs]
+        check_budgets(self.runs, self.space, self.original, profiles)
+        return profiles
+
+    @cached_property
+    def teacher(self) -> Artifact:
+        """Fine-tuned for the task where it is not yet."""
+        return prepare_teacher(self._run, self.data)
+
+    @cached_property
+    def task(self) -> EncodedTask:
+        """The data as the teacher and every student read it."""
+        return tokenize(self._run, self.data, self.teacher)
+
+    @cached_property
+    def supernet(self) -> Artifact:
+        """Trained here, by several processes of a cluster, or given."""
+        return _supernet(self._run, self.space, self.teacher, self.task)
+
+    @cached_property
+    def search(self) -> Artifact:
+        """What was scored, for all runs."""
+        shared = (self.supernet, self.profiles, self.original, self.task)
+        return choosing.search(self.runs, self.space, *shared)
+
+    def develop(self, goal: int, output: Path) -> Report:
+        """Train what was found for a run, until a model measures within its budget; hand it over.
+
+        Args:
+            goal: the run's place among those that the search serves.
+        """
+        run, stages = self.runs[goal], [self.profiles[goal], self.teacher, self.supernet]
+        stages.append(self.search)
+        return _developed(run, goal, stages, self.original, self.task, output)
 
 
 def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:
@@ -41,32 +135,19 @@ def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:
     Raises:
         NasError: whatever a user can mend, in one line.
     """
-    run = runs[0]
-    for one, output in zip(runs, outputs, strict=True):
-        check_output(output, run.workspace.root)
-        check_target(one.request.target)
-    with run.workspace.lock():
-        data = read_data(run)
-        original = inspect_teacher(
-            run.request.teacher, data.task, max_length=run.request.recipe.max_length
-        )
-        space = trimmed(run.request.space, original.architecture)
-        check_for_search(run.request.recipe.distill, space, original.architecture)
-        profiles = [profile_target(one, space, original.shape) for one in runs]
-        check_budgets(runs, space, original, profiles)
-        teacher = prepare_teacher(run, data)
-        task = tokenize(run, data, teacher)
-        supernet = _supernet(run, space, teacher, task)
-        found = search(runs, space, supernet, profiles, original, task)
-        shared = [teacher, supernet, found]
-        return [
-            _developed(one, goal, [profile, *shared], original, task, output)
-            for goal, (one, profile, output) in enumerate(zip(runs, profiles, outputs, strict=True))
-        ]
+    workspace = runs[0].workspace
+    for output in outputs:
+        check_output(output, workspace.root)
+    pipeline = Pipeline(runs)
+    with workspace.lock():
+        for stage in STAGES:
+            pipeline.finish(stage)
+        return [pipeline.develop(goal, output) for goal, output in enumerate(outputs)]
 
 
 def _supernet(run: Run, space: SearchSpace, teacher: Artifact, task: EncodedTask) -> Artifact:
-    """Trained here, or by several processes of a cluster."""
+    if run.supernet is not None:
+        return given_supernet(run, run.supernet, space, teacher, task)
     if run.cluster is None or run.train_workers == 1:
         return train_supernet(run, space, teacher, task)
     from nas.cluster.connection import connected

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -24,8 +25,8 @@ class Bar:
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress
-        self._title = title
-        self._task = progress.add_task(title, total=None)
+        self._title = escape(title)
+        self._task = progress.add_task(self._title, total=None)
 
     def __call__(self, done: float, total: float) -> None:
         self._progress.update(self._task, completed=done, total=total)
@@ -36,7 +37,7 @@ class Bar:
 
     def note(self, text: str) -> None:
         """Show ``text`` behind the stage's title."""
-        self._progress.update(self._task, description=f"{self._title} [dim]{text}[/]")
+        self._progress.update(self._task, description=f"{self._title} [dim]{escape(text)}[/]")
 
 
 class Display:
@@ -88,3 +89,14 @@ class Display:
     def warn(self, line: str) -> None:
         """Print one line that stands out."""
         self.console.print(Text("warning: ", "yellow") + Text(line), soft_wrap=True)
+
+
+def silence() -> None:
+    """Libraries' own chatter and bars; ours say what a user needs."""
+    import warnings
+
+    warnings.filterwarnings("ignore", module="torch|transformers|accelerate|sklearn")
+    from transformers.utils import logging as chatter
+
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from latency.beside import held, time_models
 from latency.quantization import calibrated, quantized
 from latency.runtimes import Inputs, runtime_of
 from latency.target import Target
 from nas.data import TaskData
-from nas.device import held, time_models
 from nas.evaluate import collator, score
-from nas.export import MODEL, ONNX, onnx_model, save_onnx
+from nas.export import onnx_model, save_onnx
 from nas.labels import align_labels, check_labels
 from nas.measured import load_model, onnx_logits
+from nas.result_folder import MODEL, ONNX
 from nas.tokenization import encode
 from supernet.errors import NasError
 from supernet.student import shape_of

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nas.search.settings import SearchSettings
 from supernet.configs import read_config
-from supernet.distill.augment import Augmentation
+from supernet.distill.augmentation import Augmentation
 from supernet.distill.stage import Losses, Stage
-from supernet.errors import NasError
-from supernet.sandwich import SandwichSettings
-from supernet.training import TrainingSettings
+from supernet.errors import NasError, shown
+from supernet.sandwich_settings import SandwichSettings
+from supernet.training_settings import TrainingSettings
 
 
 class General(BaseModel):
@@ -128,14 +129,25 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         NasError: no such recipe, not YAML, or a key or value that is not accepted.
     """
-    data = read_config("recipes", name)
+    return parse_recipe(read_config("recipes", name), f"recipe {name}")
+
+
+def parse_recipe(data: Mapping[str, Any], what: str) -> Recipe:
+    """The recipe that a mapping of plain values holds.
+
+    Args:
+        what: names it in errors.
+
+    Raises:
+        NasError: a key or value that is not accepted.
+    """
     try:
         return Recipe.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         unknown = ("extra_forbidden", "unexpected_keyword_argument")
         faults = sorted(error.errors(), key=lambda fault: fault["type"] not in unknown)
         first = faults[0]  # an unknown key is often why another is missing
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(str(part)[:80] for part in first["loc"])
         if first["type"] in unknown:
-            raise NasError(f"recipe {name}: unknown key {key}") from error
-        raise NasError(f"recipe {name}: {key}: {first['msg']}, not {first['input']!r}") from error
+            raise NasError(f"{what}: unknown key {key}") from error
+        raise NasError(f"{what}: {key}: {first['msg']}, not {shown(first['input'])}") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from latency.device import THIS_MACHINE, Device
 from latency.target import Budget, Target
 from nas.cluster.options import RayOptions
 from nas.progress import Display
@@ -68,6 +70,8 @@ class Run(Study):
         train_workers: processes of the cluster that train the supernet together.
         trials: searches with other seeds that run first, side by side on the cluster.
         study_url: of an Optuna storage that records the search.
+        supernet: the folder of one that was trained elsewhere, in place of training it.
+        device: where latencies are measured.
     """
 
     request: Request
@@ -75,6 +79,8 @@ class Run(Study):
     train_workers: int = 1
     trials: int = 1
     study_url: str | None = None
+    supernet: Path | None = None
+    device: Device = THIS_MACHINE
 
 
 def origin(artifact: Artifact) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from supernet.errors import NasError
 
 DEFAULT_CACHE_DIR = Path("~/.cache/tailorbert")
+_SECRETS = ("NAS_DATABASE_URL", "NAS_TOKEN")
 
 
 def data_folder() -> Path | None:
@@ -28,6 +29,34 @@ def data_folder() -> Path | None:
 def cache_folder() -> Path:
     """The folder of copies that can be made again: ``NAS_CACHE``, or ``~/.cache/tailorbert``."""
     return Path(os.environ.get("NAS_CACHE") or DEFAULT_CACHE_DIR).expanduser()
+
+
+def secret(name: str) -> str | None:
+    """A secret from the variable ``name``, or from the file that ``name`` with ``_FILE`` names.
+
+    Raises:
+        NasError: the file cannot be read.
+    """
+    value = os.environ.get(name)
+    place = os.environ.get(f"{name}_FILE")
+    if value or not place:
+        return value or None
+    try:
+        return Path(place).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise NasError(f"{name}_FILE: {place} cannot be read: {error.strerror}") from error
+
+
+def forget_secrets() -> None:
+    """Take the secrets out of this process's environment, before it works on what others sent."""
+    for name in _SECRETS:
+        os.environ.pop(name, None)
+        os.environ.pop(f"{name}_FILE", None)
+
+
+def server_url() -> str:
+    """The service that commands talk to: ``NAS_SERVER``, or the one that serves here."""
+    return os.environ.get("NAS_SERVER") or "http://127.0.0.1:8765"
 
 
 def hide_gpus() -> None:

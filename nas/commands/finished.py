@@ -19,7 +19,6 @@ from nas.commands.options import (
     TextOption,
     out,
     read_task,
-    silence,
 )
 
 
@@ -52,6 +51,8 @@ def quantize(
     from nas.recipe import load_recipe
 
     folder, where = model_folder(model), load_target(target)
+    from nas.progress import silence
+
     silence()
     from nas.quantize import quantize_folder
 
@@ -97,6 +98,8 @@ def compare(
 
     if plot is not None:
         check_plot(plot)
+    from nas.progress import silence
+
     silence()
     from nas.compare import compare_folders, comparison_plot
     from nas.measured import model_folder
@@ -142,6 +145,8 @@ def evaluate(
 
     **Example:** `nas evaluate fast-model --data my-data/`
     """
+    from nas.progress import silence
+
     silence()
     from latency.options import load_target
     from nas.measured import evaluate_folder, model_folder

@@ -25,7 +25,6 @@ from nas.commands.options import (
     new_study,
     out,
     read_task,
-    silence,
 )
 
 
@@ -46,8 +45,9 @@ def finetune(
 
     **Example:** `nas finetune --data my-data/ -o teacher && nas search --teacher teacher ...`
     """
+    from nas.progress import Display, silence
+
     silence()
-    from nas.progress import Display
     from nas.recipe import load_recipe
     from nas.teacher import finetune_to_folder
 

@@ -5,14 +5,11 @@ Nothing heavy is imported before it is needed, so that ``--help`` answers at onc
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-
-from supernet.errors import NasError
 
 out = Console(highlight=False, markup=False)
 
@@ -88,21 +85,6 @@ StudentOutput = Annotated[
 WORKSPACE = "tailorbert-workspace"
 
 
-def named_space(name: str | None, teacher: str) -> Any:
-    """The named space, or the one that suits the teacher's width."""
-    from nas.teacher import outline
-    from supernet.configs import load_space
-    from supernet.space import trimmed
-
-    if name is not None:
-        return load_space(name)
-    largest = outline(teacher).architecture
-    if largest.hidden_size > 384:
-        with suppress(NasError):  # its only number of heads is 12, which not all teachers have
-            return trimmed(load_space("autotinybert-kd"), largest)
-    return load_space("minilm")
-
-
 def read_task(data: str, text: list[str] | None, label: str, metric: str | None, seed: int) -> Any:
     """The task's data, split."""
     from nas.data import load_data
@@ -133,8 +115,9 @@ def new_study(
     if algorithm is not None:
         chosen = SearchSettings(**settings.search.to_dict() | {"algorithm": algorithm})
         settings = settings.model_copy(update={"search": chosen})
+    from nas.progress import Display, silence
+
     silence()
-    from nas.progress import Display
     from nas.request import Lesson, Study
     from nas.workspace import open_workspace
 
@@ -149,14 +132,3 @@ def new_study(
         seed=seed,
     )
     return Study(lesson, open_workspace(workspace, display.warn), display)
-
-
-def silence() -> None:
-    """Libraries' own chatter and bars; ours say what a user needs."""
-    import warnings
-
-    warnings.filterwarnings("ignore", module="torch|transformers|accelerate|sklearn")
-    from transformers.utils import logging as chatter
-
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()

@@ -19,7 +19,6 @@ from nas.commands.options import (
     TeacherOption,
     TextOption,
     WorkspaceOption,
-    named_space,
     new_study,
     out,
 )
@@ -117,18 +116,21 @@ def search(
     from latency.options import load_target
     from latency.target import Budget
     from nas.cluster.options import RayOptions
+    from supernet.configs import load_space
 
     budgets, targets = [*map(Budget.parse, latency)], [*map(load_target, target)]
-    choices = named_space(space, teacher)
     cluster = RayOptions(ray, ray_workers, ray_cpus, ray_gpus) if ray is not None else None
     if cluster is None and (ray_workers or ray_train_workers > 1 or ray_trials > 1):
         raise NasError("--ray-workers, --ray-train-workers and --ray-trials need --ray ADDRESS")
     folders = output_folders(output, latency, target)
+    choices = None if space is None else load_space(space)
     lesson = new_study(teacher, data, recipe, workspace, text, label, metric, seed, algorithm)
     from nas.pipeline import run_pipeline
     from nas.report import quality, verdict
     from nas.request import Request, Run
+    from nas.teacher import suiting_space
 
+    choices = choices or suiting_space(teacher)
     runs = [
         Run(
             Request(
@@ -204,7 +206,7 @@ def front(
     **On another device:** `nas front fast-model --profile phone.json --latency 20ms`
     """
     from latency.drawing import check_plot
-    from nas.answers import best_within, budget_ms, on_target
+    from nas.answers import Answers, budget_ms, on_target
     from nas.report import read_front
 
     for picture in (plot, dimensions, hypervolume):
@@ -226,7 +228,8 @@ def front(
         )
     out.print(table)
     limits = {text: budget_ms(shown, text) for text in latency or ()}
-    answers = {text: best_within(shown, ms) for text, ms in limits.items()}
+    ready = Answers(shown) if limits else None
+    answers = {text: ready.within(ms) for text, ms in limits.items()} if ready else {}
     for text, found in answers.items():
         out.print(
             f"{text}: {found.architecture}, predicted {found.latency_ms:.3g} ms, "

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.answers import best_within, budget_ms, on_target
+from nas.answers import Answers, budget_ms, on_target
 from nas.report import Evaluated, FrontPoint, ShownFront
 from nas.search.constraints import FloatArray
 from supernet.architecture import Architecture
@@ -51,12 +51,12 @@ SEARCH = shown(
 
 @pytest.mark.parametrize(("budget", "size"), [(1.0, 1), (2.7, 2), (3.5, 2), (100.0, 5)])
 def test_a_further_budget_has_the_highest_smoothed_score_within_it(budget, size):
-    assert best_within(SEARCH, budget).architecture == architecture(size)
+    assert Answers(SEARCH).within(budget).architecture == architecture(size)
 
 
 def test_a_budget_below_the_fastest_names_the_fastest():
     with pytest.raises(NasError, match=r"within 0\.5 ms; the fastest is predicted at 1 ms"):
-        best_within(SEARCH, 0.5)
+        Answers(SEARCH).within(0.5)
 
 
 def test_budgets_are_milliseconds_or_speed_ups_of_the_fronts_percentile():
@@ -77,7 +77,7 @@ def test_another_target_has_a_front_of_its_own():
     assert ms == pytest.approx(slower([one.architecture for one in SEARCH.evaluations]))
     # The widest is the fastest there, and scores highest; the one beyond the caps has no place.
     assert [point.architecture for point in moved.points] == [architecture(5)]
-    assert best_within(moved, 2.0).architecture == architecture(5)
+    assert Answers(moved).within(2.0).architecture == architecture(5)
     assert moved.model is moved.teacher is moved.chosen is moved.budget_ms is None
     with pytest.raises(NasError, match="the teacher was not timed on this target"):
         budget_ms(moved, "4x")

@@ -39,7 +39,7 @@ from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
 from supernet.space import SearchSpace
 from supernet.student import architecture_of, shape_of
-from supernet.training import TrainingSettings
+from supernet.training_settings import TrainingSettings
 
 pytestmark = pytest.mark.slow
 

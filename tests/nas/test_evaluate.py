@@ -17,9 +17,10 @@ from supernet.architecture import Architecture
 from supernet.distill.stage import Losses, Stage
 from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
-from supernet.sandwich import SandwichSettings, SandwichTrainer
+from supernet.sandwich import SandwichTrainer
+from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
-from supernet.training import TrainingSettings
+from supernet.training_settings import TrainingSettings
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrst", "##s"]
 SPACE = SearchSpace("two", (1, 2), (16, 32), (2,), (16, 32), (32, 64), head_size=(8, 16))

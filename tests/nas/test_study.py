@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -31,12 +25,11 @@ from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space
 from supernet.errors import NasError
 from supernet.space import SearchSpace
+from tests.nas.conftest import ENCODED, PASSWORD
 
 ROOT = Path(__file__).parents[2]
 TINY = load_space("tiny")
 LAYERED = SearchSpace.from_dict(TINY.to_dict() | {"name": "layered", "uniform": False})
-PASSWORD = "p@ss %{word}"
-ENCODED = "p%40ss%20%25%7Bword%7D"
 
 
 def latency(batch: ArchitectureBatch) -> FloatArray:
@@ -64,81 +57,12 @@ def trials(url: str) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="tiny", storage=url).trials
 
 
-def server_folder() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = str(found[-1]) if found else shutil.which("initdb")
-    return Path(initdb).resolve().parent if initdb else None
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The URL of a server of this module's own, on a socket in a temporary folder."""
-    programs = server_folder()
-    if programs is None:
-        pytest.skip("no PostgreSQL server is installed (initdb)")
-    pytest.importorskip("psycopg2", reason="needs tailorbert[optuna]")
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}  # a server refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    try:
-        (folder / "password").write_text(PASSWORD)
-        if user:
-            for path in (folder, folder / "password"):
-                shutil.chown(path, "nobody")
-        subprocess.run(
-            f"{programs}/initdb -D data -U owner -A scram-sha-256 --pwfile password -N".split(),
-            check=True,
-            capture_output=True,
-            cwd=folder,
-            **user,
-        )
-        with (folder / "log").open("w") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", folder / "data", "-k", folder, "-h", "", "-F"],
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                **user,
-            )
-        try:
-            url = f"postgresql+psycopg2://owner:{ENCODED}@/postgres?host={folder}"
-            await_server(server, url, folder / "log")
-            yield url
-        finally:
-            server.send_signal(signal.SIGQUIT)  # at once: nothing in it is to be kept
-            server.wait(timeout=60)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def await_server(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    import sqlalchemy
-
-    for _ in range(300):
-        assert server.poll() is None, log.read_text()
-        try:
-            engine = sqlalchemy.create_engine(url)
-            engine.connect().close()
-            engine.dispose()
-            return
-        except sqlalchemy.exc.OperationalError:
-            time.sleep(0.1)
-    pytest.fail(f"PostgreSQL does not answer: {log.read_text()}")
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/searches {{1}}.db"
-    import sqlalchemy
-
-    server = request.getfixturevalue("postgres")
-    name = f"test{time.time_ns()}"
-    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.replace("/postgres?", f"/{name}?")
+    return request.getfixturevalue("postgres_database")
 
 
 def test_a_lost_search_recalls_its_scores_in_order(url, capfd):

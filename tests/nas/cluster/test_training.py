@@ -16,8 +16,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from supernet.errors import NasError
 from supernet.model import Supernet
-from supernet.sandwich import SandwichSettings, SandwichTrainer
-from supernet.training import TrainingSettings
+from supernet.sandwich import SandwichTrainer
+from supernet.sandwich_settings import SandwichSettings
+from supernet.training_settings import TrainingSettings
 from tests.supernet.conftest import tiny_space
 from tests.supernet.parity import Row, Rows, collate
 
