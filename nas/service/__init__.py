@@ -1,0 +1,1 @@
+"""One TailorBERT for a team: searches over HTTP, durable jobs, devices, a page."""

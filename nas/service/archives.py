@@ -1,0 +1,174 @@
+"""Zip archives of strangers: unpacked where nothing in them can surprise.
+
+A zip states everything twice or thrice, and readers differ in which they believe. Only those are
+accepted in which all agree: one archive from the file's first byte to its last, its entries side by
+side, each a plain file by a plain name.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from supernet.errors import NasError
+
+ZIP_MAGIC = b"PK\x03\x04"
+_END = struct.Struct("<4s4H2LH")  # end of central directory, without a comment
+_LOCAL = struct.Struct("<4s5H3L2H")  # local file header, before the name
+_DESCRIPTOR_BYTES = 24  # what may follow an entry's data where bit 3 of its flags is set
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_NAME = re.compile(r"[\w][\w .()+-]{0,99}")
+_ARCHIVES = (ZIP_MAGIC, b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!",
+             b"\x28\xb5\x2f\xfd")  # fmt: skip
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """What an archive may hold.
+
+    Args:
+        unpacked_bytes: of all its files.
+        files: in number.
+        ratio: of unpacked to packed bytes, from a megabyte on.
+    """
+
+    unpacked_bytes: int
+    files: int = 100
+    ratio: int = 200
+
+
+def unpack(
+    archive: Path, folder: Path, suffixes: Collection[str], limits: ArchiveLimits
+) -> list[Path]:
+    """The files of ``archive``, unpacked into ``folder``, which is made.
+
+    They lie side by side, in the archive's top or in one folder of it.
+
+    Args:
+        suffixes: of names that are accepted, such as ``.csv``.
+
+    Raises:
+        NasError: not a plain zip, or more than its limits.
+    """
+    try:
+        with zipfile.ZipFile(_checked_frame(archive, limits)) as zipped:
+            entries = _checked_entries(zipped, suffixes)
+            _check_places(archive, zipped)
+            folder.mkdir()
+            return _write(zipped, entries, folder, limits)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error) as error:
+        raise NasError(f"{archive.name} is no sound zip archive: {error}") from error
+    except (OSError, RuntimeError, zlib.error) as error:
+        raise NasError(f"{archive.name} cannot be unpacked: {error}") from error
+
+
+def _checked_frame(archive: Path, limits: ArchiveLimits) -> Path:
+    """The archive, which fills its file exactly and states few enough entries."""
+    size = archive.stat().st_size
+    with archive.open("rb") as file:
+        magic = file.read(len(ZIP_MAGIC))
+        if magic != ZIP_MAGIC or size < _END.size:
+            raise NasError(f"{archive.name} is no zip archive with files in it")
+        file.seek(size - _END.size)
+        signature, disk, first_disk, here, count, bytes_, offset, comment = _END.unpack(file.read())
+    if signature != b"PK\x05\x06" or comment:
+        raise NasError(f"{archive.name} must end where its zip archive ends, without a comment")
+    if disk or first_disk or here != count or offset + bytes_ + _END.size != size:
+        raise NasError(f"{archive.name} is no zip archive of one part (zip64 is not accepted)")
+    if count > 2 * limits.files:
+        raise NasError(f"{archive.name} holds {count} entries; at most {limits.files} files")
+    return archive
+
+
+def _checked_entries(
+    zipped: zipfile.ZipFile, suffixes: Collection[str]
+) -> dict[str, zipfile.ZipInfo]:
+    """Its files by their names, which are safe, distinct and in one folder."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    seen, parents = set(), set()
+    for entry in zipped.infolist():
+        shown = entry.orig_filename[:100]
+        *parent, name = entry.orig_filename.removesuffix("/").split("/")
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if len(parent) > 1 or not all(_NAME.fullmatch(part) for part in (*parent, name)):
+            raise NasError(f"entry {shown!r}: names are of letters, digits and . _ - ( ) + alone")
+        if entry.flag_bits & _ENCRYPTED:
+            raise NasError(f"entry {shown!r} is encrypted")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise NasError(f"entry {shown!r} must be stored or deflated")
+        same = unicodedata.normalize("NFKC", entry.orig_filename).casefold().removesuffix("/")
+        if same in seen:
+            raise NasError(f"entry {shown!r} is there twice")
+        seen.add(same)
+        if entry.is_dir() and not parent and not entry.file_size and kind in (0, stat.S_IFDIR):
+            continue
+        if entry.is_dir() or kind not in (0, stat.S_IFREG):
+            raise NasError(f"entry {shown!r} is neither a plain file nor the one folder of them")
+        if not name.endswith(tuple(suffixes)):
+            raise NasError(f"entry {shown!r}: accepted are {', '.join(suffixes)}")
+        parents.add(tuple(parent))
+        found[name] = entry
+    if not found or len(parents) > 1:
+        raise NasError("an archive must hold files, side by side")
+    return found
+
+
+def _check_places(archive: Path, zipped: zipfile.ZipFile) -> None:
+    """Refuse entries that share bytes, and bytes that no entry has."""
+    expected, slack = 0, 0
+    with archive.open("rb") as file:
+        for entry in sorted(zipped.infolist(), key=lambda one: one.header_offset):
+            if not 0 <= entry.header_offset - expected <= slack:
+                raise NasError(f"entry {entry.filename!r} does not follow the one before it")
+            file.seek(entry.header_offset)
+            *_, crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(file.read(_LOCAL.size))
+            is_deferred = bool(entry.flag_bits & 0x8) and (crc, packed, size) == (0, 0, 0)
+            if not is_deferred and (crc, packed, size) != (
+                entry.CRC, entry.compress_size, entry.file_size,
+            ):  # fmt: skip
+                raise NasError(f"entry {entry.filename!r} is stated in two ways")
+            header = _LOCAL.size + name_bytes + extra_bytes
+            expected = entry.header_offset + header + entry.compress_size
+            slack = _DESCRIPTOR_BYTES if entry.flag_bits & 0x8 else 0
+    if not 0 <= zipped.start_dir - expected <= slack:
+        raise NasError(f"{archive.name} has bytes that belong to none of its files")
+
+
+def _write(
+    zipped: zipfile.ZipFile,
+    entries: dict[str, zipfile.ZipInfo],
+    folder: Path,
+    limits: ArchiveLimits,
+) -> list[Path]:
+    if len(entries) > limits.files:
+        raise NasError(f"it holds {len(entries)} files; accepted are {limits.files} at most")
+    packed = sum(entry.compress_size for entry in entries.values())
+    most = min(limits.unpacked_bytes, max(_CHUNK, limits.ratio * packed))
+    total, paths = 0, []
+    for name, entry in entries.items():
+        path = folder / name
+        with zipped.open(entry) as source, path.open("xb") as file:
+            while chunk := source.read(_CHUNK):
+                if not file.tell() and _is_archive(chunk):
+                    raise NasError(f"entry {name!r} is an archive itself")
+                total += len(chunk)
+                if total > most:
+                    raise NasError(f"it unfolds to more than {most:,} bytes")
+                file.write(chunk)
+            if file.tell() != entry.file_size:
+                raise NasError(f"entry {name!r} has another size than it states")
+        paths.append(path)
+    return paths
+
+
+def _is_archive(start: bytes) -> bool:
+    content = start[:512]
+    return content.startswith(_ARCHIVES) or content[257:262] == b"ustar"

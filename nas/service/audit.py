@@ -1,0 +1,65 @@
+"""The audit log: who did what to what, and whether it was allowed."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Engine
+
+from nas.service.logs import without_secrets
+from nas.service.tables import audit
+from nas.service.tokens import Caller
+
+NOBODY = "-"
+"""The actor of a request without a good token."""
+
+
+def record(
+    engine: Engine,
+    caller: Caller | None,
+    action: str,
+    subject: str,
+    status: int,
+    *,
+    request_id: str,
+    address: str,
+) -> None:
+    """Write an entry.
+
+    Args:
+        action: the method and the route's template.
+        subject: what it was done to: the route's parameters.
+        status: the HTTP status that answered it.
+    """
+    with engine.begin() as connection:
+        connection.execute(
+            audit.insert().values(
+                created=time.time(),
+                actor=NOBODY if caller is None else caller.owner,
+                token_id=None if caller is None else caller.token_id,
+                action=action[:64],
+                subject=_printable(without_secrets(subject))[:128],
+                outcome=outcome_of(status),
+                request_id=without_secrets(request_id),
+                address=address[:64],
+            )
+        )
+
+
+def _printable(text: str) -> str:
+    """A text from a client's path, which no database refuses and no terminal obeys."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def outcome_of(status: int) -> str:
+    """An HTTP status in the audit log's words.
+
+    Example:
+        >>> [outcome_of(status) for status in (201, 403, 422, 500)]
+        ['done', 'refused', 'invalid', 'failed']
+    """
+    if status < 400:
+        return "done"
+    if status in (401, 403):
+        return "refused"
+    return "invalid" if status < 500 else "failed"

@@ -1,0 +1,107 @@
+"""Gives the events of searches to all who watch them: one query serves a whole process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+
+from anyio import to_thread
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.service.events import Event, read_after
+
+_EVERY_S = 0.25
+_LOOKS = 40  # in vain, about ten seconds, after which to see whether a search is still there
+_KEPT = 2000
+"""Events of a search that is being watched, remembered for those who are a little behind."""
+
+
+class Broadcast:
+    """Reads what is new of every search that is watched, and wakes its watchers.
+
+    Example:
+        >>> async def watch(broadcast, search_id):
+        ...     async for event in broadcast.events(search_id, after=0):
+        ...         print(event.kind)
+    """
+
+    def __init__(self, engine: Engine, stopping: Callable[[], bool]) -> None:
+        self._engine, self._stopping = engine, stopping
+        self._watched: Counter[str] = Counter()
+        self._recent: dict[str, list[Event]] = {}
+        self._news = asyncio.Condition()
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def watchers(self) -> int:
+        """Of all searches."""
+        return self._watched.total()
+
+    async def events(self, search_id: str, after: int) -> AsyncIterator[Event]:
+        """What happens in a search, from an event on, for as long as the service runs.
+
+        Args:
+            after: the number of the last event that is known; 0 for none.
+        """
+        self._watched[search_id] += 1
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read())
+        empty = 0
+        try:
+            while not self._stopping():
+                found = await self._next(search_id, after)
+                for event in found:
+                    after = event.number
+                    yield event
+                empty = 0 if found else empty + 1
+                if empty % _LOOKS == _LOOKS - 1 and not await self._is_there(search_id):
+                    break
+        finally:
+            self._watched[search_id] -= 1
+            if not self._watched[search_id]:
+                del self._watched[search_id]
+                self._recent.pop(search_id, None)
+
+    async def _is_there(self, search_id: str) -> bool:
+        """Whether a search has events still: one that is removed has none."""
+        return bool(await to_thread.run_sync(read_after, self._engine, {search_id: 0}, 1))
+
+    async def _next(self, search_id: str, after: int) -> Sequence[Event]:
+        """The events after one, from memory, from the database, or when there are some."""
+        recent = self._recent.get(search_id, [])
+        if not recent or recent[0].number > after + 1:
+            found = await to_thread.run_sync(read_after, self._engine, {search_id: after})
+            if search_id in found:
+                return found[search_id]
+        elif recent[-1].number > after:
+            return recent[after + 1 - recent[0].number :]
+        async with self._news:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), 2 * _EVERY_S)
+        return ()
+
+    async def _read(self) -> None:
+        """Until nobody watches: ask for what is new of all that is watched."""
+        while self._watched and not self._stopping():
+            with suppress(SQLAlchemyError):  # the database is away for a moment: ask again
+                await self._read_once()
+            await asyncio.sleep(_EVERY_S)
+
+    async def _read_once(self) -> None:
+        known = {
+            search_id: kept[-1].number
+            for search_id in self._watched
+            if (kept := self._recent.get(search_id))
+        }
+        fresh = [search_id for search_id in self._watched if search_id not in known]
+        positions = known | dict.fromkeys(fresh, 0)
+        found = await to_thread.run_sync(read_after, self._engine, positions)
+        for search_id, new in found.items():
+            if search_id in self._watched:
+                self._recent[search_id] = [*self._recent.get(search_id, ()), *new][-_KEPT:]
+        if found:
+            async with self._news:
+                self._news.notify_all()

@@ -1,0 +1,127 @@
+"""The service's database: opened, and brought up to date."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from supernet.errors import NasError
+
+T = TypeVar("T")
+
+VERSION_TABLE = "tailorbert_version"
+"""Where the database keeps the revision of its tables."""
+
+
+def open_database(url: str) -> Engine:
+    """The database of a URL that :attr:`nas.service.settings.ServiceSettings.database_url` gives.
+
+    Raises:
+        NasError: it does not answer.
+    """
+    engine = engine_of(url)
+    try:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        engine.connect().close()
+    except DBAPIError as error:
+        raise NasError(f"database {shown(url)} does not answer: {_line(error)}") from error
+    except OSError as error:
+        raise NasError(f"database {shown(url)} cannot be made: {error.strerror}") from error
+    return engine
+
+
+def engine_of(url: str) -> Engine:
+    """The engine of a database, which may be away just now."""
+    if url.startswith("sqlite:///"):
+        engine = sqlalchemy.create_engine(url, pool_size=20, max_overflow=20)
+        event.listen(engine, "connect", _prepare_sqlite)
+        return engine
+    return sqlalchemy.create_engine(
+        url,
+        pool_size=10,
+        max_overflow=20,
+        pool_pre_ping=True,
+        pool_timeout=30,
+        connect_args={"connect_timeout": 10},
+    )
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables up to date, or leave them as they are; who does so at once takes turns."""
+    config = _alembic()
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which no statement of DDL does
+        else:
+            connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(84711)"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """What ``action`` returns, tried until the database answers: a restart is waited for."""
+    pause_s = 0.1
+    while True:
+        try:
+            return action()
+        except SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 5.0)
+
+
+def is_away(error: SQLAlchemyError) -> bool:
+    """Whether an error says that the database does not answer, and may soon: try again."""
+    if isinstance(error, OperationalError | PoolTimeoutError):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the tables are those of this version of the service."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        return context.get_current_revision() == _newest_revision()
+
+
+@cache
+def _newest_revision() -> str | None:
+    return ScriptDirectory.from_config(_alembic()).get_current_head()
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "nas.service:migrations")
+    return config
+
+
+def shown(url: str) -> str:
+    """A database's URL without its password."""
+    return re.sub(r"//([^/:@]*):[^/]*@", r"//\1@", url)
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    """Writers take turns from their first statement, and readers do not wait for them."""
+    connection.isolation_level = "IMMEDIATE"
+    connection.execute("PRAGMA busy_timeout=30000")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")  # what was answered survives a power cut
+
+
+def _line(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())[:200]

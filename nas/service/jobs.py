@@ -1,0 +1,393 @@
+"""Searches as durable jobs: the only module that knows DBOS.
+
+A job is a DBOS workflow of one step for each stage. What has ended is recorded in the database, so
+that a job whose worker is killed goes on at the stage it was in, here or on another worker; within
+the stage, the workspace does the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import error as dbos_errors
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine
+
+from nas.service import events, searches
+from nas.service.database import migrate, patiently
+from nas.service.forks import start_forkserver
+from nas.service.heartbeat import Heartbeat
+from nas.service.job_process import CrashedError, Job, JobProcess, UnwantedError
+from nas.service.requests import SearchRequest, stage_names
+from nas.service.service import Service
+from nas.service.tasks import forget_tasks
+from nas.service.uploads import clean_uploads
+from supernet.errors import NasError
+
+Json = dict[str, Any]
+
+QUEUE = "searches"
+_APPLICATION = "tailorbert"
+_VERSION = "1"
+"""Of the workflow, not of the program: a worker of a new release goes on with the jobs of an old
+one, unless the order of their steps has changed."""
+
+_ATTEMPTS = 3
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_LOST = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+"""Statuses of DBOS: of jobs that are over, and of those that did not end their search."""
+_LOST_JOB = "the search's job was given up: see the service's log, then retry the search"
+_WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+_log = logging.getLogger(__name__)
+
+
+class _StoppingError(BaseException):
+    """A stage that ends because the worker does: no Exception, so that DBOS records no outcome."""
+
+
+class DurableQueue:
+    """Where jobs wait; see :class:`nas.service.service.JobQueue`.
+
+    While the database is away, its methods raise what SQLAlchemy raises, and wait for nothing.
+
+    Args:
+        engine: of the service's database, which DBOS has its tables in.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._client = DBOSClient(
+            system_database_engine=engine,
+            dbos_system_schema=_schema(engine),
+            serializer=DBOSPortableJSONSerializer(),
+            application_name=_APPLICATION,
+            retry_connection_errors=False,
+            lazy=True,
+        )
+
+    def enqueue(
+        self, connection: Connection, search_id: str, attempt: int, *, owner: str, priority: int
+    ) -> None:
+        self._client.enqueue_in_transaction(
+            connection,
+            {
+                "workflow_name": "search",
+                "queue_name": QUEUE,
+                "workflow_id": _workflow_id(search_id, attempt),
+                "queue_partition_key": owner,
+                "priority": priority,
+                "app_version": _VERSION,
+            },
+            search_id,
+            attempt,
+        )
+
+    def cancel(self, search_id: str, attempt: int) -> None:
+        self._client.cancel_workflow(_workflow_id(search_id, attempt))
+
+    def requeue(self, worker: str) -> int:
+        """Have what a worker was at be taken up by any: how many searches that are."""
+        left = self._ids(executor_id=worker, status="PENDING")
+        self._client.resume_workflows(left, queue_name=QUEUE)
+        return len(left)
+
+    def lost(self, jobs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those, of searches and attempts, that are over and have not ended their search."""
+        ids = {_workflow_id(*job): job for job in jobs}
+        if not ids:
+            return []
+        return [ids[one] for one in self._ids(workflow_ids=list(ids), status=_LOST)]
+
+    def ended_before(self, moment: float) -> list[str]:
+        """The ids of jobs that ended before a time, in seconds since 1970."""
+        before = datetime.fromtimestamp(moment, UTC).isoformat()
+        return self._ids(completed_before=before, status=_ENDED)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove all that is kept of jobs that have ended."""
+        for first in range(0, len(ids), 1000):
+            self._client.delete_workflows(list(ids[first : first + 1000]))
+
+    def _ids(self, **which: Any) -> list[str]:
+        found = self._client.list_workflows(load_input=False, load_output=False, **which)
+        return [workflow.workflow_id for workflow in found]
+
+
+def forget_jobs(engine: Engine, before: float, *, dry_run: bool = False) -> int:
+    """Remove what is kept of jobs that ended before a time: how many jobs those are.
+
+    What is known of their searches stays: it is in the service's own tables.
+
+    Args:
+        before: in seconds since 1970.
+        dry_run: only count them.
+    """
+    if not sa.inspect(engine).has_table("workflow_status", _schema(engine)):
+        return 0  # no search was ever queued here
+    queue = DurableQueue(engine)
+    ids = queue.ended_before(before)
+    if not dry_run:
+        queue.forget(ids)
+    return len(ids)
+
+
+def prepare(service: Service) -> None:
+    """Bring all tables up to date, DBOS's own too, and remove what crashes have left."""
+    migrate(service.engine)
+    DBOS.migrate(service.settings.database_url)
+    clean_uploads(service)
+
+
+class Worker:
+    """Works at jobs in this process, of which it must be the only one.
+
+    Args:
+        service: whose jobs.
+        name: of this worker, unlike any other's; by default the machine's.
+
+    Raises:
+        NasError: another worker of this name runs, or it is no name.
+    """
+
+    def __init__(self, service: Service, name: str | None = None) -> None:
+        self.service = service
+        self.name = name or socket.gethostname()
+        if not _WORKER_NAME.fullmatch(self.name):
+            raise NasError(
+                f"name: {self.name!r} is not accepted; give letters, digits, '.', '_' and '-', "
+                "at most 63"
+            )
+        self._lock = FileLock(service.folder("workers") / f"{self.name}.lock")
+        try:
+            self._lock.acquire(timeout=0.5)
+        except Timeout as error:
+            raise NasError(
+                f"a worker named {self.name} runs already: give this one another --name"
+            ) from error
+        self._queue = DurableQueue(service.engine)
+        self._heartbeat = Heartbeat(
+            service.engine, self.name, service.settings.jobs.worker_silence_s
+        )
+        self._processes: set[JobProcess] = set()
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begin: first with jobs that an earlier process of this name left behind."""
+        global _worker
+        _worker = self
+        for left in self.service.folder("scratch").glob(f"*.{self.name}"):
+            shutil.rmtree(left, ignore_errors=True)
+        start_forkserver()  # so that the first job need not wait for torch
+        settings = self.service.settings
+        config: DBOSConfig = {
+            "name": _APPLICATION,
+            "system_database_url": settings.database_url,
+            "application_version": _VERSION,
+            "executor_id": self.name,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+        }
+        self._heartbeat.beat()
+        DBOS(config=config)
+        DBOS.launch()
+        jobs = settings.jobs
+        DBOS.register_queue(
+            QUEUE,
+            global_concurrency=max(jobs.at_once, jobs.per_worker),
+            worker_concurrency=jobs.per_worker,
+            partition_concurrency=min(jobs.per_user, jobs.at_once),
+            polling_interval_sec=0.5,
+            on_conflict="always_update",
+        )
+        threading.Thread(target=self._watch, name="heartbeat", daemon=True).start()
+
+    def stop(self) -> None:
+        """End at once: any other worker takes up what runs, or the next of this name."""
+        self._stopping.set()
+        for process in list(self._processes):
+            process.kill()
+        with suppress(dbos_errors.DBOSException):
+            DBOS.destroy(workflow_completion_timeout_sec=5)
+        with suppress(sa.exc.SQLAlchemyError):  # then others will notice that it is silent
+            self._queue.requeue(self.name)
+            self._heartbeat.end(self.name)
+        self._lock.release()
+
+    @contextmanager
+    def process(self, search_id: str, attempt: int, request: Json) -> Iterator[JobProcess]:
+        """The process of a job, which ends with it."""
+        settings = self.service.settings.model_dump_json()
+        scratch = self.service.folder("scratch") / f"{search_id}-{attempt}.{self.name}"
+        process = JobProcess(Job(search_id, attempt, request, settings, str(scratch)))
+        self._processes.add(process)
+        try:
+            yield process
+        finally:
+            self._processes.discard(process)
+            process.stop()
+
+    def run_stage(self, process: JobProcess, stage: str) -> Json:
+        """Run a stage in a job's process.
+
+        Returns:
+            ``{"result": ...}``, ``{"error": ...}`` that a user can mend, or ``{"stopped": true}``.
+
+        Raises:
+            CrashedError: the process ended; the stage is to be tried again.
+        """
+        engine = self.service.engine
+        search_id, attempt = process.job.search_id, process.job.attempt
+        if not patiently(lambda: searches.is_wanted(engine, search_id, attempt)):
+            return {"stopped": True}
+        patiently(lambda: searches.note_stage(engine, search_id, attempt, stage))
+        began = time.monotonic()
+        self._tell(search_id, "stage", {"stage": stage, "state": "began"})
+        if self._stopping.is_set():
+            raise _StoppingError
+        try:
+            result = process.run(
+                stage,
+                lambda kind, data: self._tell(search_id, kind, data),
+                lambda: self._goes_on(search_id, attempt),
+            )
+        except NasError as error:
+            return {"error": str(error)}
+        except UnwantedError:
+            return {"stopped": True}
+        except CrashedError as error:
+            process.stop()
+            if self._stopping.is_set():
+                raise _StoppingError from error
+            self._tell(search_id, "line", {"text": f"{stage}: {error}", "level": "warning"})
+            raise
+        seconds = round(time.monotonic() - began, 3)
+        self._tell(search_id, "stage", {"stage": stage, "state": "ended", "seconds": seconds})
+        return {"result": result}
+
+    def forget_tasks(self, search_id: str, attempt: int) -> None:
+        """End what devices do for an attempt that has ended; what they do for a later one stays."""
+        service = self.service
+        found = patiently(lambda: searches.find(service.engine, search_id))
+        if found is None or found.attempt == attempt:
+            patiently(lambda: forget_tasks(service.engine, service.settings.data, search_id))
+
+    def _goes_on(self, search_id: str, attempt: int) -> bool:
+        """Whether a stage under way is wanted; while the database is away, it is."""
+        try:
+            return searches.is_wanted(self.service.engine, search_id, attempt)
+        except sa.exc.SQLAlchemyError:
+            return True
+
+    def _tell(self, search_id: str, kind: Any, data: Any) -> None:
+        try:
+            events.record(self.service.engine, search_id, kind, data)
+        except sa.exc.SQLAlchemyError as error:  # what is shown matters less than what is done
+            _log.warning("an event of search %s is lost: %s", search_id, type(error).__name__)
+
+    def _watch(self) -> None:
+        """Show that this worker lives, and see to what others have left."""
+        while not self._stopping.wait(self._heartbeat.every_s):
+            try:
+                self._heartbeat.beat()
+                for name in self._heartbeat.silent():
+                    self._take_over(name)
+                self._end_lost()
+            except Exception as error:  # noqa: BLE001 - without a heartbeat it would lose its jobs
+                self._heartbeat.forget_heard()
+                _log.warning("no heartbeat: %s", " ".join(str(error).split())[:200])
+
+    def _take_over(self, name: str) -> None:
+        """Queue a silent worker's jobs again."""
+        if self._heartbeat.take_charge(name):
+            left = self._queue.requeue(name)
+            self._heartbeat.end(name)
+            _log.warning("worker %s is silent: %d of its searches are queued again", name, left)
+
+    def _end_lost(self) -> None:
+        """Fail searches whose jobs DBOS has given up, so that nobody waits for them for ever."""
+        engine = self.service.engine
+        for search_id, attempt in self._queue.lost(searches.under_way(engine)):
+            if searches.finish(engine, search_id, attempt, error=_LOST_JOB):
+                self.forget_tasks(search_id, attempt)
+
+
+_worker: Worker | None = None
+"""The worker of this process: DBOS is one for a process too."""
+
+
+def _current() -> Worker:
+    assert _worker is not None
+    return _worker
+
+
+@DBOS.workflow(name="search")
+def _search(search_id: str, attempt: int) -> str:
+    """A search from its first stage to its end; each step is recorded once it has ended."""
+    request = _begin(search_id, attempt)
+    if request is None:
+        return "stopped"
+    with _current().process(search_id, attempt, request) as process:
+        outcome = _run(process, stage_names(SearchRequest.model_validate(request)))
+    return _end(search_id, attempt, outcome.get("models"), outcome.get("error"))
+
+
+def _run(process: JobProcess, stages: Sequence[str]) -> Json:
+    models = []
+    for stage in stages:
+        outcome = _stage(process, stage)
+        if "result" not in outcome:
+            return outcome
+        if outcome["result"]:
+            models.append(outcome["result"])
+    return {"models": models}
+
+
+@DBOS.step(name="begin")
+def _begin(search_id: str, attempt: int) -> Json | None:
+    engine = _current().service.engine
+    if not patiently(lambda: searches.begin(engine, search_id, attempt)):
+        return None
+    found = patiently(lambda: searches.find(engine, search_id))
+    return None if found is None else dict(found.request)
+
+
+@DBOS.step(name="stage")
+def _stage(process: JobProcess, stage: str) -> Json:
+    for tries in range(1, _ATTEMPTS + 1):
+        try:
+            return _current().run_stage(process, stage)
+        except CrashedError as error:
+            if tries == _ATTEMPTS:
+                return {"error": f"{stage}: {error}; tried {tries} times: see the service's log"}
+    raise AssertionError
+
+
+@DBOS.step(name="end")
+def _end(search_id: str, attempt: int, models: list[Json] | None, error: str | None) -> str:
+    worker = _current()
+    worker.forget_tasks(search_id, attempt)
+    if models is None and error is None:
+        return "stopped"
+    engine = worker.service.engine
+    patiently(lambda: searches.finish(engine, search_id, attempt, models=models, error=error))
+    return "ended"
+
+
+def _workflow_id(search_id: str, attempt: int) -> str:
+    return f"{search_id}-{attempt}"
+
+
+def _schema(engine: Engine) -> str | None:
+    """Where DBOS's tables are."""
+    return None if engine.dialect.name == "sqlite" else "dbos"

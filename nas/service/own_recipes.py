@@ -1,0 +1,124 @@
+"""What a client's own space or recipe may hold: no paths, and no more work than is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from nas.recipe import Recipe
+from nas.service.settings import Limits
+from supernet.errors import NasError
+
+_MOST_VALUES = 5000
+_MOST_DEPTH = 8
+_MOST_PAIRS = 200_000
+"""Widths times heads times attention sizes: a space looks at each."""
+
+
+def check_plain(field: str, given: object, depth: int = 0) -> int:
+    """Refuse what no database and no log would take: how many values there are.
+
+    Raises:
+        NasError: too many values, nested too deeply, or text or a number that is not plain.
+    """
+    if depth > _MOST_DEPTH:
+        raise NasError(f"{field}: nested too deeply; at most {_MOST_DEPTH} levels are accepted")
+    if isinstance(given, str) and not (given.isprintable() and len(given) <= 1000):
+        raise NasError(f"{field}: texts must be printable and of 1000 characters at most")
+    if isinstance(given, float) and not math.isfinite(given):
+        raise NasError(f"{field}: {given!r} is no number that is accepted")
+    if isinstance(given, int) and abs(given) > 2**53:
+        raise NasError(f"{field}: numbers must be within 2**53")
+    inside: Iterable[object] = ()
+    if isinstance(given, Mapping):
+        inside = [one for pair in given.items() for one in pair]
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        inside = given
+    count = 1
+    for one in inside:
+        count += check_plain(field, one, depth + 1)
+        if count > _MOST_VALUES:
+            raise NasError(f"{field}: at most {_MOST_VALUES} values are accepted")
+    return count
+
+
+def check_choices(space: Mapping[str, object]) -> None:
+    """Refuse a space that is too large to be written down, before it is.
+
+    Raises:
+        NasError: too many choices, or a number that no encoder has.
+    """
+    counts = {field: _count(field, choices) for field, choices in space.items()}
+    pairs = math.prod(
+        counts.get(field, 1) or 1 for field in ("hidden_size", "num_heads", "qkv_size")
+    )
+    if pairs > _MOST_PAIRS:
+        raise NasError(
+            f"space: hidden_size, num_heads and qkv_size have {pairs} combinations; at most "
+            f"{_MOST_PAIRS} are accepted"
+        )
+
+
+def _count(field: str, choices: object) -> int:
+    numbers = choices.values() if isinstance(choices, Mapping) else choices
+    if not isinstance(numbers, Iterable) or isinstance(numbers, str):
+        return 0
+    sizes = [one for one in numbers if isinstance(one, int)]
+    most = 96 if field == "num_layers" else 100_000
+    if any(not 0 < one <= most for one in sizes):
+        raise NasError(f"space: {field}: sizes must be from 1 to {most}, not {choices!r:.200}")
+    count = len(sizes)
+    if isinstance(choices, Mapping) and {"min", "max", "step"} <= set(choices) and count == 3:
+        count = (choices["max"] - choices["min"]) // choices["step"] + 1
+    if count > 1000:
+        raise NasError(f"space: {field}: at most 1000 choices are accepted, not {count}")
+    return count
+
+
+def check_work(recipe: Recipe, limits: Limits) -> None:
+    """Refuse a recipe that asks for more than the service allows, or names a place on it.
+
+    Raises:
+        NasError: naming the key.
+    """
+    if recipe.distill.augmentation.masked_model is not None:
+        raise NasError(
+            "recipe: augmentation.masked_model is not accepted here: leave it out, and words are "
+            "replaced by the teacher's neighbours"
+        )
+    trainings = [recipe.finetune, recipe.supernet.training]
+    trainings += [stage.training for stage in recipe.distill.stages]
+    samples = [recipe.supernet.num_random]
+    texts = [recipe.distill.limit or 0]
+    if recipe.general is not None:
+        trainings.append(recipe.general.settings.training)
+        samples.append(recipe.general.settings.num_random)
+        texts.append(recipe.general.limit or 0)
+    search, augmentation = recipe.search, recipe.distill.augmentation
+    for name, value, most in (
+        ("search.evaluations", search.evaluations, limits.evaluations),
+        ("search.refinement", search.refinement, limits.evaluations),
+        ("search.population", search.population, 1000),
+        ("search.batch", search.batch, 1000),
+        ("search.batches_in_flight", search.batches_in_flight, 1000),
+        ("search.max_enumerated", search.max_enumerated, 5_000_000),
+        ("epochs of a training", max(one.epochs or 0 for one in trainings), limits.epochs),
+        (
+            "examples of a training",
+            max((one.steps or 0) * one.batch_size for one in trainings),
+            limits.epochs * limits.training_examples,
+        ),
+        ("batch_size of a training", max(one.batch_size for one in trainings), 4096),
+        ("stages", len(recipe.distill.stages), 10),
+        ("num_random", max(samples), 32),
+        ("augmentation.copies", augmentation.copies, 50),
+        ("augmentation.originals", augmentation.originals, 50),
+        ("augmentation.candidates", augmentation.candidates, 1000),
+        ("max_length", recipe.max_length, 512),
+        ("limit", max(recipe.limit or 0, *texts), limits.training_examples),
+        ("importance_examples", recipe.importance_examples, 100_000),
+        ("profile_s", recipe.profile_s, 3600),
+        ("candidates", recipe.candidates, 100),
+    ):
+        if value > most:
+            raise NasError(f"recipe: {name} must be at most {most} here, not {value!r:.40}")

@@ -1,0 +1,240 @@
+"""A device elsewhere, which measures what its agent fetches from the service."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from latency.asked import ModelFile, ProfileAsked, TimeAsked, latencies_from_dicts
+from latency.atomic import replacing
+from latency.fingerprint import Fingerprint
+from latency.profile import Profile
+from latency.profiler import ProfileProgress, Status
+from latency.target import Latency, Target
+from nas.service.database import patiently
+from nas.service.targets import DeviceTarget, check_profile, find_target, stored_profile
+from nas.service.tasks import (
+    LEASE_S,
+    Kind,
+    Task,
+    find_task,
+    submit_task,
+    task_folder,
+    task_id,
+    withdraw_unclaimed,
+)
+from supernet.architecture import Architecture, EncoderShape
+from supernet.errors import NasError
+from supernet.space import SearchSpace
+
+_LOOK_EVERY_S = 0.5
+_SLACK_S = 15 * 60.0
+_SHARE_OF_TIME = 0.8
+"""Of the seconds asked for, what a profile must have been measured for to serve: a quick search's
+must not stand in for a thorough one's. Not all, as measuring ends before the last group would
+overrun."""
+
+
+@dataclass(frozen=True)
+class RemoteDevice:
+    """A :class:`latency.device.Device` that a target of the service stands for.
+
+    What it asks becomes tasks whose ids follow from what is asked: a job that was killed and
+    begins anew finds them, and what has come of them.
+
+    Args:
+        engine, data: the service's database, and the folder of its data.
+        name: of the target.
+        search_id, attempt: of the search that asks. Another attempt asks anew.
+        patience_s: how long a device that is not there is waited for.
+    """
+
+    engine: Engine
+    data: Path
+    name: str
+    search_id: str
+    attempt: int
+    patience_s: float
+    _asked: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
+
+    def await_agent(self) -> None:
+        """Wait until the device is there: before anything is held that others wait for.
+
+        Raises:
+            NasError: patience has run out.
+        """
+        began = time.time()
+        while time.time() - (self._known().last_seen or 0.0) > LEASE_S:
+            self._check_seen(began)
+            time.sleep(_LOOK_EVERY_S)
+
+    def fingerprint(self, target: Target) -> Fingerprint:
+        """See :class:`latency.device.Device`."""
+        began = time.time()
+        while (found := self._known().fingerprint) is None:
+            self._check_seen(began)
+            time.sleep(_LOOK_EVERY_S)
+        return found
+
+    def profile(
+        self,
+        target: Target,
+        space: SearchSpace,
+        shape: EncoderShape,
+        *,
+        seconds: float,
+        seed: int,
+        count_disturbed: bool,
+        path: Path,
+        progress: ProfileProgress,
+    ) -> Profile:
+        """See :class:`latency.device.Device`. A profile that the target has serves, if it can."""
+        known = self._known()
+        asked = ProfileAsked(
+            target=target,
+            space=space,
+            shape=shape,
+            seconds=seconds,
+            seed=seed,
+            count_disturbed=count_disturbed,
+        )
+        stored = stored_profile(self.data, known)
+        if stored is not None and _serves(stored, known, asked):
+            return stored
+        return Profile.from_dict(self._done("profile", asked.to_dict(), {}, progress))
+
+    def time(
+        self, models: Sequence[Architecture | Path], target: Target, shape: EncoderShape
+    ) -> list[Latency]:
+        """See :class:`latency.device.Device`."""
+        files = {
+            f"{number}.onnx": one for number, one in enumerate(models) if isinstance(one, Path)
+        }
+        asked = TimeAsked(
+            target=target,
+            shape=shape,
+            models=tuple(
+                ModelFile(f"{number}.onnx", _digest(one)) if isinstance(one, Path) else one
+                for number, one in enumerate(models)
+            ),
+        )
+        return latencies_from_dicts(self._done("time", asked.to_dict(), files), len(models))
+
+    def _done(
+        self,
+        kind: Kind,
+        request: dict[str, Any],
+        files: dict[str, Path],
+        progress: ProfileProgress | None = None,
+    ) -> Any:
+        """What came of a task, which is made unless it is there.
+
+        Who asks for the same a second time wants it measured again.
+        """
+        same = task_id(self.search_id, self.attempt, self.name, kind, request)
+        self._asked[same] += 1
+        id = task_id(same, self._asked[same])  # noqa: A001 - the column's name
+        task = patiently(partial(find_task, self.engine, id))
+        if task is None or task.status != "done":
+            for name, path in files.items():
+                with replacing(task_folder(self.data, id) / name) as temporary:
+                    shutil.copyfile(path, temporary)
+        patiently(
+            partial(
+                submit_task,
+                self.engine,
+                id,
+                target=self.name,
+                search_id=self.search_id,
+                kind=kind,
+                request=request,
+            )
+        )
+        return self._waited(id, progress)
+
+    def _waited(self, id: str, progress: ProfileProgress | None) -> Any:  # noqa: A002
+        began, shown = time.time(), None
+        claimed: float | None = None  # when this process first saw an agent at it
+        while True:
+            task = patiently(partial(find_task, self.engine, id))
+            if task is None:
+                raise NasError(f"target {self.name}: the search was ended, or the target removed")
+            if task.status == "done":
+                return task.result
+            if task.status == "failed":
+                raise NasError(f"target {self.name}: {task.error}")
+            if progress is not None and task.progress is not None and task.progress != shown:
+                shown = task.progress
+                progress(Status(**shown))
+            if task.attempts and claimed is None:
+                claimed = time.monotonic()
+            limit_s = _limit_s(task)
+            if claimed is not None and time.monotonic() - claimed > limit_s:
+                raise NasError(f"device {self.name} took longer than {_span(limit_s)}")
+            try:
+                self._check_seen(began)
+            except NasError:
+                withdraw_unclaimed(self.engine, self.data, id)
+                raise
+            time.sleep(_LOOK_EVERY_S)
+
+    def _check_seen(self, began: float) -> None:
+        """Go on waiting for a device that was there a while ago, or may yet come.
+
+        Raises:
+            NasError: patience has run out.
+        """
+        seen, now = self._known().last_seen, time.time()
+        if now - max(began, seen or 0.0) <= self.patience_s:
+            return
+        when = "was never seen" if seen is None else f"was last seen {_span(now - seen)} ago"
+        raise NasError(
+            f"device {self.name} {when}; start its agent: latency agent --server URL "
+            f"--name {self.name}, then retry the search"
+        )
+
+    def _known(self) -> DeviceTarget:
+        known = patiently(partial(find_target, self.engine, self.name))
+        if known is None:
+            raise NasError(f"no device is registered as target {self.name}")
+        return known
+
+
+def _serves(profile: Profile, known: DeviceTarget, asked: ProfileAsked) -> bool:
+    """Whether a profile of a target is as good as one that would be measured now."""
+    try:
+        check_profile(known, profile)
+    except NasError:
+        return False
+    return (
+        profile.seconds >= _SHARE_OF_TIME * asked.seconds
+        and (asked.count_disturbed or not profile.count_disturbed)
+        and profile.covers(asked.target, asked.space, asked.shape)
+    )
+
+
+def _limit_s(task: Task) -> float:
+    """How long a task may take from its first claim on, whatever its agent says meanwhile."""
+    return _SLACK_S + (5 * task.request["seconds"] if task.kind == "profile" else 0.0)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _span(seconds: float) -> str:
+    """A time as a person says it."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

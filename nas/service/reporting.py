@@ -1,0 +1,110 @@
+"""Progress as events: what a terminal would show of a run, told to whoever watches its search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from nas.board import Best, Moment, Show
+from nas.progress import Bar, Display
+from nas.service.events import Kind
+
+Tell = Callable[[Kind, Mapping[str, Any]], None]
+
+_EVERY_S = 0.5
+"""Bars and boards move no more often than this; their ends are always told."""
+
+
+class Pace:
+    """Lets through what comes no sooner than half a second after what it last let through."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def lets(self, *, always: bool) -> bool:
+        """Whether this one passes."""
+        now = time.monotonic()
+        if not always and now - self._last < _EVERY_S:
+            return False
+        self._last = now
+        return True
+
+
+class ReportedBar(Bar):
+    """A stage's bar that is told, not drawn."""
+
+    def __init__(self, title: str, tell: Tell) -> None:
+        self._title, self._tell, self._pace = title, tell, Pace()
+        self._note = ""
+
+    def __call__(self, done: float, total: float) -> None:
+        if self._pace.lets(always=done >= total):
+            told: dict[str, Any] = {"title": self._title, "done": done, "total": total}
+            self._tell("progress", told | ({"note": self._note} if self._note else {}))
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+
+class ReportingDisplay(Display):
+    """A display whose lines, bars and boards are told as events.
+
+    Args:
+        tell: takes an event's kind and data.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__(Console(quiet=True))
+        self._tell = tell
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Bar]:
+        bar = ReportedBar(title, self._tell)
+        bar(0, 1)
+        yield bar
+        bar(1, 1)
+
+    @contextmanager
+    def board(self, title: str, budgets: Sequence[str]) -> Iterator[Show]:
+        pace = Pace()
+
+        def show(progress: Moment) -> None:
+            if pace.lets(always=progress.scored >= progress.planned):
+                self._tell("search", search_event(budgets, progress))
+
+        yield show
+
+    def say(self, line: str) -> None:
+        self._tell("line", {"text": line, "level": "info"})
+
+    def warn(self, line: str) -> None:
+        self._tell("line", {"text": line, "level": "warning"})
+
+
+def search_event(budgets: Sequence[str], progress: Moment) -> dict[str, Any]:
+    """A moment of a search as plain values."""
+    return {
+        "scored": progress.scored,
+        "planned": progress.planned,
+        "front_size": progress.front_size,
+        "per_minute": progress.per_minute,
+        "seconds_left": progress.seconds_left,
+        "expected_gain": progress.expected_gain,
+        "best": [
+            None if best is None else _best(budget, best)
+            for budget, best in zip(budgets, progress.best, strict=True)
+        ],
+    }
+
+
+def _best(budget: str, best: Best) -> dict[str, Any]:
+    return {
+        "budget": budget,
+        "latency_ms": best.latency_ms,
+        "score": best.score,
+        "architecture": str(best.architecture),
+    }

@@ -1,0 +1,211 @@
+"""What a client may ask a search for, and what it comes to: never a path on the server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
+
+from latency.json_numbers import NUMBER
+from latency.options import load_target
+from latency.target import Target
+from nas.recipe import Recipe, load_recipe, parse_recipe
+from nas.service.own_recipes import check_choices, check_plain, check_work
+from nas.service.service import Service
+from nas.service.settings import Name
+from nas.service.tables import targets, uploads
+from nas.sources import PYDOC
+from supernet.configs import config_names, load_space
+from supernet.errors import NasError
+from supernet.space import SearchSpace
+
+EMBEDDED_TEACHER = "minilm"
+EARLY_STAGES = ("data", "profiles", "teacher", "supernet", "search")
+"""As :data:`nas.pipeline.STAGES`, whose module loads torch."""
+MODEL_STAGE = "model"
+
+Column = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+def _understood(text: str) -> str:
+    if not _BUDGET.fullmatch(text):
+        raise ValueError("write milliseconds (5ms, 5ms@p95) or a speed-up over the teacher (4x)")
+    return text
+
+
+_BUDGET = re.compile(r"([0-9]*[1-9][0-9]*(\.[0-9]*)?|[0-9]*\.[0-9]*[1-9][0-9]*)(ms|x)(@p(50|95))?")
+BudgetText = Annotated[
+    str,
+    StringConstraints(max_length=40),
+    AfterValidator(_understood),
+    Field(examples=["4x", "5ms", "5ms@p95"], json_schema_extra={"pattern": f"^{_BUDGET.pattern}$"}),
+]
+"""What :meth:`latency.target.Budget.parse` takes, in a form that clients can read too."""
+
+
+class SearchRequest(BaseModel):
+    """A search: whose knowledge, on what data, within which budgets on which targets."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "example": {"budgets": ["4x", "2ms"], "recipe": "quick", "space": "minilm-native"}
+        },
+    )
+
+    budgets: tuple[BudgetText, ...] = Field(
+        min_length=1,
+        max_length=16,
+        json_schema_extra={"uniqueItems": True},
+        description="Milliseconds (`5ms`), a speed-up over the teacher (`4x`), or either at the "
+        "95th percentile (`5ms@p95`). One search serves all.",
+    )
+    targets: tuple[Name, ...] = Field(
+        default=("cpu",),
+        min_length=1,
+        max_length=8,
+        json_schema_extra={"uniqueItems": True},
+        description="Where the models will serve: every budget is met on each.",
+    )
+    teacher: Name = Field(default=EMBEDDED_TEACHER, description="One of the catalog's teachers.")
+    data: Name = Field(default=PYDOC, description="One of the catalog's data sets.")
+    text_columns: tuple[Column, ...] | None = Field(default=None, min_length=1, max_length=2)
+    label_column: Column = "label"
+    metric: Literal["accuracy", "f1", "matthews", "pearson_spearman"] | None = None
+    space: Name | dict[str, Any] | None = Field(
+        default=None,
+        description="One of the catalog's, or the content of such a file; by default what suits "
+        "the teacher.",
+    )
+    recipe: Name | dict[str, Any] = Field(
+        default="full", description="One of the catalog's, or the content of such a file."
+    )
+    supernet: Name | None = Field(
+        default=None, description="An uploaded supernet, in place of training one."
+    )
+    max_parameters: Annotated[int, Field(ge=1, le=10**12), NUMBER] | None = None
+    max_memory_mb: Annotated[float, Field(ge=0.001, le=1e6), NUMBER] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), NUMBER] = 0
+    priority: Annotated[int, Field(ge=1, le=1000), NUMBER] = Field(
+        default=100, description="Among one's own: 1 comes before 1000."
+    )
+
+    @field_validator("budgets", "targets")
+    @classmethod
+    def _each_once(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(given)) < len(given):
+            raise ValueError("one is given twice")
+        return given
+
+    @property
+    def goals(self) -> list[tuple[str, str]]:
+        """(target, budget) of each model, in the order of their numbers."""
+        return [(target, budget) for target in self.targets for budget in self.budgets]
+
+
+def stage_names(request: SearchRequest) -> list[str]:
+    """The stages of a search, in order: those before the models, then one for each model."""
+    return [*EARLY_STAGES, *(f"{MODEL_STAGE} {number}" for number in range(len(request.goals)))]
+
+
+def check_request(service: Service, request: SearchRequest) -> None:
+    """Refuse at once what no job could do.
+
+    Raises:
+        NasError: an unknown name, or a space or recipe that is not accepted.
+    """
+    offered = catalog(service)
+    for field, kind, given in (
+        ("teacher", "teachers", [request.teacher]),
+        ("data", "datasets", [request.data]),
+        ("supernet", "supernets", [] if request.supernet is None else [request.supernet]),
+        ("targets", "targets", list(request.targets)),
+    ):
+        for name in given:
+            if name not in offered[kind]:
+                known = ", ".join(offered[kind]) or "none"
+                raise NasError(f"{field}: {name!r} is unknown; known are {known}")
+    wanted_space(request.space)
+    wanted_recipe(service, request.recipe)
+
+
+def catalog(service: Service) -> dict[str, list[str]]:
+    """The names that a request may use, by kind."""
+    settings = service.settings
+    with service.engine.connect() as connection:
+        kept = connection.execute(sa.select(uploads.c.kind, uploads.c.name)).all()
+        devices = connection.execute(sa.select(targets.c.name)).scalars().all()
+    return {
+        "teachers": sorted({EMBEDDED_TEACHER, *settings.teachers}),
+        "datasets": sorted(
+            {PYDOC, *settings.datasets, *(row.name for row in kept if row.kind == "dataset")}
+        ),
+        "supernets": sorted(row.name for row in kept if row.kind == "supernet"),
+        "spaces": config_names("spaces"),
+        "recipes": config_names("recipes"),
+        "targets": sorted({*server_targets(), *devices}),
+    }
+
+
+def server_targets() -> dict[str, Target]:
+    """The targets under ``configs/targets`` that a model can be handed over for."""
+    found = {name: load_target(name) for name in config_names("targets")}
+    return {
+        name: target
+        for name, target in found.items()
+        if target.device == "cpu" and target.dtype != "int8"
+    }
+
+
+def wanted_space(given: str | Mapping[str, Any] | None) -> SearchSpace | None:
+    """The space that a request names or holds.
+
+    Raises:
+        NasError: neither known nor accepted.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):
+        _check_known("space", given, config_names("spaces"))
+        return load_space(given)
+    check_plain("space", given)
+    check_choices(given)
+    return SearchSpace.from_dict({"name": "own", **given})
+
+
+def wanted_recipe(service: Service, given: str | Mapping[str, Any]) -> Recipe:
+    """The recipe that a request names or holds; a client's own keeps to the service's limits.
+
+    Raises:
+        NasError: neither known nor accepted, or more work than the service allows.
+    """
+    if isinstance(given, str):
+        _check_known("recipe", given, config_names("recipes"))
+        return load_recipe(given)
+    check_plain("recipe", given)
+    recipe = parse_recipe(given, "recipe")
+    check_work(recipe, service.settings.limits)
+    sources = [recipe.distill.texts]
+    if recipe.general is not None:
+        sources.append(recipe.general.texts)
+    known = catalog(service)["datasets"]
+    for source in sources:
+        if source not in known:
+            raise NasError(f"recipe: texts {source!r} is unknown; known are {', '.join(known)}")
+    return recipe
+
+
+def _check_known(field: str, given: str, known: list[str]) -> None:
+    if given not in known:
+        raise NasError(f"{field}: {given!r} is unknown; known are {', '.join(known)}")

@@ -1,0 +1,197 @@
+"""A first look at a table's file: is it what its name says, and no larger than may be read?
+
+It reads a file in pieces, strictly; what passes can be handed to readers that take it whole and are
+lenient.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.service.strict_json import parse_json
+from supernet.errors import NasError
+
+ROWS = 5_000_000
+"""Of all splits."""
+COLUMNS = 256
+CELL_CHARACTERS = 1_000_000
+COLUMN_NAME_CHARACTERS = 100
+_LINE_CHARACTERS = 4 * CELL_CHARACTERS
+_BATCH = 4096
+
+
+def scan(path: Path) -> int:
+    """Its rows.
+
+    Args:
+        path: of a name ending in ``.parquet``, ``.csv`` or ``.jsonl``.
+
+    Raises:
+        NasError: another content than its name says, damaged, ragged, not UTF-8, or too large.
+    """
+    readers = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _json_rows}
+    if not path.stat().st_size:
+        raise NasError(f"{path.name} is empty")
+    try:
+        rows = readers[path.suffix](path)
+    except UnicodeDecodeError as error:
+        raise NasError(f"{path.name} is not UTF-8: {error.reason}, byte {error.start}") from error
+    if not rows:
+        raise NasError(f"{path.name} has no rows")
+    return rows
+
+
+def check_columns(where: str, names: Sequence[str]) -> None:
+    """Refuse names of columns that are too many, too long, unprintable or not distinct.
+
+    Raises:
+        NasError: naming the first that is not accepted.
+    """
+    if len(names) > COLUMNS:
+        raise NasError(f"{where} has {len(names)} columns; accepted are {COLUMNS} at most")
+    for index, name in enumerate(names):
+        if len(name) > COLUMN_NAME_CHARACTERS or not name.isprintable():
+            raise NasError(f"{where}: column name {name[:40]!r} is too long or not printable")
+        if name in names[:index]:
+            raise NasError(f"{where} has two columns {name!r}")
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    if rows > ROWS:
+        raise NasError(f"{path.name} has more than {ROWS:,} rows")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Its lines with their ends, none of them endless."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        number = 0
+        while line := file.readline(_LINE_CHARACTERS):
+            number += 1
+            if len(line) == _LINE_CHARACTERS:
+                raise NasError(
+                    f"{path.name}: line {number} has {_LINE_CHARACTERS:,} characters or more"
+                )
+            if "\0" in line:
+                raise NasError(f"{path.name}: line {number} holds a NUL character")
+            yield line
+
+
+def _csv_rows(path: Path) -> int:
+    csv.field_size_limit(CELL_CHARACTERS)
+    reader = csv.reader(_lines(path), strict=True)
+    header: list[str] | None = None
+    rows = 0
+    try:
+        for row in reader:
+            if not row:
+                continue
+            if header is None:
+                header = row
+                check_columns(path.name, header)
+                _refuse_json(path)
+                continue
+            rows += 1
+            if len(row) != len(header):
+                raise NasError(
+                    f"{path.name}: line {reader.line_num} has {len(row)} cells, "
+                    f"the header {len(header)}"
+                )
+            _check_rows(path, rows)
+    except csv.Error as error:
+        raise NasError(f"{path.name}: line {reader.line_num}: {error}") from error
+    return rows
+
+
+def _refuse_json(path: Path) -> None:
+    """Refuse JSON lines by the name of a CSV file, which they are as well, after a fashion."""
+    try:
+        found = parse_json(next(_lines(path)))
+    except NasError:
+        return
+    if isinstance(found, dict):
+        raise NasError(f"{path.name} holds JSON: name it .jsonl")
+
+
+def _json_rows(path: Path) -> int:
+    columns: dict[str, None] = {}
+    rows = 0
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = parse_json(line)
+        except NasError as error:
+            raise NasError(f"{path.name}: line {number}: {error}") from error
+        if not isinstance(value, dict):
+            raise NasError(f"{path.name}: line {number} must be an object")
+        for name, cell in value.items():
+            _check_json_cell(f"{path.name}: line {number}", name, cell)
+        rows += 1
+        _check_rows(path, rows)
+        if not value.keys() <= columns.keys():
+            columns |= dict.fromkeys(value)
+            check_columns(path.name, tuple(columns))
+    return rows
+
+
+def _check_json_cell(where: str, name: str, cell: Any) -> None:
+    if isinstance(cell, dict | list):
+        raise NasError(
+            f"{where}: {name[:40]!r} holds a {'list' if isinstance(cell, list) else 'object'}; "
+            "accepted are text, numbers, true, false and null"
+        )
+    if isinstance(cell, str) and len(cell) > CELL_CHARACTERS:
+        raise NasError(f"{where}: {name[:40]!r} has more than {CELL_CHARACTERS:,} characters")
+
+
+def _parquet_rows(path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(max(0, path.stat().st_size - 4))
+        if start != b"PAR1" or file.read() != b"PAR1":
+            raise NasError(f"{path.name} is no whole Parquet file")
+    rows = 0
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        schema = file.schema_arrow
+        stated = file.metadata.num_rows
+        check_columns(path.name, schema.names)
+        _check_rows(path, stated)
+        for field in schema:
+            _check_type(path, field)
+        for batch in file.iter_batches(batch_size=_BATCH, use_threads=False):
+            batch.validate(full=True)
+            rows += batch.num_rows
+            _check_rows(path, rows)
+            for name, column in zip(schema.names, batch.columns, strict=True):
+                if pa.types.is_dictionary(column.type):
+                    column = column.dictionary_decode()
+                if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+                    continue
+                longest = pc.max(pc.binary_length(column)).as_py() or 0
+                if longest > 4 * CELL_CHARACTERS:
+                    raise NasError(f"{path.name}: a text of column {name!r} has {longest:,} bytes")
+    if rows != stated:
+        raise NasError(f"{path.name} states {stated} rows and has {rows}")
+    return rows
+
+
+def _check_type(path: Path, field: Any) -> None:
+    import pyarrow as pa
+
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    is_accepted = (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+    )  # fmt: skip
+    if not is_accepted:
+        raise NasError(
+            f"{path.name}: column {field.name!r} is of type {str(kind)[:60]}; "
+            "accepted are text, numbers and booleans"
+        )

@@ -1,0 +1,56 @@
+"""What every part of a running service is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from nas.service.settings import ServiceSettings
+
+
+class JobQueue(Protocol):
+    """Where jobs wait to be run; see :mod:`nas.service.jobs`."""
+
+    def enqueue(
+        self, connection: Connection, search_id: str, attempt: int, *, owner: str, priority: int
+    ) -> None:
+        """Have a search run, once the connection's transaction is committed."""
+
+    def cancel(self, search_id: str, attempt: int) -> None:
+        """Have it not begin, or stop at its next stage."""
+
+
+class NobodysQueue:
+    """The queue of a process that starts no searches."""
+
+    def enqueue(
+        self, connection: Connection, search_id: str, attempt: int, *, owner: str, priority: int
+    ) -> None:
+        raise RuntimeError("this process starts no searches")
+
+    def cancel(self, search_id: str, attempt: int) -> None:
+        raise RuntimeError("this process cancels no searches")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service.
+
+    Args:
+        settings: as given.
+        engine: of its database.
+        jobs: where searches wait.
+    """
+
+    settings: ServiceSettings
+    engine: Engine
+    jobs: JobQueue
+
+    def folder(self, kind: str) -> Path:
+        """A folder of the service's data, such as ``results``, made when missing."""
+        folder = self.settings.data / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

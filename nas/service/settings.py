@@ -1,0 +1,225 @@
+"""How a service is set up: YAML that an operator edits, and secrets from files or environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nas.settings import secret
+from supernet.configs import read_config
+from supernet.errors import NasError
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+"""What a target, a data set or a supernet may be called: never a path."""
+
+Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", max_length=63)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Jobs(_Section):
+    """How many searches run, and where.
+
+    Args:
+        at_once: searches under way over all workers.
+        per_user: of one user.
+        per_worker: of one worker; heavy stages on one machine wait for each other all the same.
+        device_patience_s: how long a search waits for a device that does not answer.
+        worker_silence_s: after so long without a sign of life, a worker's searches go to others.
+    """
+
+    at_once: int = Field(default=4, ge=1)
+    per_user: int = Field(default=2, ge=1)
+    per_worker: int = Field(default=1, ge=1)
+    device_patience_s: float = Field(default=600.0, gt=0)
+    worker_silence_s: float = Field(default=60.0, ge=5)
+
+
+class Ray(_Section):
+    """Searches that are scored on a Ray cluster.
+
+    Args:
+        address: as ``nas search --ray`` takes it; None scores in the job's own process.
+        from_evaluations: of the recipe; smaller searches stay in the process.
+        workers, cpus, gpus: as :class:`nas.cluster.options.RayOptions` takes them.
+    """
+
+    address: str | None = None
+    from_evaluations: int = Field(default=200, ge=1)
+    workers: int | None = Field(default=None, ge=1)
+    cpus: float = Field(default=1.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
+
+
+class Limits(_Section):
+    """What a client may ask for.
+
+    Args:
+        requests_per_minute: of one token, or of one address without one.
+        body_bytes: of a request that is no upload.
+        upload_bytes: of an uploaded data set or supernet.
+        profile_bytes: of an uploaded profile.
+        unpacked_bytes: of what an uploaded archive holds.
+        body_seconds: in which a request's body must have arrived, plus a second for each 16 KiB;
+            and after which a client that reads nothing of its response is left.
+        header_seconds: in which a request's header must have arrived, counted from the connection
+            or from the response before it.
+        connections: open at once.
+        streams: of events, open at once.
+        evaluations, training_examples, epochs: caps on a recipe of the client's own.
+        stored_per_user: data sets and supernets of one user.
+    """
+
+    requests_per_minute: int = Field(default=6000, ge=1)
+    body_bytes: int = Field(default=1_000_000, ge=1024)
+    upload_bytes: int = Field(default=512_000_000, ge=1024)
+    profile_bytes: int = Field(default=64_000_000, ge=1024)
+    unpacked_bytes: int = Field(default=2_000_000_000, ge=1024)
+    body_seconds: float = Field(default=20.0, gt=0)
+    header_seconds: float = Field(default=10.0, gt=0)
+    connections: int = Field(default=1000, ge=10)
+    streams: int = Field(default=500, ge=1)
+    evaluations: int = Field(default=2000, ge=1)
+    training_examples: int = Field(default=1_000_000, ge=2)
+    epochs: int = Field(default=100, ge=1)
+    stored_per_user: int = Field(default=100, ge=1)
+
+
+class Retention(_Section):
+    """What is kept, and for how long.
+
+    Args:
+        result_days: after which a finished search's models go; its record and report stay.
+        results_gb, workspace_gb: quotas; what was used longest ago goes first.
+        event_days, audit_days: of events of finished searches, and of the audit log.
+        every_s: how often it is looked after.
+    """
+
+    result_days: float = Field(default=90.0, gt=0)
+    results_gb: float = Field(default=50.0, gt=0)
+    workspace_gb: float = Field(default=100.0, gt=0)
+    event_days: float = Field(default=30.0, gt=0)
+    audit_days: float = Field(default=365.0, gt=0)
+    every_s: float = Field(default=3600.0, ge=1)
+
+
+class ServiceSettings(_Section):
+    """Everything about a service.
+
+    Args:
+        host, port: where it listens.
+        data: the folder of results, uploads, profiles and the workspace; shared by all workers.
+        database: ``postgresql://...``; None is SQLite in ``data``.
+        auth: ``required`` asks for a token; ``off`` is for loopback addresses alone; ``auto`` is
+            ``off`` on loopback without ``hosts`` and ``proxies``, and ``required`` elsewhere.
+        hosts: names by which clients may call it, besides ``host`` and loopback names.
+        proxies: addresses of reverse proxies, whose word on a client's address and on TLS is taken
+            (``X-Forwarded-For``, ``X-Forwarded-Proto``); of nobody by default.
+        origins: of pages of other origins that may use it from a browser; none by default.
+        workspace: of finished stages, as ``nas search --workspace`` takes it; None is in ``data``.
+        teachers, datasets: what clients may name, with a folder, file or hub id each; ``minilm``
+            and ``pydoc`` are always there.
+        log: form of the log's lines.
+        otlp_endpoint: of an OpenTelemetry collector that receives traces.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=0, le=65535)
+    data: Path = Field(default_factory=lambda: Path("tailorbert-service").absolute())
+    database: str | None = None
+    auth: Literal["auto", "required", "off"] = "auto"
+    hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    workspace: str | None = None
+    teachers: dict[Name, str] = Field(default_factory=dict)
+    datasets: dict[Name, str] = Field(default_factory=dict)
+    log: Literal["text", "json"] = "text"
+    otlp_endpoint: str | None = None
+    jobs: Jobs = Jobs()
+    ray: Ray = Ray()
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, data: Path) -> Path:
+        return data.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _open_on_loopback_alone(self) -> Self:
+        if self.auth == "off" and not is_loopback(self.host):
+            raise ValueError(f"auth: off is for loopback addresses, and host is {self.host!r}")
+        return self
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether requests are refused without a token."""
+        public = bool(self.hosts or self.proxies) or not is_loopback(self.host)
+        return self.auth == "required" or (self.auth == "auto" and public)
+
+    @property
+    def database_url(self) -> str:
+        """As SQLAlchemy takes it, driver included."""
+        if self.database is None:
+            return f"sqlite:///{self.data / 'service.db'}"
+        scheme, _, rest = self.database.partition("://")
+        if scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+            return f"postgresql+psycopg://{rest}"
+        if scheme == "sqlite":
+            return self.database
+        raise NasError(
+            f"service: database must be postgresql://... or sqlite:///..., not {scheme}://..."
+        )
+
+    @property
+    def workspace_place(self) -> str:
+        """The workspace's folder or URL."""
+        return self.workspace or str(self.data / "workspace")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_service(name: str | None = None, **given: Any) -> ServiceSettings:
+    """The settings of a name under ``configs/service`` or of a YAML file's path.
+
+    The database's URL may come as a secret instead: by ``NAS_DATABASE_URL``, or in the file that
+    ``NAS_DATABASE_URL_FILE`` names.
+
+    Args:
+        name: None takes the defaults.
+        given: what the command line says, which counts more; None is not said.
+
+    Raises:
+        NasError: no such file, or a key or value that is not accepted.
+    """
+    data = read_config("service", name) if name is not None else {}
+    data |= {key: value for key, value in given.items() if value is not None}
+    if data.get("database") is None:
+        data["database"] = secret("NAS_DATABASE_URL")
+    try:
+        settings = ServiceSettings.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "service"
+        if first["type"] == "extra_forbidden":
+            raise NasError(f"service: unknown key {key}") from error
+        shown = "" if key in ("database", "service") else f", not {first['input']!r}"
+        raise NasError(f"service: {key}: {first['msg']}{shown}") from error
+    assert settings.database_url
+    return settings

@@ -1,0 +1,193 @@
+"""What runs in a job's process: a search's stages, by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latency.device import THIS_MACHINE, Device
+from latency.target import Budget, Target
+from nas.cluster.options import RayOptions
+from nas.pipeline import STAGES, Pipeline
+from nas.progress import silence
+from nas.recipe import Recipe
+from nas.request import Request, Run
+from nas.service.database import engine_of, patiently
+from nas.service.job_process import Job
+from nas.service.remote_device import RemoteDevice
+from nas.service.reporting import ReportingDisplay, Tell
+from nas.service.requests import (
+    MODEL_STAGE,
+    SearchRequest,
+    server_targets,
+    wanted_recipe,
+    wanted_space,
+)
+from nas.service.results import publish
+from nas.service.service import NobodysQueue, Service
+from nas.service.settings import ServiceSettings
+from nas.service.targets import find_target
+from nas.service.uploads import dataset_folder, supernet_folder
+from nas.sources import PYDOC
+from nas.teacher import EMBEDDED, suiting_space
+from nas.workspace import open_workspace
+from supernet.errors import NasError
+
+
+class Stages:
+    """A search's stages, each run when it is asked for; what an earlier process did is found.
+
+    Args:
+        job: whose stages.
+        tell: takes events.
+    """
+
+    def __init__(self, job: Job, tell: Tell) -> None:
+        silence()
+        settings = ServiceSettings.model_validate_json(job.settings)
+        self._service = Service(settings, engine_of(settings.database_url), NobodysQueue())
+        self._request = SearchRequest.model_validate(job.request)
+        self._job = job
+        self._stage = ""
+        self._display = ReportingDisplay(
+            lambda kind, data: tell(
+                kind, {"stage": self._stage, **data} if kind == "progress" else data
+            )
+        )
+        self._pipeline: Pipeline | None = None
+
+    def run(self, stage: str) -> dict[str, Any]:
+        """Run a stage.
+
+        Returns:
+            Of a model's stage, the model as it is told of in lists; else nothing.
+
+        Raises:
+            NasError: whatever a user can mend.
+        """
+        self._stage = stage
+        if self._pipeline is None:
+            runs = patiently(lambda: build_runs(self._service, self._job, self._display))
+            self._pipeline = Pipeline(runs)
+        for device in measuring(self._pipeline.runs, stage):
+            device.await_agent()  # before the workspace is held, which others wait for
+        with self._pipeline.runs[0].workspace.lock():
+            if stage in STAGES:
+                self._pipeline.finish(stage)
+                return {}
+            return self._model(_number(stage))
+
+    def _model(self, number: int) -> dict[str, Any]:
+        assert self._pipeline is not None
+        place = self._service.folder("results") / self._job.search_id / str(number)
+        remove_half_made(place.parent)
+        output = Path(self._job.scratch) / "output"
+        self._pipeline.develop(number, output)
+        target, budget = self._request.goals[number]
+        return publish(output, place, number=number, target=target, budget=budget)
+
+
+def remove_half_made(results: Path) -> None:
+    """Remove what a process that was killed left in a search's results."""
+    for entry in results.glob(".*"):
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def build_runs(service: Service, job: Job, display: ReportingDisplay) -> list[Run]:
+    """What a request comes to, one run for each of its goals.
+
+    Raises:
+        NasError: something that it names has gone.
+    """
+    settings, request = service.settings, SearchRequest.model_validate(job.request)
+    teacher = settings.teachers.get(request.teacher, request.teacher)
+    if request.teacher == EMBEDDED:
+        teacher = EMBEDDED
+    recipe = _found_texts(service, wanted_recipe(service, request.recipe))
+    memory = request.max_memory_mb
+    workspace = open_workspace(settings.workspace_place, display.warn, patience_s=-1)
+    cluster = None
+    if settings.ray.address and recipe.search.evaluations >= settings.ray.from_evaluations:
+        ray = settings.ray
+        cluster = RayOptions(ray.address or "auto", ray.workers, ray.cpus, ray.gpus)
+    supernet = None if request.supernet is None else supernet_folder(service, request.supernet)
+    places = {name: _place_of(service, job, name) for name in request.targets}
+    return [
+        Run(
+            Request(
+                teacher=teacher,
+                data=data_source(service, request.data),
+                recipe=recipe,
+                text_columns=request.text_columns,
+                label_column=request.label_column,
+                metric=request.metric,
+                seed=request.seed,
+                budget=Budget.parse(budget),
+                space=wanted_space(request.space) or suiting_space(teacher),
+                target=places[name][0],
+                max_parameters=request.max_parameters,
+                max_memory_bytes=None if memory is None else round(memory * 1e6),
+            ),
+            workspace,
+            display,
+            cluster=cluster,
+            supernet=supernet,
+            device=places[name][1],
+        )
+        for name, budget in request.goals
+    ]
+
+
+def _found_texts(service: Service, recipe: Recipe) -> Recipe:
+    """The recipe with its unlabelled texts where they lie."""
+    texts = data_source(service, recipe.distill.texts)
+    changed: dict[str, Any] = {"distill": recipe.distill.model_copy(update={"texts": texts})}
+    if recipe.general is not None:
+        texts = data_source(service, recipe.general.texts)
+        changed["general"] = recipe.general.model_copy(update={"texts": texts})
+    return recipe.model_copy(update=changed)
+
+
+def measuring(runs: Sequence[Run], stage: str) -> list[RemoteDevice]:
+    """The devices elsewhere on which a stage measures."""
+    if stage == "profiles":
+        concerned = runs
+    elif stage in STAGES:
+        concerned = ()
+    else:
+        concerned = [runs[_number(stage)]]
+    found = [run.device for run in concerned if isinstance(run.device, RemoteDevice)]
+    return list({device.name: device for device in found}.values())
+
+
+def _number(stage: str) -> int:
+    return int(stage.removeprefix(MODEL_STAGE))
+
+
+def data_source(service: Service, name: str) -> str:
+    """What :func:`nas.data.load_data` takes, for a name of the catalog.
+
+    Raises:
+        NasError: it has gone.
+    """
+    if name == PYDOC:
+        return PYDOC
+    if name in service.settings.datasets:
+        return service.settings.datasets[name]
+    return str(dataset_folder(service, name))
+
+
+def _place_of(service: Service, job: Job, name: str) -> tuple[Target, Device]:
+    """A target of the catalog, and where it is measured."""
+    own = server_targets()
+    if name in own:
+        return own[name], THIS_MACHINE
+    known = find_target(service.engine, name)
+    if known is None:
+        raise NasError(f"targets: {name!r} has gone")
+    patience_s = service.settings.jobs.device_patience_s
+    return known.target, RemoteDevice(
+        service.engine, service.settings.data, name, job.search_id, job.attempt, patience_s
+    )
