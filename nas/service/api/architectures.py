@@ -1,0 +1,158 @@
+"""Budgets answered from a finished search, at once: ``POST /v1/architectures:query``."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from latency.json_numbers import NUMBER
+from nas.answers import Answers, budget_ms, on_target
+from nas.report import ShownFront
+from nas.service import searches
+from nas.service.api.auth import Reader, The
+from nas.service.api.problems import ProblemError, described
+from nas.service.api.schemas import SHAPE, Shape
+from nas.service.api.targets import PREDICTIONS
+from nas.service.requests import BudgetText
+from nas.service.results import read_report
+from nas.service.service import Service
+from nas.service.settings import Name
+from nas.service.targets import find_target, predictor_of
+from supernet.architecture import EncoderShape
+
+router = APIRouter(prefix="/v1", tags=["models"], responses=described(401, 403, 404, 422, 429))
+
+_KEPT = 256
+
+
+class Query(BaseModel):
+    """A budget to answer from what a search has scored."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"search": "5b1c09d2f8a3e746", "budget": "3ms"}},
+    )
+
+    search: str = Field(pattern=r"^[0-9a-f]{16}$")
+    budget: BudgetText
+    model: Annotated[int, Field(ge=0, le=200), NUMBER] = Field(
+        default=0, description="Of which target: the model's number."
+    )
+    target: Name | None = Field(
+        default=None, description="A registered target with a profile, in place of the model's."
+    )
+
+
+class Answer(BaseModel):
+    """The best architecture that is predicted within a budget."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "architecture": SHAPE,
+                "latency_ms": 2.9,
+                "score": 0.71,
+                "metric": "accuracy",
+                "budget_ms": 3.0,
+                "percentile": 50,
+                "parameters": 6_900_000,
+            }
+        }
+    )
+
+    architecture: Shape
+    latency_ms: float = Field(description="Predicted; what is handed over is measured.")
+    score: float = Field(description="Inherited from the supernet, on validation data.")
+    metric: str
+    budget_ms: float
+    percentile: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A search that is ready to be asked."""
+
+    answers: Answers
+    shape: EncoderShape
+
+
+Key = tuple[str, int, str | None, str | None]
+
+
+class Fronts:
+    """Searches that were asked lately, ready to be asked again."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Key, Ready] = OrderedDict()
+
+    def get(self, key: Key) -> Ready | None:
+        """The one of (search, model, target, its profile's digest), if it is remembered."""
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def keep(self, key: Key, ready: Ready) -> None:
+        """Remember one; the one not asked for longest makes way."""
+        self._kept[key] = ready
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+
+    def forget(self, search_id: str) -> None:
+        """A search that is removed."""
+        for key in [key for key in self._kept if key[0] == search_id]:
+            del self._kept[key]
+
+
+@router.post("/architectures:query")
+async def query(asked: Query, _: Reader, service: The, request: Request) -> Answer:
+    """The best architecture within a budget, of all that a search has scored. Nothing is trained.
+
+    The rule is the search's own: smoothed scores decide, and of equals the faster.
+    """
+    fronts: Fronts = request.app.state.fronts
+    digest = None
+    if asked.target is not None:
+        known = await to_thread.run_sync(find_target, service.engine, asked.target)
+        digest = None if known is None else known.profile_digest
+        if digest is None:
+            raise ProblemError(404, f"no target {asked.target} that has a profile")
+    key = (asked.search, asked.model, asked.target, digest)
+    ready = fronts.get(key)
+    if ready is None:
+        ready = await to_thread.run_sync(_load, service, asked, limiter=PREDICTIONS)
+        fronts.keep(key, ready)
+    shown = ready.answers.shown
+    limit_ms = budget_ms(shown, asked.budget)
+    best = ready.answers.within(limit_ms)
+    return Answer(
+        architecture=Shape.model_validate(best.architecture.to_dict()),
+        latency_ms=best.latency_ms,
+        score=best.score,
+        metric=shown.metric,
+        budget_ms=limit_ms,
+        percentile=shown.percentile,
+        parameters=best.architecture.parameters(ready.shape),
+    )
+
+
+def _load(service: Service, asked: Query) -> Ready:
+    found = searches.find(service.engine, asked.search)
+    models = [] if found is None else found.models or []
+    if asked.model >= len(models):
+        raise ProblemError(404, f"no search {asked.search} that is done and has such a model")
+    report = read_report(service.folder("results") / asked.search / str(asked.model))
+    shown = ShownFront.from_dict(report)
+    if asked.target is not None:
+        known = find_target(service.engine, asked.target)
+        predictor = None if known is None else predictor_of(service.settings.data, known)
+        if predictor is None:
+            raise ProblemError(404, f"no target {asked.target} that has a profile")
+        shown = on_target(shown, lambda many: predictor.predict(many, shown.percentile))
+    return Ready(Answers(shown), EncoderShape(**models[asked.model]["shape"]))

@@ -1,0 +1,137 @@
+"""The audit log: written for each request that may change something, read at ``/v1/audit``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import sqlalchemy as sa
+import structlog
+from anyio import to_thread
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Engine
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nas.service.api.auth import Admin, The
+from nas.service.api.observation import route_of
+from nas.service.api.origins import SAFE_METHODS
+from nas.service.api.paging import Cursor, Limit, after, cursor_of
+from nas.service.api.problems import described
+from nas.service.api.request_ids import request_id_of
+from nas.service.audit import record
+from nas.service.tables import audit
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_COMMONPLACE = (":query", ":predict", ":claim", ":progress")
+"""Verbs that come by the thousands and change nothing that lasts: recorded only when refused."""
+
+
+class Audited:
+    """Records requests of known callers that reached a route, before their answer goes out."""
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self._app, self._engine = app, engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] in SAFE_METHODS:
+            await self._app(scope, receive, send)
+            return
+        answered = False
+
+        async def recorded(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                await self._record(scope, message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, recorded)
+        except Exception:
+            if not answered:
+                await self._record(scope, 500)
+            raise
+
+    async def _record(self, scope: Scope, status: int) -> None:
+        if "route" not in scope or status == 405:
+            return
+        route = route_of(scope)
+        if route.endswith(_COMMONPLACE) and status != 403:
+            return
+        try:
+            await to_thread.run_sync(
+                lambda: record(
+                    self._engine,
+                    scope["state"].get("caller"),
+                    f"{scope['method']} {route}",
+                    "/".join(str(value) for value in scope["path_params"].values()),
+                    status,
+                    request_id=request_id_of(scope),
+                    address=scope["client"][0] if scope.get("client") else "",
+                )
+            )
+        except sa.exc.SQLAlchemyError:
+            # What was asked for is done or refused by now, and its answer must say so.
+            _log.exception("audit entry lost", method=scope["method"], route=route, status=status)
+
+
+class AuditEntry(BaseModel):
+    """One request that may have changed something."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "created": "2026-05-04T12:00:00Z",
+                "actor": "ada",
+                "token_id": "0f1e2d3c4b5a6978",
+                "action": "DELETE /v1/tokens/{token_id}",
+                "subject": "8796a5b4c3d2e1f0",
+                "outcome": "done",
+                "request_id": "4fd1c3a2b0e95f67",
+                "address": "192.0.2.7",
+            }
+        }
+    )
+
+    created: datetime
+    actor: str
+    token_id: str | None
+    action: str
+    subject: str
+    outcome: Literal["done", "refused", "invalid", "failed"]
+    request_id: str
+    address: str
+
+
+class AuditPage(BaseModel):
+    """Some entries, newest first."""
+
+    items: list[AuditEntry]
+    next: str | None
+
+
+router = APIRouter(prefix="/v1", tags=["operation"], responses=described(401, 403, 422, 429))
+
+Actor = Annotated[str | None, Query(max_length=64, description="A user.")]
+
+
+@router.get("/audit")
+def list_audit(
+    _: Admin, service: The, actor: Actor = None, limit: Limit = 50, cursor: Cursor = None
+) -> AuditPage:
+    """Who did what, newest first: requests that changed something, and those that were refused."""
+    key = sa.cast(audit.c.id, sa.String)
+    query = sa.select(audit).order_by(audit.c.created.desc(), key).limit(limit + 1)
+    if actor is not None:
+        query = query.where(audit.c.actor == actor)
+    if cursor is not None:
+        query = query.where(after(cursor, audit.c.created, key))
+    with service.engine.connect() as connection:
+        rows = connection.execute(query).all()
+    items = [AuditEntry.model_validate(row._asdict()) for row in rows[:limit]]
+    last = rows[limit - 1] if len(rows) > limit else None
+    return AuditPage(
+        items=items, next=None if last is None else cursor_of(last.created, str(last.id))
+    )

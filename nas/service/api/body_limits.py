@@ -1,0 +1,101 @@
+"""Request bodies: how large they may be, how slow, and of what type."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nas.service.api.problems import problem_response
+from nas.service.settings import Limits
+
+_SLOWEST = 16 * 1024
+"""Bytes a second, below which a client is too slow."""
+_JSON = re.compile(r"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class BodyRule:
+    """What the bodies of some routes may be.
+
+    Args:
+        paths: of the routes, whole.
+        most_bytes: of a body.
+        json: whether it must say that it is JSON.
+    """
+
+    paths: re.Pattern[str]
+    most_bytes: int
+    json: bool
+
+
+def body_rules(limits: Limits) -> tuple[BodyRule, ...]:
+    """The rules of all routes: the first that fits counts."""
+    return (
+        BodyRule(re.compile(r"/v1/(datasets|supernets)/[^/]+"), limits.upload_bytes, json=False),
+        BodyRule(re.compile(r"/v1/targets/[^/]+/profile"), limits.profile_bytes, json=True),
+        BodyRule(re.compile(r"/v1/tasks/[^/]+:complete"), limits.profile_bytes, json=True),
+        BodyRule(re.compile(r".*", re.DOTALL), limits.body_bytes, json=True),
+    )
+
+
+class BodyLimits:
+    """Holds requests to the rules: 413, 415, and 408 for a body that comes too slowly."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._rules = body_rules(limits)
+        self._seconds = limits.body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        length = int(headers.get("content-length", "0"))
+        if not length and "transfer-encoding" not in headers:
+            await self._app(scope, receive, send)
+            return
+        rule = next(rule for rule in self._rules if rule.paths.fullmatch(scope["path"]))
+        content_type = headers.get("content-type", "")
+        if length > rule.most_bytes:
+            await problem_response(413, _too_large(rule))(scope, receive, send)
+        elif rule.json and not _JSON.match(content_type):
+            detail = f"Content-Type must be application/json, not {content_type[:100]!r}"
+            await problem_response(415, detail)(scope, receive, send)
+        else:
+            await self._app(scope, _held_to(rule, self._seconds, receive), send)
+
+
+def _held_to(rule: BodyRule, seconds: float, receive: Receive) -> Receive:
+    """Receives a body, while it is neither too large nor too slow.
+
+    Only the time in which the service waits for the client counts.
+    """
+    received, patience, complete = 0, seconds, False
+
+    async def receive_within() -> Message:
+        nonlocal received, patience, complete
+        if complete:
+            return await receive()  # which waits for the client to leave, for as long as it stays
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(max(0.0, patience)):
+                message = await receive()
+        except TimeoutError:
+            detail = f"the body must arrive within {seconds:g} s and a second for each 16 KiB"
+            raise HTTPException(408, detail, {"Connection": "close"}) from None
+        size = len(message.get("body", b""))
+        received += size
+        patience += size / _SLOWEST - (asyncio.get_running_loop().time() - began)
+        complete = not message.get("more_body", False)
+        if received > rule.most_bytes:
+            raise HTTPException(413, _too_large(rule))
+        return message
+
+    return receive_within
+
+
+def _too_large(rule: BodyRule) -> str:
+    return f"the body must be at most {rule.most_bytes} bytes"

@@ -1,0 +1,35 @@
+"""What a search may name: ``GET /v1/catalog``."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+
+from nas.service.api.auth import Reader, The
+from nas.service.api.problems import described
+from nas.service.api.schemas import Catalog, CatalogTarget, moment
+from nas.service.requests import catalog, server_targets
+from nas.service.tables import targets
+
+router = APIRouter(prefix="/v1", tags=["searches"], responses=described(401, 403, 429))
+
+
+@router.get("/catalog")
+def show_catalog(_: Reader, service: The) -> Catalog:
+    """The teachers, data sets, supernets, spaces, recipes and targets that a search may name."""
+    offered = catalog(service)
+    with service.engine.connect() as connection:
+        devices = connection.execute(
+            sa.select(targets.c.name, targets.c.last_seen).order_by(targets.c.name)
+        ).all()
+    places = [CatalogTarget(name=name, place="server", last_seen=None) for name in server_targets()]
+    places += [
+        CatalogTarget(
+            name=row.name,
+            place="device",
+            last_seen=None if row.last_seen is None else moment(row.last_seen),
+        )
+        for row in devices
+    ]
+    names = {kind: offered[kind] for kind in Catalog.model_fields if kind != "targets"}
+    return Catalog(**names, targets=places)

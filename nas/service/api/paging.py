@@ -1,0 +1,41 @@
+"""Pages of a list, newest first: a cursor stands for the last one that was shown."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import Query
+from sqlalchemy import ColumnElement
+
+from nas.service.api.problems import ProblemError
+
+Limit = Annotated[int, Query(ge=1, le=200, description="Of a page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=200, description="`next` of the page before; none for the first.")
+]
+
+
+def cursor_of(created: float, key: str) -> str:
+    """What stands for a row that was made at a time and has a key."""
+    return base64.urlsafe_b64encode(json.dumps([created, key]).encode()).decode().rstrip("=")
+
+
+def after(cursor: str, created: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
+    """The condition of rows that come after a cursor's, newest first.
+
+    Raises:
+        ProblemError: no cursor of ours.
+    """
+    try:
+        when, last = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        when, last = float(when), str(last)
+        if not (math.isfinite(when) and last.isprintable()):
+            raise ValueError("no database takes these")
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise ProblemError(422, f"cursor {cursor!r} is not one of this list's") from error
+    return sa.or_(created < when, sa.and_(created == when, key > last))

@@ -1,0 +1,196 @@
+"""Searches: ``/v1/searches``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import sqlalchemy as sa
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from nas.service import searches
+from nas.service.api.auth import Reader, Submitter, The
+from nas.service.api.paging import Cursor, Limit, after, cursor_of
+from nas.service.api.paths import bare
+from nas.service.api.problems import ProblemError, described
+from nas.service.api.schemas import Search, Searches, Status, search_of
+from nas.service.events import read_after
+from nas.service.requests import SearchRequest, check_request
+from nas.service.searches import ENDED, SearchRow
+from nas.service.tables import searches as table
+from nas.service.tasks import forget_tasks
+from nas.service.tokens import Caller
+
+router = APIRouter(prefix="/v1", tags=["searches"], responses=described(401, 403, 422, 429))
+
+SearchId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["5b1c09d2f8a3e746"])]
+
+
+def known_search(search_id: SearchId, service: The) -> SearchRow:
+    """The search of the path; 404 where there is none."""
+    found = searches.find(service.engine, search_id)
+    if found is None:
+        raise ProblemError(404, f"no search {search_id}")
+    return found
+
+
+Known = Annotated[SearchRow, Depends(known_search)]
+
+
+def check_owner(caller: Caller, search: SearchRow) -> None:
+    """Refuse to touch what is another's.
+
+    Raises:
+        ProblemError: 403.
+    """
+    if search.owner != caller.owner and not caller.may("admin"):
+        raise ProblemError(403, f"search {search.id} is {search.owner}'s")
+
+
+@router.post(
+    "/searches",
+    status_code=201,
+    responses={200: {"model": Search, "description": "As made before."}, **described(409)},
+)
+def create_search(
+    wanted: SearchRequest,
+    caller: Submitter,
+    service: The,
+    response: Response,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            pattern=r"^[\x21-\x7e]{1,255}$",
+            description="The same key and request a second time answer with the first search.",
+        ),
+    ] = None,
+) -> Search:
+    """Queue a search. Repeated with the same `Idempotency-Key`, it is queued once: then 200."""
+    check_request(service, wanted)
+    try:
+        row, is_new = searches.create(service, caller.owner, wanted, key)
+    except searches.OtherRequestError as error:
+        raise ProblemError(409, str(error)) from error
+    response.headers["Location"] = f"/v1/searches/{row.id}"
+    response.status_code = 201 if is_new else 200
+    return search_of(row)
+
+
+@router.get("/searches")
+def list_searches(
+    _: Reader,
+    service: The,
+    status: Annotated[Status | None, Query()] = None,
+    owner: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Searches:
+    """All searches, newest first."""
+    query = sa.select(table).order_by(table.c.created.desc(), table.c.id).limit(limit + 1)
+    if status is not None:
+        query = query.where(table.c.status == status)
+    if owner is not None:
+        query = query.where(table.c.owner == owner)
+    if cursor is not None:
+        query = query.where(after(cursor, table.c.created, table.c.id))
+    with service.engine.connect() as connection:
+        rows = connection.execute(query).all()
+    shown = rows[:limit]
+    more = cursor_of(shown[-1].created, shown[-1].id) if len(rows) > limit else None
+    return Searches(items=[search_of(row) for row in shown], next=more)
+
+
+@router.get(bare("/searches/{search_id}"), responses=described(404))
+def show_search(_: Reader, search: Known) -> Search:
+    """One search, with its models once it is done."""
+    return search_of(search)
+
+
+@router.delete(bare("/searches/{search_id}"), status_code=204, responses=described(404, 409))
+def delete_search(caller: Submitter, search: Known, service: The, request: Request) -> None:
+    """Remove a search that has ended, and its models."""
+    check_owner(caller, search)
+    try:
+        searches.remove(service.engine, search)
+    except searches.NotPossibleError as error:
+        raise ProblemError(409, str(error)) from error
+    shutil.rmtree(service.folder("results") / search.id, ignore_errors=True)
+    forget_tasks(service.engine, service.settings.data, search.id)
+    request.app.state.fronts.forget(search.id)
+
+
+@router.post("/searches/{search_id}:cancel", responses=described(404, 409))
+def cancel_search(caller: Submitter, search: Known, service: The) -> Search:
+    """Cancel a search that is queued or under way. What its stages have finished is kept."""
+    check_owner(caller, search)
+    try:
+        searches.cancel(service, search)
+    except searches.NotPossibleError as error:
+        raise ProblemError(409, str(error)) from error
+    return _again(service, search)
+
+
+@router.post("/searches/{search_id}:retry", responses=described(404, 409))
+def retry_search(caller: Submitter, search: Known, service: The) -> Search:
+    """Queue a search again that failed or was cancelled; it goes on from its finished stages."""
+    check_owner(caller, search)
+    try:
+        searches.retry(service, search)
+    except searches.NotPossibleError as error:
+        raise ProblemError(409, str(error)) from error
+    return _again(service, search)
+
+
+def _room_for_a_stream(request: Request, service: The) -> None:
+    if request.app.state.broadcast.watchers >= service.settings.limits.streams:
+        raise ProblemError(503, "too many event streams are open", {"Retry-After": "5"})
+
+
+@router.get(
+    "/searches/{search_id}/events",
+    response_class=EventSourceResponse,
+    responses=described(404, 503),
+    dependencies=[Depends(_room_for_a_stream)],
+)
+async def follow_search(
+    _: Reader,
+    search: Known,
+    service: The,
+    request: Request,
+    last: Annotated[
+        int,
+        Header(
+            alias="Last-Event-ID", ge=0, le=2**31 - 1, description="Of the last event received."
+        ),
+    ] = 0,
+) -> AsyncIterator[ServerSentEvent]:
+    """What happens in a search, from its beginning or after `Last-Event-ID`, as it happens.
+
+    Events are `status`, `stage`, `progress`, `search` and `line`; `end` is the last.
+    """
+    newest = search.attempt
+    if search.status in ENDED and not await to_thread.run_sync(
+        read_after, service.engine, {search.id: last}, 1
+    ):
+        yield ServerSentEvent(event="end", data={})  # which was lost on its way the last time
+        return
+    async for event in request.app.state.broadcast.events(search.id, last):
+        yield ServerSentEvent(id=str(event.number), event=event.kind, data=dict(event.data))
+        if event.kind == "status":
+            newest = max(newest, event.data["attempt"])
+            if event.data["status"] in ENDED and event.data["attempt"] >= newest:
+                break
+    else:
+        return  # the service stops: whoever watches is to ask again
+    yield ServerSentEvent(event="end", data={})
+
+
+def _again(service: The, search: SearchRow) -> Search:
+    found = searches.find(service.engine, search.id)
+    if found is None:
+        raise ProblemError(404, f"no search {search.id}")
+    return search_of(found)

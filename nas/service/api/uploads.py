@@ -1,0 +1,301 @@
+"""Data sets and supernets of the users' own: ``/v1/datasets`` and ``/v1/supernets``."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+import anyio
+import sqlalchemy as sa
+from anyio import CancelScope, CapacityLimiter, to_thread
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from nas.service.api.auth import Reader, Submitter, The
+from nas.service.api.paging import Cursor, Limit, after, cursor_of
+from nas.service.api.problems import ProblemError, described
+from nas.service.api.upload_records import (
+    DatasetPage,
+    DatasetRecord,
+    SupernetPage,
+    SupernetRecord,
+    dataset_record,
+    supernet_record,
+)
+from nas.service.convert import KEPT, convert_dataset
+from nas.service.sandbox import run_confined
+from nas.service.service import Service
+from nas.service.settings import NAME
+from nas.service.supernets import check_supernet
+from nas.service.tables import uploads
+from nas.service.tokens import Caller
+from nas.service.uploads import (
+    Arrival,
+    FullError,
+    InUseError,
+    TakenError,
+    UploadKind,
+    begin_arrival,
+    count_uploads,
+    delete_upload,
+    find_upload,
+    keep_upload,
+)
+from nas.sources import PYDOC
+
+CHECKS_AT_ONCE = 2
+"""Uploads that are read at the same time; further ones wait for their turn."""
+
+router = APIRouter(prefix="/v1", tags=["uploads"], responses=described(401, 403, 422, 429))
+
+UploadName = Annotated[str, Path(pattern=rf"^{NAME.pattern}$", max_length=63, examples=["reviews"])]
+_FILE = r"^[A-Za-z0-9_][A-Za-z0-9_ .()+-]{0,99}"
+DataFile = Annotated[
+    str,
+    Query(
+        pattern=_FILE + r"\.(parquet|csv|jsonl|zip)$",
+        max_length=120,
+        description="The body's own name: its ending says what it is.",
+        examples=["reviews.csv"],
+    ),
+]
+SupernetFile = Annotated[
+    str,
+    Query(
+        pattern=_FILE + r"\.zip$",
+        max_length=120,
+        description="The body's own name.",
+        examples=["supernet.zip"],
+    ),
+]
+_EXAMPLE = "text,label\n" + "Well made and it lasts.,good\nIt broke at once.,bad\n" * 6
+
+
+def _uploading(example: dict[str, str]) -> dict[str, Any]:
+    """What is told of a route that receives a file."""
+    media = {"schema": {"type": "string", "format": "binary"}, **example}
+    body = {
+        "required": True,
+        "description": "The file as it is.",
+        "content": {"application/octet-stream": media},
+    }
+    return {
+        "status_code": 201,
+        "openapi_extra": {"requestBody": body},
+        "responses": described(400, 404, 409, 413, 507)
+        | {200: {"description": "It is there already, from an equal upload."}},
+    }
+
+
+@router.put("/datasets/{name}", **_uploading({"example": _EXAMPLE}))
+async def upload_dataset(
+    name: UploadName,
+    filename: DataFile,
+    request: Request,
+    response: Response,
+    caller: Submitter,
+    service: The,
+) -> DatasetRecord:
+    """Upload a data set: Parquet, CSV or JSON lines, or a zip with a file for each split.
+
+    It is read as a search would read it, and kept as Parquet. Sending the same again changes
+    nothing; another one by the same name needs the first to be deleted.
+    """
+    if name == PYDOC or name in service.settings.datasets:
+        raise ProblemError(409, f"data set {name!r} is the service's own; take another name")
+    row = await _upload(
+        "dataset", name, filename, convert_dataset, request, response, caller, service
+    )
+    return dataset_record(row)
+
+
+@router.put("/supernets/{name}", **_uploading({}))
+async def upload_supernet(
+    name: UploadName,
+    filename: SupernetFile,
+    request: Request,
+    response: Response,
+    caller: Submitter,
+    service: The,
+) -> SupernetRecord:
+    """Upload a supernet: a zip of ``config.json`` and ``model.safetensors``."""
+    row = await _upload(
+        "supernet", name, filename, check_supernet, request, response, caller, service
+    )
+    return supernet_record(row)
+
+
+@router.get("/datasets")
+def list_datasets(_: Reader, service: The, limit: Limit = 50, cursor: Cursor = None) -> DatasetPage:
+    """Uploaded data sets, newest first."""
+    rows, further = _page(service, "dataset", limit, cursor)
+    return DatasetPage(items=[dataset_record(row) for row in rows], next=further)
+
+
+@router.get("/supernets")
+def list_supernets(
+    _: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
+) -> SupernetPage:
+    """Uploaded supernets, newest first."""
+    rows, further = _page(service, "supernet", limit, cursor)
+    return SupernetPage(items=[supernet_record(row) for row in rows], next=further)
+
+
+@router.get("/datasets/{name}", responses=described(404))
+def show_dataset(name: UploadName, _: Reader, service: The) -> DatasetRecord:
+    """An uploaded data set: its splits, columns and labels, and its first row."""
+    return dataset_record(_found(service, "dataset", name))
+
+
+@router.get("/supernets/{name}", responses=described(404))
+def show_supernet(name: UploadName, _: Reader, service: The) -> SupernetRecord:
+    """An uploaded supernet: its architecture and labels."""
+    return supernet_record(_found(service, "supernet", name))
+
+
+@router.delete("/datasets/{name}", status_code=204, responses=described(404, 409))
+def delete_dataset(name: UploadName, caller: Submitter, service: The) -> None:
+    """Delete a data set of one's own that no search under way reads."""
+    _delete(service, "dataset", name, caller)
+
+
+@router.delete("/supernets/{name}", status_code=204, responses=described(404, 409))
+def delete_supernet(name: UploadName, caller: Submitter, service: The) -> None:
+    """Delete a supernet of one's own that no search under way uses."""
+    _delete(service, "supernet", name, caller)
+
+
+async def _upload(
+    kind: UploadKind,
+    name: str,
+    filename: str,
+    work: Callable[..., dict[str, Any]],
+    request: Request,
+    response: Response,
+    caller: Caller,
+    service: Service,
+) -> sa.Row[Any]:
+    """Receive, check and keep an upload; its row."""
+    await to_thread.run_sync(_check_room, service, kind, name, caller.owner)
+    arrival = await to_thread.run_sync(begin_arrival, service)
+    try:
+        digest = await _receive(request, arrival.folder / filename)
+        found = await to_thread.run_sync(find_upload, service.engine, kind, name)
+        if found is not None and found.digest == digest:
+            response.status_code = 200
+            return found
+        if found is not None:
+            raise _taken(kind, name)
+        check = partial(_check_and_keep, service, kind, name, filename, work, arrival)
+        check = partial(check, owner=caller.owner, digest=digest)
+        is_new = await to_thread.run_sync(check, limiter=_turns(request))
+        response.status_code = 201 if is_new else 200
+        return await to_thread.run_sync(_found, service, kind, name)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(arrival.end)
+
+
+def _turns(request: Request) -> CapacityLimiter:
+    state = request.app.state
+    if not hasattr(state, "upload_checks"):
+        state.upload_checks = CapacityLimiter(CHECKS_AT_ONCE)
+    limiter: CapacityLimiter = state.upload_checks
+    return limiter
+
+
+def _check_room(service: Service, kind: UploadKind, name: str, owner: str) -> None:
+    """Refuse what would be refused in the end before its body is received."""
+    if find_upload(service.engine, kind, name) is not None:
+        return  # it may be the same again
+    with service.engine.connect() as connection:
+        if count_uploads(connection, owner) >= service.settings.limits.stored_per_user:
+            raise _full(service)
+
+
+async def _receive(request: Request, path: FilePath) -> str:
+    """Write the body, which :mod:`nas.service.api.body_limits` bounds, to ``path``; its sha256."""
+    digest = hashlib.sha256()
+    try:
+        async with await anyio.open_file(path, "wb") as file:
+            async for chunk in request.stream():
+                digest.update(chunk)
+                await file.write(chunk)
+    except ClientDisconnect as error:
+        raise ProblemError(400, "the body ended before it was whole") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ProblemError(507, "the service's disk is full") from error
+        raise
+    return digest.hexdigest()
+
+
+def _check_and_keep(
+    service: Service,
+    kind: UploadKind,
+    name: str,
+    filename: str,
+    work: Callable[..., dict[str, Any]],
+    arrival: Arrival,
+    *,
+    owner: str,
+    digest: str,
+) -> bool:
+    """Whether it is new."""
+    unpacked = service.settings.limits.unpacked_bytes
+    about = run_confined(work, filename, name, unpacked, folder=arrival.folder)
+    kept = arrival.folder / KEPT / name
+    try:
+        return keep_upload(service, kind, name, kept, owner=owner, digest=digest, about=about)
+    except TakenError as error:
+        raise _taken(kind, name) from error
+    except FullError as error:
+        raise _full(service) from error
+
+
+def _delete(service: Service, kind: UploadKind, name: str, caller: Caller) -> None:
+    row = _found(service, kind, name)
+    if row.owner != caller.owner and not caller.may("admin"):
+        raise ProblemError(
+            403, f"{kind} {name!r} is {row.owner}'s: its owner or an admin deletes it"
+        )
+    try:
+        delete_upload(service, kind, name)
+    except InUseError as error:
+        raise ProblemError(
+            409, f"{kind} {name!r} is used by search {error.search_id}: wait for it, or cancel it"
+        ) from error
+
+
+def _found(service: Service, kind: UploadKind, name: str) -> sa.Row[Any]:
+    row = find_upload(service.engine, kind, name)
+    if row is None:
+        raise ProblemError(404, f"no {kind} {name!r}")
+    return row
+
+
+def _page(
+    service: Service, kind: UploadKind, limit: int, cursor: str | None
+) -> tuple[list[sa.Row[Any]], str | None]:
+    """The rows of a page, and the cursor of the next."""
+    query = sa.select(uploads).where(uploads.c.kind == kind)
+    if cursor is not None:
+        query = query.where(after(cursor, uploads.c.created, uploads.c.name))
+    query = query.order_by(uploads.c.created.desc(), uploads.c.name).limit(limit + 1)
+    with service.engine.connect() as connection:
+        rows = list(connection.execute(query))
+    further = cursor_of(rows[limit - 1].created, rows[limit - 1].name) if rows[limit:] else None
+    return rows[:limit], further
+
+
+def _taken(kind: UploadKind, name: str) -> ProblemError:
+    return ProblemError(409, f"another {kind} is called {name!r}: delete it, or take another name")
+
+
+def _full(service: Service) -> ProblemError:
+    most = service.settings.limits.stored_per_user
+    return ProblemError(409, f"you have {most} data sets and supernets; delete one first")
