@@ -1,0 +1,85 @@
+/** One search: live while it runs, then what it hands over. */
+
+import { ask } from "./api.js";
+import { announce, element, facts, failure, fill } from "./dom.js";
+import { follow } from "./events.js";
+import { ago } from "./format.js";
+import { progressView } from "./progress.js";
+import { resultView } from "./result.js";
+import { actions, statusBadge } from "./searches.js";
+
+/** @type {import("./app.js").View} */
+export async function showSearch(holder, id, _, signal) {
+  const search = await ask(`/v1/searches/${id}`, { signal });
+  const { request } = search;
+  const goal = `${request.budgets.join(", ")} on ${request.targets.join(", ")}`;
+  document.title = `${goal} · TailorBERT`;
+  const status = element("span", { class: "status-holder" }, statusBadge(search.status));
+  const again = () => !signal.aborted && showSearch(holder, id, _, signal);
+  const buttons = element("div", { class: "actions" }, actions(search, async () => {
+    try {
+      await ask(`/v1/searches/${id}`, { signal });
+      await again();
+    } catch {
+      location.hash = "#/searches"; // it was deleted
+    }
+  }));
+  const error = element("p", { class: "notice bad", hidden: !search.error }, search.error ?? "");
+  const body = element("div", { class: "stack" });
+  fill(
+    holder,
+    element("p", { class: "crumbs" }, element("a", { href: "#/searches" }, "Searches"), " / ", element("code", {}, id)),
+    element("div", { class: "title-row" }, element("h1", {}, goal), status, buttons),
+    element("p", { class: "lead" }, `${request.teacher} on ${request.data}, by recipe ${typeof request.recipe === "string" ? request.recipe : "of its own"}. Started by ${search.owner} `, element("time", { datetime: search.created }, ago(search.created)), "."),
+    error,
+    body,
+  );
+  const ended = ["done", "failed", "cancelled"].includes(search.status);
+  const progress = progressView(request.budgets, request.targets);
+  const watch = () => watched(id, progress, status, ended ? null : again, signal);
+  if (!ended) {
+    fill(body, progress.node, settings(search));
+    watch();
+    return;
+  }
+  const course = element("details", { class: "card" }, element("summary", {}, "How it went"), progress.node);
+  course.addEventListener("toggle", watch, { once: true });
+  course.open = search.status !== "done";
+  fill(body, search.models && resultView(search, signal), course, settings(search));
+}
+
+/**
+ * Follow the events into the progress.
+ * @param {string} id
+ * @param {ReturnType<typeof progressView>} progress
+ * @param {HTMLElement} status
+ * @param {(() => void) | null} again called at the end of what still runs.
+ * @param {AbortSignal} signal
+ */
+async function watched(id, progress, status, again, signal) {
+  const onEvent = (/** @type {import("./events.js").ServerEvent} */ event) => {
+    if (event.kind === "status" && again !== null) {
+      fill(status, statusBadge(event.data.status));
+      announce(`The search is ${event.data.status}.`);
+    }
+    progress.take(event);
+  };
+  try {
+    await follow(`/v1/searches/${id}/events`, onEvent, progress.connection, signal);
+    again?.();
+  } catch (error) {
+    if (!signal.aborted) progress.node.append(failure(error));
+  }
+}
+
+/** @param {any} search */
+function settings({ request, attempt }) {
+  const shown = Object.entries(request).filter(([, value]) => value !== null);
+  const text = (/** @type {any} */ value) => (Array.isArray(value) ? value.join(", ") : typeof value === "object" ? JSON.stringify(value) : String(value));
+  return element(
+    "details",
+    { class: "card" },
+    element("summary", {}, "What was asked for"),
+    facts([...shown.map(([name, value]) => /** @type {[string, string]} */ ([name.replaceAll("_", " "), text(value)])), ["attempt", String(attempt)]]),
+  );
+}

@@ -1,0 +1,82 @@
+/** Uploads a data set from within the form. */
+
+import { upload, withQuery } from "./api.js";
+import { announce, element, say } from "./dom.js";
+import { percent, size } from "./format.js";
+
+const NAME = /^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$/;
+
+/**
+ * @param {(name: string) => void} added called with the data set's name once it is there.
+ * @param {AbortSignal} signal
+ */
+export function uploader(added, signal) {
+  const file = element("input", {
+    id: "upload-file",
+    type: "file",
+    accept: ".parquet,.csv,.jsonl,.zip",
+    "aria-describedby": "upload-hint",
+    onchange: () => {
+      const chosen = file.files?.[0];
+      if (chosen && !name.value) name.value = nameOf(chosen.name);
+    },
+  });
+  const name = element("input", { id: "upload-name", autocomplete: "off", spellcheck: "false", "aria-describedby": "upload-problem" });
+  const bar = element("progress", { max: 1, value: 0, "aria-label": "Upload", hidden: true });
+  const state = element("p", { class: "hint", role: "status" });
+  const problem = element("p", { id: "upload-problem", class: "field-problem", role: "alert" });
+  const button = element("button", { type: "button", onclick: send }, "Upload");
+
+  async function send() {
+    const chosen = file.files?.[0];
+    say(problem, "");
+    if (!chosen) return say(problem, "Choose a file first.");
+    if (!NAME.test(name.value)) return say(problem, "A name has small letters, digits, dots and dashes.");
+    button.disabled = true;
+    bar.hidden = false;
+    try {
+      const path = withQuery(`/v1/datasets/${name.value}`, { filename: chosen.name });
+      await upload(path, chosen, (share) => {
+        bar.value = share;
+        say(state, share < 1 ? `${percent(share)} of ${size(chosen.size)}` : "Sent. The service looks at it.");
+      }, signal);
+      say(state, `${name.value} is uploaded and chosen.`);
+      announce(`${name.value} is uploaded and chosen.`);
+      added(name.value);
+    } catch (error) {
+      say(state, "");
+      say(problem, /** @type {Error} */ (error).message);
+    }
+    bar.hidden = true;
+    button.disabled = false;
+    return undefined;
+  }
+
+  return element(
+    "details",
+    { class: "upload" },
+    element("summary", {}, "Upload data of your own"),
+    element(
+      "div",
+      { class: "fields" },
+      element(
+        "div",
+        { class: "field" },
+        element("label", { for: "upload-file" }, "File"),
+        file,
+        element("p", { id: "upload-hint", class: "hint" }, "Parquet, CSV or JSON lines with a column of texts and one of labels; or a zip with a file for each split."),
+      ),
+      element("div", { class: "field" }, element("label", { for: "upload-name" }, "Name"), name, problem),
+      element("div", { class: "upload-row" }, button, bar, state),
+    ),
+  );
+}
+
+/**
+ * A name that the service takes, from a file's.
+ * @param {string} filename
+ */
+export function nameOf(filename) {
+  const stem = filename.replace(/\.[^.]*$/, "").toLowerCase();
+  return stem.replace(/[^a-z0-9._-]+/g, "-").replace(/^[^a-z0-9]+/, "").slice(0, 63).replace(/[^a-z0-9]+$/, "");
+}
