@@ -1,0 +1,240 @@
+"""``nas admin``: what an operator does on the service's own machine, without HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from latency.atomic import replacing
+from nas.commands.options import out
+from nas.commands.serving import ConfigOption, DatabaseOption, DataFolderOption
+from supernet.errors import NasError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from nas.service.settings import ServiceSettings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look after a service, on a machine that reaches its database and data folder.",
+)
+token_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="Tokens of the service's users."
+)
+app.add_typer(token_app, name="token")
+
+
+@token_app.command("create")
+def create(
+    owner: Annotated[str, typer.Option(help="The user's name: what searches are listed under.")],
+    scope: Annotated[
+        list[str],
+        typer.Option(
+            help="What it allows; several times for several: `read` to see, `submit` to start, "
+            "cancel and upload, `device` for a device's agent, `admin` for everything."
+        ),
+    ],
+    days: Annotated[float, typer.Option(help="Until it expires; 0 for never.")] = 90.0,
+    config: ConfigOption = None,
+    data: DataFolderOption = None,
+    database: DatabaseOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A file to write it to, for its owner's eyes alone, and print nothing."),
+    ] = None,
+) -> None:
+    """Make a token and print it, this once.
+
+    **Example:** `nas admin token create --owner ada --scope read --output ada.token`
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from nas.service.api.tokens import Owner
+    from nas.service.tokens import create_token
+
+    try:
+        TypeAdapter(Owner).validate_python(owner)
+    except ValidationError as error:
+        raise NasError(
+            f"owner {owner!r} must be at most 64 lower-case letters, digits and ._@-"
+        ) from error
+
+    def make() -> str:
+        with _opened(config, data, database) as (_, engine):
+            return create_token(engine, owner, scope, days=days or None)[1]
+
+    if output is None:
+        out.print(make(), soft_wrap=True)
+        return
+    try:
+        with replacing(output, mode=0o600) as file:
+            file.write_text(f"{make()}\n", encoding="ascii")
+    except OSError as error:
+        raise NasError(f"output {output} cannot be written: {error.strerror}") from error
+
+
+@token_app.command("list")
+def list_tokens(
+    config: ConfigOption = None, data: DataFolderOption = None, database: DatabaseOption = None
+) -> None:
+    """List the tokens that were made, newest first; the tokens themselves are not kept.
+
+    **Example:** `nas admin token list`
+    """
+    import sqlalchemy as sa
+
+    from nas.service.tables import tokens
+
+    table = Table("id", "owner", "scopes", "made (UTC)", "state")
+    with _opened(config, data, database) as (_, engine), engine.connect() as connection:
+        for row in connection.execute(sa.select(tokens).order_by(tokens.c.created.desc())):
+            if row.revoked is not None:
+                state = f"revoked {_day(row.revoked)}"
+            elif row.expires is None:
+                state = "never expires"
+            else:
+                state = (
+                    f"{'expires' if row.expires > time.time() else 'expired'} {_day(row.expires)}"
+                )
+            table.add_row(row.id, row.owner, " ".join(row.scopes), _day(row.created), state)
+    out.print(table)
+
+
+@token_app.command("revoke")
+def revoke(
+    token_id: Annotated[str, typer.Argument(help="Its id, as `nas admin token list` shows it.")],
+    config: ConfigOption = None,
+    data: DataFolderOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """End a token: it is refused within two seconds.
+
+    **Example:** `nas admin token revoke 5b1c09d2f8a3e746`
+    """
+    from nas.service.tokens import revoke_token
+
+    with _opened(config, data, database) as (_, engine):
+        if not revoke_token(engine, token_id):
+            raise NasError(f"no token {token_id} is in force")
+    out.print(f"token {token_id} is revoked")
+
+
+@app.command()
+def migrate(
+    config: ConfigOption = None, data: DataFolderOption = None, database: DatabaseOption = None
+) -> None:
+    """Bring the database's tables up to date, as `nas serve` and `nas worker` do when they start.
+
+    **Example:** `nas admin migrate --config team`
+    """
+    with _opened(config, data, database):
+        out.print("the database is up to date")
+
+
+@app.command()
+def backup(
+    archive: Annotated[Path, typer.Argument(help="The `.tar.gz` file to write.")],
+    workspace: Annotated[
+        bool,
+        typer.Option("--workspace", help="Finished stages too, which can be computed again."),
+    ] = False,
+    config: ConfigOption = None,
+    data: DataFolderOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Copy the database, results, uploads and profiles into one file. The service may run.
+
+    **Example:** `nas admin backup /backups/tailorbert-$(date +%F).tar.gz`
+    """
+    from nas.service.backup import back_up
+    from nas.service.settings import load_service
+
+    if archive.exists():
+        raise NasError(f"backup {archive} exists: choose another name")
+    settings = load_service(config, data=data, database=database)
+    manifest = back_up(settings, archive, workspace=workspace)
+    size = archive.stat().st_size / 1e6
+    out.print(f"{archive}: {len(manifest['files'])} files, {size:.1f} MB", soft_wrap=True)
+
+
+@app.command()
+def restore(
+    archive: Annotated[Path, typer.Argument(help="A file that `nas admin backup` wrote.")],
+    config: ConfigOption = None,
+    data: DataFolderOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Bring a service back, where there is none: into a new data folder and a new database.
+
+    **Example:** `nas admin restore tailorbert-2025-06-01.tar.gz --data /srv/tailorbert`
+    """
+    from nas.service.backup import restore as bring_back
+    from nas.service.settings import load_service
+
+    settings = load_service(config, data=data, database=database)
+    manifest = bring_back(settings, archive)
+    out.print(
+        f"{len(manifest['files'])} files of {manifest['created']} are back in {settings.data}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def collect(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    config: ConfigOption = None,
+    data: DataFolderOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Let go now of what the settings' `retention` no longer keeps; the service does so hourly.
+
+    **Example:** `nas admin collect --dry-run`
+    """
+    from nas.service.retention import collect as let_go
+
+    with _opened(config, data, database) as (settings, engine):
+        collected = let_go(settings, engine, dry_run=dry_run)
+    for kind, names in (
+        ("models of search", collected.models),
+        ("artifact", collected.artifacts),
+        ("left over", collected.leftovers),
+    ):
+        for name in names:
+            out.print(f"{kind} {name}", soft_wrap=True)
+    for table, count in collected.rows.items():
+        out.print(f"{count} {table}")
+    for what in collected.busy:
+        out.print(f"the {what} is in use and was left alone")
+    verb = "would be" if dry_run else "are"
+    out.print(f"{collected.bytes / 1e6:.1f} MB {verb} free again")
+
+
+@contextmanager
+def _opened(
+    config: str | None, data: Path | None, database: str | None
+) -> Iterator[tuple[ServiceSettings, Engine]]:
+    """The service's settings, and its database with its tables up to date."""
+    from nas.service.database import migrate as bring_up_to_date
+    from nas.service.database import open_database
+    from nas.service.settings import load_service
+
+    settings = load_service(config, data=data, database=database)
+    engine = open_database(settings.database_url)
+    try:
+        bring_up_to_date(engine)
+        yield settings, engine
+    finally:
+        engine.dispose()
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"

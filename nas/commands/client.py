@@ -1,0 +1,373 @@
+"""``nas submit``, ``watch``, ``fetch`` and the like: searches that a service runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from rich.table import Column, Table
+
+from nas.commands.options import (
+    LabelOption,
+    MetricOption,
+    SeedOption,
+    SpaceOption,
+    TextOption,
+    out,
+)
+from supernet.errors import NasError
+
+if TYPE_CHECKING:
+    from nas.progress import Display
+    from nas.service.client import ServiceClient
+    from nas.service.replies import Model, Search
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        help="The service's address, such as `https://nas.example.org`; by default what "
+        "`NAS_SERVER` says, or `http://127.0.0.1:8765`.",
+    ),
+]
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="A file that holds the token; by default `NAS_TOKEN`, or the file that "
+        "`NAS_TOKEN_FILE` names. A service on this machine may ask for none.",
+    ),
+]
+SearchArgument = Annotated[str, typer.Argument(help="The search's id, as `nas submit` prints it.")]
+
+
+def submit(
+    latency: Annotated[
+        list[str],
+        typer.Option(
+            help="The budget: milliseconds (`5ms`), a speed-up over the teacher (`4x`), or either "
+            "at the 95th percentile (`5ms@p95`). Given several times, one search serves all."
+        ),
+    ],
+    target: Annotated[
+        list[str],
+        typer.Option(
+            help="Where the model will serve: a target that the service knows, one of its devices "
+            "included. Given several times, every budget is met on each."
+        ),
+    ] = ["cpu"],  # noqa: B006 typer copies it
+    data: Annotated[
+        str,
+        typer.Option(
+            help="`pydoc`, a file or folder here (Parquet, CSV, JSONL), which is uploaded, or else "
+            "the name of a data set that the service knows."
+        ),
+    ] = "pydoc",
+    teacher: Annotated[str, typer.Option(help="A teacher that the service knows.")] = "minilm",
+    space: SpaceOption = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="How much work to put in: the name of a recipe (`quick`: minutes, `full`: under "
+            "an hour on two cores), or a YAML file here."
+        ),
+    ] = "full",
+    text: TextOption = None,
+    label: LabelOption = "label",
+    metric: MetricOption = None,
+    seed: SeedOption = 0,
+    priority: Annotated[
+        int, typer.Option(min=1, max=1000, help="Among your own, 1 comes before 1000.")
+    ] = 100,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes on.")] = False,
+    fetch: Annotated[
+        Path | None,
+        typer.Option(help="Stay, and download the models into this folder when it is done."),
+    ] = None,
+    server: ServerOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Have a service search for a model within a latency budget. Prints the search's id.
+
+    **Example:** `nas submit --latency 4x --data my-data/ --fetch fast-model`
+
+    **In the background:** `id=$(nas submit --latency 4x)`, and later `nas watch $id` and
+    `nas fetch $id -o fast-model`. The search goes on whether anybody watches or not.
+    """
+    from latency.target import Budget
+    from nas.result_folder import check_output
+
+    for budget in latency:  # what can be refused here is, before data is uploaded
+        Budget.parse(budget)
+    if fetch is not None and len(latency) == len(target) == 1:
+        check_output(fetch)
+    request = {
+        "teacher": teacher,
+        "text_columns": text,
+        "label_column": label,
+        "metric": metric,
+        "space": None if space is None else _named_or_read("space", space),
+        "targets": target,
+        "budgets": latency,
+        "recipe": _named_or_read("recipe", recipe),
+        "seed": seed,
+        "priority": priority,
+    }
+    with _connected(server, token_file) as client:
+        request["data"] = _known_data(client, data)
+        submitted = client.create_search(request)
+        out.print(submitted.id)
+        if not (watch or fetch):
+            return
+        done = _watched(client, submitted.id)
+        if fetch is not None:
+            _fetch(client, done, fetch)
+
+
+def watch(
+    search: SearchArgument, server: ServerOption = None, token_file: TokenOption = None
+) -> None:
+    """Show a service's search while it runs, and what it found.
+
+    Ctrl-C leaves the search running. The exit code is 0 when it is done, 1 when it failed or was
+    cancelled.
+
+    **Example:** `nas watch 3f0c9a51d2b7e684`
+    """
+    with _connected(server, token_file) as client:
+        _watched(client, search)
+
+
+def fetch(
+    search: SearchArgument,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The folder that receives model and report; of several models, a folder in it "
+            "each.",
+        ),
+    ],
+    model: Annotated[
+        int | None, typer.Option(min=0, help="Only this one, by its number from 0.")
+    ] = None,
+    server: ServerOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Download what a service's search found.
+
+    The folder appears whole. A download that was cut off goes on where it was when the command is
+    run again.
+
+    **Example:** `nas fetch 3f0c9a51d2b7e684 -o fast-model`
+    """
+    with _connected(server, token_file) as client:
+        _fetch(client, client.search(_id(search)), output, model)
+
+
+def searches(
+    mine: Annotated[str | None, typer.Option("--owner", help="Only this user's.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    server: ServerOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """List a service's searches, newest first.
+
+    **Example:** `nas searches --owner ada`
+    """
+    from itertools import islice
+
+    table = Table(
+        Column("id", no_wrap=True, min_width=16),  # to be copied whole
+        *("owner", "created (UTC)", "status", "budgets", "targets", "data"),
+    )
+    with _connected(server, token_file) as client:
+        for one in islice(client.searches(owner=mine), most):
+            asked = one.request
+            table.add_row(
+                *(one.id, one.owner, f"{one.created:%Y-%m-%d %H:%M}", one.status),
+                *(" ".join(asked.budgets), " ".join(asked.targets), asked.data),
+            )
+    out.print(table)
+
+
+def cancel(
+    search: SearchArgument, server: ServerOption = None, token_file: TokenOption = None
+) -> None:
+    """End a service's search that waits or runs. What its stages have finished is kept.
+
+    **Example:** `nas cancel 3f0c9a51d2b7e684`
+    """
+    with _connected(server, token_file) as client:
+        client.cancel(_id(search))
+    out.print(f"search {search} is cancelled; `nas retry {search}` takes it up again")
+
+
+def retry(
+    search: SearchArgument, server: ServerOption = None, token_file: TokenOption = None
+) -> None:
+    """Run a service's search again that failed or was cancelled; finished stages are reused.
+
+    **Example:** `nas retry 3f0c9a51d2b7e684`
+    """
+    with _connected(server, token_file) as client:
+        client.retry(_id(search))
+    out.print(f"search {search} is queued again")
+
+
+@contextmanager
+def _connected(server: str | None, token_file: Path | None) -> Iterator[ServiceClient]:
+    from nas.service.client import ServiceClient
+    from nas.settings import secret, server_url
+
+    url = server or server_url()
+    if token_file is None:
+        token = secret("NAS_TOKEN")
+    else:
+        try:
+            token = token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise NasError(f"token file {token_file} cannot be read: {error}") from error
+    with ServiceClient(url, token) as client:
+        if token is not None and _is_overheard(url):
+            sys.stderr.write(f"warning: the token is sent to {url} unencrypted; use https://\n")
+        yield client
+
+
+def _is_overheard(url: str) -> bool:
+    """Whether what is sent to an address passes other machines as it is."""
+    from nas.service.settings import is_loopback
+
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def _id(search: str) -> str:
+    """Refuse what is no id, which would become part of a URL's path."""
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", search):
+        raise NasError(f"search {search!r} is no id: letters, digits and hyphens")
+    return search
+
+
+def _named_or_read(kind: str, name: str) -> str | dict[Any, Any]:
+    """A name, which the server knows, or what stands in a YAML file here."""
+    from supernet.configs import read_mapping
+
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_mapping(Path(name), f"{kind} {name}")
+    return name
+
+
+def _known_data(client: ServiceClient, data: str) -> str:
+    """The name of data that the service has, which it is given if it lies here.
+
+    It is named for its content, so that no data is uploaded twice.
+    """
+    from nas.service.client import content_digest
+
+    path = Path(data).expanduser()
+    if data == "pydoc" or not path.exists():
+        if path.suffix or "/" in data:
+            raise NasError(f"data {data}: no such file or folder")
+        return data
+    path = path.resolve()
+    stem = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-") or "data"
+    name = f"{stem}-{content_digest(path)[:12]}"
+    if not client.has_dataset(name):
+        _display().say(f"upload    {path} as {name}")
+        client.upload_dataset(name, path)
+    return name
+
+
+def _watched(client: ServiceClient, search_id: str) -> Search:
+    """The search, once it is done.
+
+    Raises:
+        typer.Exit: it ended otherwise, or whoever watches has seen enough.
+    """
+    from nas.commands.watching import Watcher
+
+    search, display = client.search(_id(search_id)), _display()
+    several = len(search.request.targets) > 1
+    budgets = [
+        f"{budget} on {target}" if several else budget
+        for target in search.request.targets
+        for budget in search.request.budgets
+    ]
+    try:
+        with Watcher(display, budgets) as watcher:
+            for event in client.events(search_id, lost=watcher.lost):
+                watcher.show(event)
+    except KeyboardInterrupt:
+        display.say(f"search {search_id} goes on: `nas watch` shows it again, `nas cancel` ends it")
+        raise typer.Exit(130) from None
+    ended = client.search(search_id)
+    if ended.status != "done":
+        reason = f": {ended.error}" if ended.error else ""
+        display.say(f"search {search_id} {ended.status}{reason}")
+        raise typer.Exit(1)
+    for model in ended.models or ():
+        out.print(_in_words(model), soft_wrap=True)
+    return ended
+
+
+def _fetch(client: ServiceClient, search: Search, output: Path, number: int | None = None) -> None:
+    if search.status != "done" or not search.models:
+        raise NasError(f"search {search.id} is {search.status}: only one that is done has models")
+    if number is None:
+        folders = _folders(search, output)
+    elif any(model.number == number for model in search.models):
+        folders = {number: output}
+    else:
+        raise NasError(f"search {search.id} has {len(search.models)} models, and no model {number}")
+    for one, folder in folders.items():
+        with _display().stage(f"Download {folder}") as bar:
+            client.fetch(search.id, one, folder, bar)
+        out.print(f"See {folder}/report.html", soft_wrap=True)
+
+
+def _folders(search: Search, output: Path) -> dict[int, Path]:
+    """Where each model goes, by its number: as `nas search` would have put it.
+
+    Raises:
+        NasError: a budget or target of no form that could be a folder's name.
+    """
+    from latency.target import Budget
+    from nas.service.settings import NAME
+
+    models = search.models or []
+    if len(models) == 1:
+        return {models[0].number: output}
+    folders = {}
+    several = len({model.target for model in models}) > 1
+    for model in models:
+        Budget.parse(model.budget)
+        if not NAME.fullmatch(model.target):
+            raise NasError(f"the server names a target {model.target!r}, which cannot be")
+        name = f"{model.target}-{model.budget}" if several else model.budget
+        folders[model.number] = output / name
+    return folders
+
+
+def _in_words(model: Model) -> str:
+    from supernet.architecture import Architecture
+
+    return (
+        f"{model.budget} on {model.target}: {Architecture.from_dict(model.architecture)}, "
+        f"{model.measured_ms:.3g} ms measured against {model.budget_ms:.3g} ms asked "
+        f"(p{model.percentile}), {model.speedup:.1f}x the teacher's speed, "
+        f"{model.metric} {model.score:.4f} (the teacher's {model.teacher_score:.4f})"
+    )
+
+
+def _display() -> Display:
+    from nas.progress import Display
+
+    return Display()

@@ -1,0 +1,152 @@
+"""``nas serve`` and ``nas worker``: the service's own processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from supernet.errors import NasError
+
+if TYPE_CHECKING:
+    from nas.service.service import Service
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", help="A name under configs/service, or a YAML file."),
+]
+DataFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="The folder of results, uploads, profiles, and of the SQLite database."
+    ),
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        help="`postgresql://user@host/name`; by default SQLite in the data folder. A URL with a "
+        "password is better given by NAS_DATABASE_URL or in the file NAS_DATABASE_URL_FILE names."
+    ),
+]
+
+
+def serve(
+    config: ConfigOption = None,
+    data: DataFolderOption = None,
+    database: DatabaseOption = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Where to listen; beyond this machine, tokens are asked for."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    worker: Annotated[
+        bool, typer.Option(help="Also work at searches; else `nas worker` does, anywhere.")
+    ] = True,
+) -> None:
+    """Serve searches over HTTP, with a page: submit a budget, watch it, fetch the model.
+
+    **Example:** `nas serve`, then open http://127.0.0.1:8765
+
+    Everything lies in the data folder. A service that is stopped, or killed, goes on where it was
+    when it is started again. On a loopback address no token is asked for; elsewhere make one with
+    `nas admin token create`.
+    """
+    from nas.service.api.app import create_app
+    from nas.service.jobs import Worker, prepare
+    from nas.service.retention import look_after
+    from nas.service.server import Server, run_server
+
+    service = _service(config, data=data, database=database, host=host, port=port)
+    works = Worker(service) if worker else None
+    prepare(service)
+    server = Server(create_app(service), service.settings)
+    if works is not None:
+        works.start()
+    ended = threading.Event()
+    looks_after = (service.settings, service.engine, ended)
+    threading.Thread(target=look_after, args=looks_after, daemon=True).start()
+    try:
+        run_server(server)
+    finally:
+        ended.set()
+        if works is not None:
+            works.stop()
+    _leave()
+
+
+def work(
+    config: ConfigOption = None,
+    data: DataFolderOption = None,
+    database: DatabaseOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of this worker, unlike any other's; by default the machine's name."),
+    ] = None,
+) -> None:
+    """Work at the searches of a service whose database and data folder this machine reaches.
+
+    **Example:** `nas worker --database postgresql://nas@db/nas --data /mnt/tailorbert`
+
+    Start as many as there are machines. One that is lost gives its searches to the others, which go
+    on at the stage it was in.
+    """
+    from nas.service.jobs import Worker, prepare
+
+    service = _service(config, data=data, database=database)
+    worker = Worker(service, name)
+    prepare(service)
+    ended = threading.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: ended.set())
+    worker.start()
+    sys.stderr.write(f"worker {worker.name} waits for searches\n")
+    ended.wait()
+    worker.stop()
+    _leave()
+
+
+def _service(config: str | None, **given: Any) -> Service:
+    """The service of a command's options, its logs set up and its database open.
+
+    Raises:
+        NasError: it cannot be started so.
+    """
+    from nas.service.database import open_database
+    from nas.service.jobs import DurableQueue
+    from nas.service.logs import set_up_logs
+    from nas.service.service import Service
+    from nas.service.settings import load_service
+
+    os.umask(0o077)  # what users sent and searches found is the service's own to read
+    settings = load_service(config, **given)
+    set_up_logs(settings.log)
+    _check_writable(settings.data)
+    engine = open_database(settings.database_url)
+    return Service(settings, engine, DurableQueue(engine))
+
+
+def _check_writable(data: Path) -> None:
+    """Refuse a data folder in which nothing can be kept.
+
+    Raises:
+        NasError: it cannot be made or written to.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=data) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise NasError(f"data {data} cannot be written to: {error.strerror}") from error
+
+
+def _leave() -> None:
+    """End without waiting for threads that wait for a database or a device."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
