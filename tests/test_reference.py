@@ -20,22 +20,32 @@ from nas import cli as nas_cli
 from nas.recipe import Distillation, General, Recipe
 from nas.report import Calibration, Candidate, FrontPoint, Report
 from nas.search.settings import SearchSettings
+from nas.service.settings import ServiceSettings
 from supernet.configs import config_names
-from supernet.distill.augment import Augmentation
-from supernet.distill.mixkd import Mixup
+from supernet.distill.augmentation import Augmentation
+from supernet.distill.mixup import Mixup
+from supernet.distill.replacement import Replacement
 from supernet.distill.stage import Losses, Stage
-from supernet.distill.theseus import Replacement
-from supernet.sandwich import SandwichSettings
+from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
-from supernet.training import TrainingSettings
+from supernet.training_settings import TrainingSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
-COMMANDS = {
-    f"{program} {name}": command
-    for program, app in (("nas", nas_cli.app), ("latency", latency_cli.app))
-    for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
-}
+
+
+def commands(program: str, group: Any) -> dict[str, Any]:
+    """Each command by all its words; those of groups within a group too."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        words = f"{program} {name}"
+        found |= commands(words, command) if hasattr(command, "commands") else {words: command}
+    return found
+
+
+COMMANDS = commands("nas", typer.main.get_command(nas_cli.app)) | commands(
+    "latency", typer.main.get_command(latency_cli.app)
+)
 
 SETTINGS = {
     "## Recipes": Recipe,
@@ -82,7 +92,8 @@ def test_commands(name: str) -> None:
     for parameter in COMMANDS[name].params:
         is_argument = parameter.param_type_name == "argument"
         default = "none" if parameter.default is None else f"`{parameter.default}`"
-        for word in [parameter.name.upper()] if is_argument else parameter.opts:
+        options = [*parameter.opts, *parameter.secondary_opts]
+        for word in [parameter.name.upper()] if is_argument else options:
             expected[word] = REQUIRED if parameter.required else default
     assert {word: cells[0] for word, cells in documented.items()} == expected
 
@@ -128,6 +139,18 @@ def test_spaces_require_what_the_reference_says() -> None:
     optional = {name for name, cells in documented.items() if cells[1] != REQUIRED}
     assert set(documented) == set(whole)
     SearchSpace.from_dict({name: whole[name] for name in set(whole) - optional})
+
+
+def test_sections_of_a_services_settings() -> None:
+    """Their keys are in configs/service/local.yaml, which test_service_configs holds true."""
+    (documented,) = tables(section("### The service's settings"))
+    fields = ServiceSettings.model_fields.items()
+    sections = {
+        name
+        for name, field in fields
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    assert set(documented) == sections
 
 
 @pytest.mark.parametrize("kind", ["spaces", "targets"])

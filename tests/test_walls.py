@@ -125,6 +125,8 @@ def normalized(distribution: str) -> str:
         "import latency",
         "import latency.cli",
         "import nas.settings",
+        "import nas.recipe",
+        "import nas.service.api.app",
     ],
 )
 def test_light_modules_load_without_torch_and_transformers(statement):

@@ -1,0 +1,430 @@
+"""The page, used in a real browser against a real server."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from nas.service import events
+from nas.service.api.app import create_app
+from nas.service.api.page import asset_names
+from nas.service.database import migrate, open_database
+from nas.service.requests import SearchRequest
+from nas.service.searches import create, finish
+from nas.service.service import Service
+from nas.service.settings import ServiceSettings
+from nas.service.tables import searches
+from nas.service.tokens import create_token
+from tests.nas.service.browsing import browsing
+from tests.nas.service.conftest import Waiting
+from tests.nas.service.seeded import finished_search
+
+PHONE = {"width": 360, "height": 740}
+
+# What the page is made of
+
+
+def test_the_page_and_its_files_are_served_with_their_types(client):
+    served = {name: client.get(f"/assets/{name}") for name in asset_names()} | {
+        "/": client.get("/")
+    }
+    assert {"plotly.min.js", "app.js", "style.css", "mark.svg"} < set(served)
+    for name, answer in served.items():
+        assert answer.status_code == 200
+        kind = "html" if name == "/" else {"js": "javascript"}.get(*2 * [name.split(".")[-1]])
+        assert kind in answer.headers["content-type"] or "svg" in answer.headers["content-type"]
+        policy = answer.headers["content-security-policy"]
+        assert "script-src 'self';" in policy
+        assert "unsafe-eval" not in policy
+    linked = re.findall(r'(?:src|href)="(/assets/[^"]+)"', served["/"].text)
+    assert all(client.get(path).status_code == 200 for path in linked)
+    assert client.get("/assets/..%2Fapi%2Fapp.py").status_code == 404
+    assert client.get("/assets/index.html").status_code == 404
+
+
+def test_a_browser_that_has_a_file_is_told_so(client):
+    first = client.get("/assets/plotly.min.js", headers={"Accept-Encoding": "gzip"})
+    assert first.headers["content-encoding"] == "gzip"
+    assert int(first.headers["content-length"]) < len(first.content) / 3
+    again = client.get("/assets/plotly.min.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    for refusing in ("identity", "gzip;q=0"):
+        plain = client.get("/assets/app.js", headers={"Accept-Encoding": refusing})
+        assert "content-encoding" not in plain.headers
+    assert client.get("/assets/app.js", headers={"If-None-Match": '"other"'}).text == plain.text
+
+
+# Using it
+
+
+@dataclass
+class Served:
+    """A server with finished searches, and what it stands on."""
+
+    url: str
+    service: Service
+    token: str
+    done: dict[str, Any]
+    server: uvicorn.Server
+
+    def drop_connections(self) -> None:
+        """As a network that breaks off."""
+        for connection in list(self.server.server_state.connections):
+            transport = connection.transport
+            self.server.servers[0].get_loop().call_soon_threadsafe(transport.abort)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Iterator[tuple[Service, str, dict[str, Any]]]:
+    settings = ServiceSettings(data=tmp_path_factory.mktemp("page"), auth="off")
+    engine = open_database(settings.database_url)
+    migrate(engine)
+    service = Service(settings, engine, Waiting())
+    _, token = create_token(engine, "ada", ["read", "submit"])
+    yield service, token, finished_search(service, ("4x", "2x"))
+    engine.dispose()
+
+
+def serve(service: Service, token: str, done: dict[str, Any]) -> Iterator[Served]:
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Served(f"http://127.0.0.1:{port}", service, token, done, server)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def served(base) -> Iterator[Served]:
+    """A server that asks for no token."""
+    yield from serve(*base)
+
+
+@pytest.fixture(scope="module")
+def guarded(base) -> Iterator[Served]:
+    """The same with tokens."""
+    service, *rest = base
+    asking = service.settings.model_copy(update={"auth": "required"})
+    yield from serve(replace(service, settings=asking), *rest)
+
+
+def running_search(service: Service) -> str:
+    """A search that a worker has begun."""
+    row, _ = create(service, "ada", SearchRequest(budgets=("4x",), space="tiny"), None)
+    with service.engine.begin() as connection:
+        connection.execute(
+            searches.update().where(searches.c.id == row.id).values(status="running")
+        )
+        events.append(connection, row.id, "status", {"status": "running", "attempt": 1})
+    return row.id
+
+
+@browsing
+def test_a_new_user_mends_a_field_starts_a_search_finds_it_and_cancels_it(served, open_page):
+    page = open_page(served.url)
+    page.get_by_label("Latency budgets").fill("5 parsecs")
+    page.get_by_role("button", name="Start the search").click()
+    problem = page.locator("#budgets-problem")
+    problem.wait_for()
+    assert "5 parsecs" in problem.inner_text()
+    field = page.get_by_label("Latency budgets")
+    assert field.get_attribute("aria-invalid") == "true"
+    assert "budgets-problem" in field.get_attribute("aria-describedby")
+    assert field.evaluate("node => node === document.activeElement")
+
+    field.fill("3x, 2ms@p95")
+    page.get_by_label("Search space").select_option("tiny")
+    page.get_by_text("Advanced").click()
+    page.get_by_label("Seed").fill("7")
+    page.get_by_role("button", name="Start the search").click()
+    page.get_by_role("heading", name="3x, 2ms@p95 on cpu").wait_for()
+    page.get_by_text("Waiting for a worker.").wait_for()
+    search_id = page.url.rpartition("/")[2]
+    assert served.service.jobs.waiting[-1] == (search_id, 1)
+
+    page.get_by_role("link", name="Searches", exact=True).first.click()
+    row = page.get_by_role("row").filter(has_text="3x, 2ms@p95 on cpu")
+    assert row.locator(".badge").inner_text() == "queued"
+    row.get_by_role("button", name="Cancel").click()
+    page.keyboard.press("Escape")  # asks first, and no means no
+    row.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel the search").click()
+    row.locator(".badge.cancelled").wait_for()
+    row.get_by_role("button", name="Retry").click()
+    row.locator(".badge.queued").wait_for()
+    assert served.service.jobs.waiting[-1] == (search_id, 2)
+
+
+@browsing
+def test_a_file_uploaded_from_the_form_is_chosen_as_data(served, open_page, tmp_path):
+    file = tmp_path / "My Tickets.csv"
+    lines = [f"the printer on floor {n} is out,hardware\nno mail since {n},mail" for n in range(40)]
+    file.write_text("text,label\n" + "\n".join(lines) + "\n")
+    page = open_page(served.url)
+    page.get_by_text("Upload data of your own").click()
+    page.get_by_role("button", name="Upload").click()
+    page.get_by_text("Choose a file first.").wait_for()
+    page.get_by_label("File").set_input_files(file)
+    assert page.get_by_label("Name").input_value() == "my-tickets"
+    page.get_by_role("button", name="Upload").click()
+    page.get_by_text("my-tickets is uploaded and chosen.").first.wait_for()
+    assert page.get_by_label("Data", exact=True).input_value() == "my-tickets"
+
+
+@browsing
+def test_a_refusal_of_the_form_is_shown_at_a_field_that_was_folded_away(served, open_page):
+    page = open_page(served.url)
+    page.get_by_text("Advanced").click()
+    page.get_by_label("Priority").fill("5000")
+    page.get_by_text("Advanced").click()
+    page.get_by_role("button", name="Start the search").click()
+    problem = page.locator("#priority-problem")
+    problem.wait_for()
+    assert "1000" in problem.inner_text()
+
+
+@browsing
+def test_the_front_answers_a_budget_moved_by_mouse_and_by_keys(served, open_page):
+    page = open_page(f"{served.url}/#/searches/{served.done['id']}")
+    page.get_by_role("heading", name="Budget met").wait_for()
+    chosen = page.locator(".chosen-name")
+    chosen.wait_for()
+    page.locator(".plot-frame .main-svg").first.wait_for()
+    assert served.done["models"][0]["architecture"]["hidden_size"] > 0
+    before = chosen.inner_text()
+
+    page.locator(".grip").scroll_into_view_if_needed()
+    line = page.locator(".budget-line").bounding_box()
+    middle = (line["x"] + line["width"] / 2, line["y"] + line["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] - 180, middle[1], steps=8)
+    page.mouse.up()
+    page.wait_for_function("text => document.querySelector('.chosen-name')?.textContent !== text",
+                           arg=before)  # fmt: skip
+    dragged = float(page.get_by_label("Budget in ms").input_value())
+    assert dragged < served.done["models"][0]["budget_ms"]
+    answer = page.locator(".answer")
+    assert answer.get_attribute("aria-live") == "polite"
+    predicted = float(re.search(r"([\d.]+) ms", answer.inner_text())[1])
+    assert predicted <= dragged * 1.01
+
+    faster = chosen.inner_text()
+    page.get_by_label("Latency budget, p50").focus()
+    page.keyboard.press("End")
+    page.wait_for_function("text => document.querySelector('.chosen-name')?.textContent !== text",
+                           arg=faster)  # fmt: skip
+    assert float(page.get_by_label("Budget in ms").input_value()) > 7
+
+    page.get_by_label("Budget in ms").fill("0.0001")
+    page.locator(".answer .field-problem").wait_for()
+
+
+@browsing
+def test_a_search_is_followed_live_through_a_disconnection_to_its_result(served, open_page):
+    search_id = running_search(served.service)
+    record = lambda kind, data: events.record(served.service.engine, search_id, kind, data)  # noqa: E731
+    page = open_page(f"{served.url}/#/searches/{search_id}")
+    record("stage", {"stage": "teacher", "state": "began"})
+    progress = {"stage": "teacher", "title": "tuning", "done": 3, "total": 12}
+    record("progress", progress)
+    page.get_by_text("3/12").wait_for()
+    assert page.locator(".stages progress").evaluate("node => node.value") == 0.25
+    record("line", {"text": "first line", "level": "info"})
+    page.get_by_text("first line").wait_for()
+
+    with page.expect_request("**/events") as resumed:
+        served.drop_connections()
+    assert int(resumed.value.headers["last-event-id"]) > 0
+    record("line", {"text": "<img src=x onerror=alert(1)>", "level": "warning"})
+    page.get_by_text("<img src=x onerror=alert(1)>").wait_for()
+    assert page.locator(".log li").all_inner_texts() == [
+        "first line",
+        "<img src=x onerror=alert(1)>",
+    ]
+    best = {"budget": "4x", "latency_ms": 1.5, "score": 0.9, "architecture": "4x192 6h"}
+    record("search", {"scored": 5, "planned": 48, "front_size": 3, "per_minute": 60.0,
+                      "seconds_left": 43.0, "expected_gain": 0.01, "best": [best]})  # fmt: skip
+    page.get_by_role("cell", name="4x192 6h").wait_for()
+    assert finish(served.service.engine, search_id, 1, error="the device went away")
+    page.locator(".badge.failed").wait_for()
+    page.get_by_text("the device went away").wait_for()
+
+
+@browsing
+def test_a_download_is_what_the_service_measured(served, open_page, tmp_path):
+    page = open_page(f"{served.url}/#/searches/{served.done['id']}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the model").click()
+    _check_archive(download.value, served.done["models"][0], tmp_path)
+
+
+@browsing
+def test_a_token_signs_in_for_the_list_the_download_and_the_report(guarded, open_page, tmp_path):
+    page = open_page(f"{guarded.url}/#/searches")
+    page.get_by_label("Token").fill("tb_wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("unknown, expired or revoked").wait_for()
+    page.get_by_label("Token").fill(guarded.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("Signed in as ada").wait_for()
+    page.get_by_role("link", name="4x, 2x on cpu").click()
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the model").click()
+    _check_archive(download.value, guarded.done["models"][0], tmp_path)
+    with page.expect_popup() as report:
+        page.get_by_role("button", name="Full report").click()
+    report.value.get_by_role("heading", name="Budget met").wait_for()
+    assert report.value.evaluate("getComputedStyle(document.body).maxWidth") == "1088px"
+
+    page.reload()
+    page.get_by_text("Signed in as ada").wait_for()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Token").wait_for()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def _check_archive(download: Any, model: dict[str, Any], folder: Path) -> None:
+    saved = folder / download.suggested_filename
+    assert saved.suffix == ".zip"
+    download.save_as(saved)
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() == model["archive"]["sha256"]
+
+
+@browsing
+def test_models_are_compared_side_by_side_and_the_choice_is_in_the_address(served, open_page):
+    page = open_page(f"{served.url}/#/compare?model={served.done['id']}.0")
+    page.get_by_text("Choose two models or more.").wait_for()
+    page.get_by_role("checkbox", name="2x on cpu").check()
+    page.get_by_role("heading", name="Side by side").wait_for()
+    assert page.url.count("model=") == 2
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="measured"))
+    assert row.get_by_role("cell").count() == 2
+    page.locator(".plot .main-svg").nth(2).wait_for()
+
+
+@browsing
+def test_the_keyboard_alone_starts_a_search_and_moves_between_models(served, open_page):
+    page = open_page(served.url)
+    page.get_by_label("Latency budgets").wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "budgets":
+            break
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("Control+A")
+    page.keyboard.type("6x")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="6x on cpu").wait_for()
+
+    page.goto(f"{served.url}/#/searches/{served.done['id']}")
+    tab = page.get_by_role("tab", name="4x on cpu")
+    tab.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("tab", name="2x on cpu").get_attribute("aria-selected") == "true"
+    assert page.get_by_role("tabpanel").get_by_text("3.73 ms").first.is_visible()
+
+
+@browsing
+def test_every_view_fits_a_phone_has_labels_and_is_readable_by_day_and_night(served, open_page):
+    done = served.done["id"]
+    views = {
+        "#/new": "form.start",
+        "#/searches": ".list table",
+        f"#/searches/{done}": ".answer .facts",
+        f"#/compare?model={done}.0&model={done}.1": ".plot .main-svg",
+        "#/devices": ".snippet",
+    }
+    page = open_page(served.url, viewport=PHONE, has_touch=True)
+    for view, there in views.items():
+        page.goto(f"{served.url}/{view}")
+        page.locator(there).first.wait_for()
+        page.wait_for_function(DRAWN)
+        page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= PHONE["width"], f"{view} is {width} px wide"
+        assert page.evaluate(UNNAMED) == [], view
+        grounds, inks = [], []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(TOO_FAINT) == [], (view, scheme)
+            grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+            inks.append(page.evaluate(INKS))
+        light, dark = (sum(map(int, re.findall(r"\d+", ground))) for ground in grounds)
+        assert dark < 150 < 600 < light
+        assert all(day != night for day, night in zip(*inks, strict=True)), view
+
+
+DRAWN = """() => [...document.querySelectorAll('.plot')]
+  .every(one => one.querySelector('.xtick text'))"""
+"""Whether no plot is still to come."""
+
+INKS = "[...document.querySelectorAll('.xtick text')].map(one => getComputedStyle(one).fill)"
+"""The colours of the plots' ticks."""
+
+UNNAMED = """() => {
+  const name = node => node.labels?.length || node.getAttribute('aria-label')
+    || node.getAttribute('aria-labelledby');
+  const inputs = [...document.querySelectorAll('input, select, textarea, progress')]
+    .filter(node => !name(node));
+  const silent = [...document.querySelectorAll('button, a')].filter(node =>
+    !node.textContent.trim() && !node.getAttribute('aria-label'));
+  const images = [...document.querySelectorAll('img')].filter(node => !node.hasAttribute('alt'));
+  const ids = [...document.querySelectorAll('[id]')].map(node => node.id);
+  const twice = ids.filter((id, at) => ids.indexOf(id) !== at);
+  const headings = document.querySelectorAll('h1').length === 1 ? [] : ['one h1 is wanted'];
+  return [...inputs, ...silent, ...images].map(node => node.outerHTML).concat(twice, headings);
+}"""
+"""What a screen reader could not name, and ids or titles that are not unique."""
+
+TOO_FAINT = """() => {
+  const parse = text => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    return {rgb: [r, g, b], a};
+  };
+  const over = (top, below) => top.rgb.map((v, i) => v * top.a + below[i] * (1 - top.a));
+  const ground = node => {
+    if (!node) return [255, 255, 255];
+    const own = parse(getComputedStyle(node).backgroundColor);
+    return own.a === 1 ? own.rgb : over(own, ground(node.parentElement));
+  };
+  const light = rgb => {
+    const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = rgb.map(v => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || node.closest('svg, noscript, script')) continue;
+    if (!node.checkVisibility() || node.closest(':disabled')) continue;
+    const style = getComputedStyle(node), below = ground(node);
+    const [a, b] = [light(over(parse(style.color), below)), light(below)].sort((x, y) => y - x);
+    const size = parseFloat(style.fontSize), bold = style.fontWeight >= 700;
+    const needed = size >= 24 || (bold && size >= 18.66) ? 3 : 4.5;
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < needed) found.push(`${ratio.toFixed(2)}: ${walker.currentNode.data.trim()}`);
+  }
+  return found;
+}"""
+"""Texts whose contrast is below WCAG 2.2's AA (1.4.3)."""

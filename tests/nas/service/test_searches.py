@@ -1,0 +1,239 @@
+"""Searches over HTTP: made once, moved from status to status, listed in pages, followed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+
+from nas.service import events, searches
+from nas.service.api.app import create_app
+from nas.service.tasks import find_task, submit_task
+from nas.service.tokens import create_token
+from tests.nas.service.databases import on_both
+
+TUNING = {"epochs": 1, "learning_rate": 1e-4}
+STAGE = {
+    "name": "tune",
+    "training": {"epochs": 1, "learning_rate": 1e-4},
+    "losses": {"hard": 1.0},
+}
+WANTED = {"budgets": ["4x"], "recipe": "quick", "space": "tiny"}
+
+
+def submit(client, **changed) -> dict:
+    answer = client.post("/v1/searches", json=WANTED | changed)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def other_user(service, *scopes) -> TestClient:
+    _, token = create_token(service.engine, "grace", scopes)
+    return TestClient(create_app(service), headers={"Authorization": f"Bearer {token}"})
+
+
+@on_both
+def test_a_new_search_is_queued_for_a_worker(client, service):
+    answer = client.post("/v1/searches", json=WANTED)
+    found = answer.json()
+    assert answer.headers["location"] == f"/v1/searches/{found['id']}"
+    assert (found["status"], found["owner"], found["attempt"]) == ("queued", "ada", 1)
+    assert found["request"]["targets"] == ["cpu"]
+    assert service.jobs.waiting == [(found["id"], 1)]
+    assert client.get(f"/v1/searches/{found['id']}").json() == found
+
+
+@on_both
+def test_an_idempotency_key_makes_one_search(client, service):
+    headers = {"Idempotency-Key": "k1"}
+    first = client.post("/v1/searches", json=WANTED, headers=headers)
+    again = client.post("/v1/searches", json=WANTED, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+    assert len(service.jobs.waiting) == 1
+    other = client.post("/v1/searches", json=WANTED | {"seed": 1}, headers=headers)
+    assert other.status_code == 409
+    assert first.json()["id"] in other.json()["detail"]
+    with other_user(service, "submit") as grace:
+        assert grace.post("/v1/searches", json=WANTED, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"budgets": []}, "budgets"),
+        ({"budgets": ["5 parsecs"]}, "5 parsecs"),
+        ({"budgets": ["4x", "4x"]}, "twice"),
+        ({"data": "/etc/passwd"}, "data"),
+        ({"data": "elsewhere"}, "known are pydoc"),
+        ({"teacher": "../../secret"}, "teacher"),
+        ({"teacher": "bert-base-uncased"}, "known are minilm"),
+        ({"space": "../spaces/tiny.yaml"}, "space"),
+        ({"space": "huge"}, "known are"),
+        ({"space": {"num_layers": [1]}}, "missing"),
+        ({"space": {"hidden_size": {"min": 1, "max": 99_999, "step": 1}}}, "1000 choices"),
+        ({"space": {"hidden_size": [10**9]}}, "100000"),
+        ({"recipe": "slow"}, "known are"),
+        ({"recipe": {"bogus": 1}}, "unknown key bogus"),
+        ({"recipe": {"search": {"evaluations": 10**6}}}, "at most 2000"),
+        ({"recipe": {"max_length": 10**6}}, "max_length"),
+        ({"recipe": {"distill": {"texts": "/etc", "stages": [STAGE]}}}, "texts '/etc'"),
+        ({"space": {"name": "\ud800"}}, "printable"),
+        ({"space": {"name": "a" * 2000}}, "1000 characters"),
+        ({"space": {"num_layers": [97]}}, "from 1 to 96"),
+        (
+            {
+                "space": {
+                    field: {"min": 1, "max": 100, "step": 1}
+                    for field in ("hidden_size", "num_heads", "qkv_size")
+                }
+            },
+            "1000000 combinations",
+        ),
+        ({"recipe": {"max_length": 10**400}}, "2**53"),
+        ({"recipe": {"supernet": {"training": TUNING, "num_random": 10**9}}}, "num_random"),
+        (
+            {"recipe": {"distill": {"stages": [STAGE], "augmentation": {"masked_model": "/etc"}}}},
+            "masked_model",
+        ),
+        ({"targets": ["cpu", "moon"]}, "moon"),
+        ({"supernet": "none-such"}, "supernet"),
+        ({"seed": -1}, "seed"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_what_no_job_could_do_is_refused_in_one_line(client, service, changed, told):
+    answer = client.post(
+        "/v1/searches",
+        content=json.dumps(WANTED | changed),  # which escapes what is no text
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    detail = answer.json()["detail"]
+    assert told in detail
+    assert "\n" not in detail
+    assert service.jobs.waiting == []
+    assert client.get("/v1/searches").json()["items"] == []
+
+
+@on_both
+def test_pages_hold_every_search_once_newest_first(client):
+    made = [submit(client, seed=seed)["id"] for seed in range(7)]
+    seen, cursor = [], None
+    while True:
+        page = client.get(
+            "/v1/searches", params={"limit": 3} | ({"cursor": cursor} if cursor else {})
+        ).json()
+        seen += [one["id"] for one in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert seen == made[::-1]
+    assert client.get("/v1/searches", params={"cursor": "bm8"}).status_code == 422
+
+
+@on_both
+def test_lists_are_narrowed_by_status_and_owner(client, service):
+    first, second = submit(client), submit(client, seed=1)
+    client.post(f"/v1/searches/{first['id']}:cancel")
+    ids = lambda **given: [  # noqa: E731
+        one["id"] for one in client.get("/v1/searches", params=given).json()["items"]
+    ]
+    assert ids(status="cancelled") == [first["id"]]
+    assert ids(status="queued") == [second["id"]]
+    assert ids(owner="grace") == []
+
+
+@on_both
+def test_a_search_is_cancelled_once_and_tried_again(client, service):
+    search_id = submit(client)["id"]
+    cancelled = client.post(f"/v1/searches/{search_id}:cancel")
+    assert cancelled.json()["status"] == "cancelled"
+    assert service.jobs.waiting == []
+    assert client.post(f"/v1/searches/{search_id}:cancel").status_code == 409
+    again = client.post(f"/v1/searches/{search_id}:retry").json()
+    assert (again["status"], again["attempt"]) == ("queued", 2)
+    assert service.jobs.waiting == [(search_id, 2)]
+    assert client.post(f"/v1/searches/{search_id}:retry").status_code == 409
+
+
+def test_only_the_owner_and_an_admin_touch_a_search(client, service):
+    search_id = submit(client)["id"]
+    with other_user(service, "read", "submit") as grace:
+        assert grace.get(f"/v1/searches/{search_id}").status_code == 200
+        for method, path in (("POST", ":cancel"), ("POST", ":retry"), ("DELETE", "")):
+            answer = grace.request(method, f"/v1/searches/{search_id}{path}")
+            assert answer.status_code == 403
+            assert "ada's" in answer.json()["detail"]
+    with other_user(service, "admin") as root:
+        assert root.post(f"/v1/searches/{search_id}:cancel").status_code == 200
+
+
+@on_both
+def test_a_search_is_removed_after_it_has_ended(client, service):
+    search_id = submit(client)["id"]
+    assert client.delete(f"/v1/searches/{search_id}").status_code == 409
+    submit_task(service.engine, "t", target="pi", search_id=search_id, kind="time", request={})
+    client.post(f"/v1/searches/{search_id}:cancel")
+    assert client.delete(f"/v1/searches/{search_id}").status_code == 204
+    assert client.get(f"/v1/searches/{search_id}").status_code == 404
+    assert events.read_after(service.engine, {search_id: 0}) == {}
+    assert find_task(service.engine, "t") is None
+
+
+def stream(client, search_id, last=None) -> list[tuple[str, str, dict]]:
+    headers = {} if last is None else {"Last-Event-ID": str(last)}
+    found = []
+    with client.stream("GET", f"/v1/searches/{search_id}/events", headers=headers) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif fields.get("event"):
+                found.append((fields.get("id"), fields["event"], json.loads(fields["data"])))
+                fields = {}
+    return found
+
+
+@on_both
+def test_events_are_followed_from_any_place_to_the_end(client, service):
+    search_id = submit(client)["id"]
+    assert searches.begin(service.engine, search_id, 1)
+    events.record(service.engine, search_id, "line", {"text": "hello\nthere", "level": "info"})
+    assert searches.finish(service.engine, search_id, 1, models=[])
+    whole = stream(client, search_id)
+    assert [kind for _, kind, _ in whole] == ["status", "status", "line", "status", "end"]
+    assert [number for number, _, _ in whole[:-1]] == ["1", "2", "3", "4"]
+    assert whole[2][2]["text"] == "hello\nthere"
+    assert stream(client, search_id, last=3) == whole[3:]
+
+
+@on_both
+def test_an_attempt_ends_once(client, service):
+    search_id = submit(client)["id"]
+    assert searches.begin(service.engine, search_id, 1)
+    assert searches.begin(service.engine, search_id, 1)  # a worker that took it up again
+    assert searches.finish(service.engine, search_id, 1, error="no room")
+    assert not searches.finish(service.engine, search_id, 1, models=[])
+    client.post(f"/v1/searches/{search_id}:retry")
+    assert not searches.begin(service.engine, search_id, 1)
+    told = [e.data for e in events.read_after(service.engine, {search_id: 0})[search_id]]
+    assert [one["status"] for one in told] == ["queued", "running", "failed", "queued"]
+    assert told[2]["error"] == "no room"
+
+
+def test_the_catalog_names_what_a_search_may_name(client):
+    offered = client.get("/v1/catalog").json()
+    assert "minilm" in offered["teachers"]
+    assert "pydoc" in offered["datasets"]
+    assert {"name": "cpu", "place": "server", "last_seen": None} in offered["targets"]
+    for space in offered["spaces"]:
+        submit(client, space=space)
+    for recipe in offered["recipes"]:
+        submit(client, recipe=recipe)
+    for target in offered["targets"]:
+        submit(client, targets=[target["name"]])
