@@ -21,12 +21,12 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedModel
 
+from latency.beside import time_models
 from latency.options import load_target
 from latency.runtimes import runtime_of
 from nas import distill, learning
 from nas.augment import augment, read_augmented
 from nas.data import Examples
-from nas.device import time_models
 from nas.evaluate import collator, score
 from nas.progress import Display
 from nas.recipe import Distillation, Recipe, load_recipe
@@ -35,13 +35,13 @@ from nas.teacher import outline
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
-from supernet.distill.augment import Augmentation
+from supernet.distill.augmentation import Augmentation
 from supernet.distill.fitted_start import fit_to_teacher
 from supernet.distill.stage import Stage
 from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
 from supernet.student import architecture_of, carried_settings, new_student
-from supernet.training import TrainingSettings
+from supernet.training_settings import TrainingSettings
 
 METRICS = {"cola": "matthews", "stsb": "pearson_spearman"}
 TRIAL_STEPS = 12

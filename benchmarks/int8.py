@@ -25,9 +25,9 @@ from transformers import AutoTokenizer
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from nas import learning
-from nas.export import MODEL
 from nas.quantize import quantize_folder
 from nas.recipe import load_recipe
+from nas.result_folder import MODEL
 
 
 def main() -> None:

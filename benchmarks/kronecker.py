@@ -33,18 +33,18 @@ from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from latency.atomic import write_text
+from latency.beside import held, time_models
 from latency.drawing import log_axis
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.runtimes import runtime_of
 from latency.target import Target
-from nas.device import held, time_models
 from nas.export import onnx_model
 from supernet.architecture import Architecture, EncoderShape
 from supernet.compress.kronecker import densified, factorized, plan
 from supernet.distill.fitted_start import fit_to_teacher
+from supernet.distill.replacement import Replacement
 from supernet.distill.stage import Losses
-from supernet.distill.theseus import Replacement
 from supernet.errors import NasError
 from supernet.factors import Rule, low_rank, sums_of
 from supernet.model import Supernet

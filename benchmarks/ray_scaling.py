@@ -39,10 +39,10 @@ from nas import learning
 from nas.cluster.evaluator import RayEvaluator
 from nas.cluster.options import RayOptions
 from nas.evaluate import collator
-from nas.export import MODEL
 from nas.progress import Display
 from nas.recipe import load_recipe
 from nas.request import Request, Run
+from nas.result_folder import MODEL
 from nas.scoring import Score, Scorer, SupernetScorer
 from nas.search.constraints import Limits
 from nas.search.evaluator import Evaluator, LocalEvaluator, Outcome

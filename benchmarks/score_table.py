@@ -28,10 +28,10 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from nas import learning
 from nas.evaluate import Collate, collator
-from nas.export import MODEL
 from nas.progress import Display
 from nas.recipe import load_recipe
 from nas.request import Lesson, Study
+from nas.result_folder import MODEL
 from nas.settings import data_folder
 from nas.tokenization import EncodedExamples
 from nas.workspace import Workspace

@@ -28,7 +28,7 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
-from nas.answers import best_within, on_target
+from nas.answers import Answers, on_target
 from nas.report import Evaluated, FrontPoint, ShownFront
 from nas.search.constraints import Limits
 from nas.search.evaluator import LocalEvaluator
@@ -87,7 +87,7 @@ def further(table: Table, result: SearchResult, profile: Path) -> dict[str, list
 
     def another_target() -> None:
         predictor = LatencyPredictor(Profile.load(profile)).fit()
-        best_within(on_target(shown, predictor.predict), middle)
+        Answers(on_target(shown, predictor.predict)).within(middle)
 
     space = load_space("autotinybert-kd")
     goal = Goal(table.predict_latency, Limits(middle))
@@ -103,7 +103,7 @@ def further(table: Table, result: SearchResult, profile: Path) -> dict[str, list
         assert predicted_optimum(expected, goal, pool, 0, rows).proven
 
     return {
-        "further_budget": seconds(lambda: best_within(shown, middle)),
+        "further_budget": seconds(lambda: Answers(shown).within(middle)),
         "further_target": seconds(another_target),
         "enumeration_of_autotinybert-kd": seconds(enumeration, 2),
     }

@@ -21,18 +21,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from latency.beside import time_beside
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from latency.runtimes import runtime_of
 from latency.target import Budget
-from nas import device, distill, learning
-from nas.export import MODEL
+from nas import distill, learning
+from nas.device import exported
 from nas.pipeline import run_pipeline
 from nas.plots import PALETTE
 from nas.progress import Display
 from nas.recipe import Recipe, load_recipe
 from nas.report import Report
 from nas.request import Request, Run
+from nas.result_folder import MODEL
 from nas.settings import data_folder
 from nas.teacher import outline
 from nas.workspace import Artifact, Workspace
@@ -98,12 +99,10 @@ class Study:
         run = Run(replace(self.request, recipe=recipe), self.workspace, self.display)
         beginning = distill.read_student(json.dumps(architecture.to_dict()), recipe.max_length)
         artifact = distill.distilled(run, beginning, teacher, task)
-        ours_model = device.load_exported(
-            self.output / f"{self.speedup_of(ours):g}x", self.request.target
-        )
-        theirs_model = device.load_exported(artifact.path, self.request.target)
-        original = outline(teacher.path / MODEL)
-        mine, theirs, _ = device.time_side_by_side(self.run, original, [ours_model, theirs_model])
+        original, target = outline(teacher.path / MODEL), self.request.target
+        folders = (self.output / f"{self.speedup_of(ours):g}x", artifact.path)
+        models = [*(exported(one, target) for one in folders), original.architecture]
+        mine, theirs, _ = time_beside(models, target, original.shape)
         return {
             "design": design,
             "architecture": str(architecture),
@@ -122,13 +121,12 @@ class Study:
 
     def _as_fast(self, design: str, ours: Report, teacher: Artifact) -> Architecture:
         original = outline(teacher.path / MODEL)
-        runtime, target = runtime_of(self.request.target), self.request.target
-        reference = runtime.model(ours.architecture, target, shape=original.shape)
+        target = self.request.target
         for architecture in DESIGNS[design](original.architecture):
             if architecture.flops(64) > 2.5 * ours.architecture.flops(64):
                 continue  # far slower: not worth timing
-            model = runtime.model(architecture, target, shape=original.shape)
-            mine, theirs, _ = device.time_side_by_side(self.run, original, [reference, model])
+            models = [ours.architecture, architecture, original.architecture]
+            mine, theirs, _ = time_beside(models, target, original.shape)
             if theirs.p50_ms <= 1.02 * mine.p50_ms:
                 return architecture
         raise SystemExit(f"no {design} is as fast as {ours.architecture}")
