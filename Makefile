@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Written once everything is installed, so that a second make installs nothing.
 STAMP := $(VENV)/.installed
-EXTRAS := train,optuna,ray,hub,defaults,test,lint
+EXTRAS := train,optuna,ray,service,otel,hub,defaults,test,lint
 
 DEMO_ARGS ?= --recipe quick --space minilm-native --latency 4x --output demo-output
 PYTEST_ARGS ?=
-# Processes that share the tests, each in one thread; 0 is pytest's own, which starts sooner.
-JOBS ?= 2
+# Processes that share the tests, each in one thread, many of which wait for a server; 0 is pytest's own, which starts sooner.
+JOBS ?= 3
 BENCHMARKS ?= $(shell grep -l __main__ benchmarks/*.py)
 
 .DEFAULT_GOAL := install
