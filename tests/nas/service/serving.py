@@ -115,7 +115,7 @@ def serving(folder: Path, *, works: bool = True, **settings: Any) -> Iterator[Se
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and not yet seen end; of one that has ended, none."""
+    """The processes that a process has started and not yet seen end; none of one that ended."""
     found = []
     with suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
