@@ -31,7 +31,8 @@ class LatencyPredictor:
 
     A model takes the sum of its kernels, each read from a table that the process fitted to all
     measured kernels and models fills (:mod:`latency.process`); what reading its weights costs where
-    they outgrow a cache; and a correction, smooth in a few features of whole models.
+    they outgrow a cache; and a correction, smooth in a few features of whole models. However poor
+    the profile, nothing is predicted to be faster than the fastest kernel that was measured.
 
     Args:
         profile: a complete one.
@@ -60,6 +61,7 @@ class LatencyPredictor:
             learn: see :meth:`latency.process.SumProcess.fit`.
         """
         subjects, self._steady_ms, count = _distinct(self.profile)
+        self._fastest_ms = float(self._steady_ms.min())
         self._row = {subject: row for row, subject in enumerate(subjects)}
         calls = calls_of(subjects, first_token_last_layer=self.first_token_last_layer)
         if not calls.is_model.any():
@@ -67,7 +69,9 @@ class LatencyPredictor:
         self.process_ = SumProcess().fit(calls, self._steady_ms, noise=1 / count, learn=learn)
         self._left_out_ms = np.full(len(subjects), np.nan)
         for rows in self._folds(subjects):
-            self._left_out_ms[rows] = self.process_.without(rows).predict(calls.take(rows))
+            self._left_out_ms[rows] = self._likely(
+                self.process_.without(rows).predict(calls.take(rows))
+            )
         models = [m for m in self._counted() if isinstance(m[0].what, Architecture)]
         self.p95_ratio_ = float(np.median([p95 / steady for _, _, steady, p95 in models]))
         self._tables: dict[tuple[str, Workload], ShapeTable] = {}
@@ -206,7 +210,11 @@ class LatencyPredictor:
         total = self._kernels(batch, workload)
         total += traffic_ms(streamed, other, np.array(of_traffic))
         total += model_ms + layer_ms * batch.num_layers
-        return total * (1 + self._level(batch, workload))
+        return self._likely(total * (1 + self._level(batch, workload)))
+
+    def _likely(self, times_ms: FloatArray) -> FloatArray:
+        """Times, none below the fastest that was measured: a model holds more than any kernel."""
+        return np.maximum(times_ms, self._fastest_ms)
 
     def _kernels(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
         """The call and all kernels, (N,)."""

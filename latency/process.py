@@ -235,6 +235,7 @@ class SumProcess:
         pieces = np.split(solution / scale, np.cumsum([block.shape[1] for block in blocks]))
         self._guess = dict(zip(kinds, pieces[:-1], strict=True))
         self._guessed_extras = pieces[-1]
+        self._least_ms = 0.1 * float(times_ms.min())  # noise may leave a kind of call with nothing
         self._origin, self._extent = {}, {}
         for kind in kinds:
             if kind != "call":
@@ -257,7 +258,7 @@ class SumProcess:
         for kind, shapes in calls.shapes.items():
             prior = kernel_terms(kind, shapes) @ self._guess[kind]
             total = total + calls.counts[kind] @ prior
-        return total
+        return np.maximum(total, self._least_ms)
 
     def _term_shares(self, calls: Calls) -> FloatArray:
         """The share of a call's prior mean that each coefficient accounts for, (N, terms)."""

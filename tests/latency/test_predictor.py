@@ -200,6 +200,15 @@ def test_nothing_to_predict_is_nothing(predictor):
     assert predictor.predict([]).shape == (0,)
 
 
+def test_however_poor_the_profile_times_are_those_of_models(unseen):
+    poor = LatencyPredictor(synthetic_profile(noise=1.5)).fit()
+    subjects = [Subject(one, TARGET.workload) for one in unseen]
+    assert (poor.process_.predict(calls_of(subjects, first_token_last_layer=True)) < 0).any()
+    fastest = min(one.steady_ms for one in poor.profile.latencies)
+    assert (poor.predict(unseen) >= fastest).all()
+    assert (poor.held_out()[0] >= fastest).all()
+
+
 def test_percentiles_are_in_order(predictor, unseen):
     assert (predictor.predict(unseen) <= predictor.predict(unseen, percentile=95)).all()
     with pytest.raises(NasError, match="percentile"):
