@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ from nas.service.events import Event, read_after
 
 _EVERY_S = 0.25
 _LOOKS = 40  # in vain, about ten seconds, after which to see whether a search is still there
+LASTS_S = 3600.0
+"""A stream; who goes on watching asks again, and needs a token that is still good."""
 _KEPT = 2000
 """Events of a search that is being watched, remembered for those who are a little behind."""
 
@@ -24,13 +27,14 @@ class Broadcast:
 
     Example:
         >>> async def watch(broadcast, search_id):
-        ...     async for event in broadcast.events(search_id, after=0):
+        ...     async for event in broadcast.events(search_id, after=0, owner="ada"):
         ...         print(event.kind)
     """
 
     def __init__(self, engine: Engine, stopping: Callable[[], bool]) -> None:
         self._engine, self._stopping = engine, stopping
-        self._watched: Counter[str] = Counter()
+        self._watched: Counter[str] = Counter()  # by search
+        self._watching: Counter[str] = Counter()  # by user
         self._recent: dict[str, list[Event]] = {}
         self._news = asyncio.Condition()
         self._reader: asyncio.Task[None] | None = None
@@ -40,13 +44,20 @@ class Broadcast:
         """Of all searches."""
         return self._watched.total()
 
-    async def events(self, search_id: str, after: int) -> AsyncIterator[Event]:
-        """What happens in a search, from an event on, for as long as the service runs.
+    def watching(self, owner: str) -> int:
+        """How many searches a user watches, counted as often as they are watched."""
+        return self._watching[owner]
+
+    async def events(self, search_id: str, after: int, owner: str) -> AsyncIterator[Event]:
+        """What happens in a search, from an event on: for an hour, while the service runs.
 
         Args:
             after: the number of the last event that is known; 0 for none.
+            owner: who watches.
         """
+        until = time.monotonic() + LASTS_S
         self._watched[search_id] += 1
+        self._watching[owner] += 1
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
         empty = 0
@@ -59,11 +70,15 @@ class Broadcast:
                 empty = 0 if found else empty + 1
                 if empty % _LOOKS == _LOOKS - 1 and not await self._is_there(search_id):
                     break
+                if time.monotonic() >= until:
+                    break
         finally:
             self._watched[search_id] -= 1
             if not self._watched[search_id]:
                 del self._watched[search_id]
                 self._recent.pop(search_id, None)
+            self._watching[owner] -= 1
+            self._watching += Counter()  # forgets who watches nothing
 
     async def _is_there(self, search_id: str) -> bool:
         """Whether a search has events still: one that is removed has none."""

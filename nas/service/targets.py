@@ -124,8 +124,10 @@ def register_target(
     other = moved or known.target != target
     if other:
         told |= {"profile_digest": None, "errors": None}
+    ours = sa.and_(targets.c.name == name, targets.c.owner == known.owner)
     with engine.begin() as connection:
-        connection.execute(targets.update().where(targets.c.name == name).values(**told))
+        if not connection.execute(targets.update().where(ours).values(**told)).rowcount:
+            raise TakenError(f"target {name} belongs to another user by now: choose another name")
         if moved:
             fail_tasks(connection, name, _MOVED)
     if other:
@@ -230,7 +232,7 @@ def store_profile(engine: Engine, data: Path, known: DeviceTarget, profile: Prof
     errors = _finite(_error_card(profile))
     content = json.dumps(profile.to_dict(), separators=(",", ":"))
     digest = hashlib.sha256(content.encode()).hexdigest()
-    ours = targets.c.name == known.name
+    ours = sa.and_(targets.c.name == known.name, targets.c.owner == known.owner)
     with engine.begin() as connection:
         kept = connection.execute(
             targets.update()

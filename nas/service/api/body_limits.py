@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -15,6 +16,8 @@ from nas.service.settings import Limits
 
 _SLOWEST = 16 * 1024
 """Bytes a second, below which a client is too slow."""
+LARGE_AT_ONCE = 4
+"""Uploads and profiles of one user that are on their way in, or being checked."""
 _JSON = re.compile(r"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
 
 
@@ -26,11 +29,13 @@ class BodyRule:
         paths: of the routes, whole.
         most_bytes: of a body.
         json: whether it must say that it is JSON.
+        large: whether a user has only so many of them under way.
     """
 
     paths: re.Pattern[str]
     most_bytes: int
     json: bool
+    large: bool = True
 
 
 def body_rules(limits: Limits) -> tuple[BodyRule, ...]:
@@ -39,17 +44,18 @@ def body_rules(limits: Limits) -> tuple[BodyRule, ...]:
         BodyRule(re.compile(r"/v1/(datasets|supernets)/[^/]+"), limits.upload_bytes, json=False),
         BodyRule(re.compile(r"/v1/targets/[^/]+/profile"), limits.profile_bytes, json=True),
         BodyRule(re.compile(r"/v1/tasks/[^/]+:complete"), limits.profile_bytes, json=True),
-        BodyRule(re.compile(r".*", re.DOTALL), limits.body_bytes, json=True),
+        BodyRule(re.compile(r".*", re.DOTALL), limits.body_bytes, json=True, large=False),
     )
 
 
 class BodyLimits:
-    """Holds requests to the rules: 413, 415, and 408 for a body that comes too slowly."""
+    """Holds requests to the rules: 413, 415, 429, and 408 for a body that comes too slowly."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._rules = body_rules(limits)
         self._seconds = limits.body_seconds
+        self._large: Counter[str] = Counter()  # under way, by user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -64,8 +70,24 @@ class BodyLimits:
         elif rule.json and not _JSON.match(content_type):
             detail = f"Content-Type must be application/json, not {content_type[:100]!r}"
             await problem_response(415, detail)(scope, receive, send)
+        elif rule.large:
+            await self._one_of_few(scope, _held_to(rule, self._seconds, receive), send)
         else:
             await self._app(scope, _held_to(rule, self._seconds, receive), send)
+
+    async def _one_of_few(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Each takes memory or disk before anything is known of it."""
+        owner = scope["state"]["caller"].owner
+        if self._large[owner] >= LARGE_AT_ONCE:
+            detail = f"{LARGE_AT_ONCE} uploads of yours are under way: wait for one to end"
+            await problem_response(429, detail, {"Retry-After": "5"})(scope, receive, send)
+            return
+        self._large[owner] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._large[owner] -= 1
+            self._large += Counter()  # forgets who has none
 
 
 def _held_to(rule: BodyRule, seconds: float, receive: Receive) -> Receive:

@@ -145,9 +145,13 @@ def retry_search(caller: Submitter, search: Known, service: The) -> Search:
     return _again(service, search)
 
 
-def _room_for_a_stream(request: Request, service: The) -> None:
-    if request.app.state.broadcast.watchers >= service.settings.limits.streams:
+def _room_for_a_stream(request: Request, caller: Reader, service: The) -> None:
+    """One user takes half of all streams at the most."""
+    broadcast, most = request.app.state.broadcast, service.settings.limits.streams
+    if broadcast.watchers >= most:
         raise ProblemError(503, "too many event streams are open", {"Retry-After": "5"})
+    if broadcast.watching(caller.owner) >= max(1, most // 2):
+        raise ProblemError(429, "you have too many event streams open", {"Retry-After": "5"})
 
 
 @router.get(
@@ -157,7 +161,7 @@ def _room_for_a_stream(request: Request, service: The) -> None:
     dependencies=[Depends(_room_for_a_stream)],
 )
 async def follow_search(
-    _: Reader,
+    caller: Reader,
     search: Known,
     service: The,
     request: Request,
@@ -178,14 +182,14 @@ async def follow_search(
     ):
         yield ServerSentEvent(event="end", data={})  # which was lost on its way the last time
         return
-    async for event in request.app.state.broadcast.events(search.id, last):
+    async for event in request.app.state.broadcast.events(search.id, last, caller.owner):
         yield ServerSentEvent(id=str(event.number), event=event.kind, data=dict(event.data))
         if event.kind == "status":
             newest = max(newest, event.data["attempt"])
             if event.data["status"] in ENDED and event.data["attempt"] >= newest:
                 break
     else:
-        return  # the service stops: whoever watches is to ask again
+        return  # the service stops, or an hour is over: whoever watches is to ask again
     yield ServerSentEvent(event="end", data={})
 
 

@@ -12,7 +12,9 @@ from fastapi import Response
 from fastapi.testclient import TestClient
 
 from nas.service.api.app import create_app
-from nas.service.tokens import create_token, revoke_token
+from nas.service.api.body_limits import LARGE_AT_ONCE, BodyLimits
+from nas.service.settings import Limits
+from nas.service.tokens import Caller, create_token, revoke_token
 
 JSON = {"Content-Type": "application/json"}
 
@@ -297,6 +299,47 @@ def test_each_kind_of_body_has_its_own_limit(make_service):
     ):
         assert status(method, path, most) != 413
         assert status(method, path, most + 1) == 413
+
+
+def test_a_user_has_few_large_bodies_under_way():
+    async def run():
+        arrived, go_on = anyio.Semaphore(0), anyio.Event()
+
+        async def check(scope, receive, send):
+            arrived.release()
+            await go_on.wait()
+            await Response(status_code=201)(scope, receive, send)
+
+        app = BodyLimits(check, Limits())
+        told = []
+
+        async def put(owner, path="/v1/datasets/mine"):
+            caller = Caller(owner, frozenset({"submit"}), "t")
+            headers = [(b"content-length", b"1"), (b"content-type", b"application/json")]
+            scope = {"type": "http", "method": "PUT", "path": path, "headers": headers}
+
+            async def send(message):
+                if message["type"] == "http.response.start":
+                    told.append((owner, message["status"]))
+
+            await app(scope | {"state": {"caller": caller}}, anyio.sleep_forever, send)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(LARGE_AT_ONCE):
+                group.start_soon(put, "ada")
+                await arrived.acquire()
+            await put("ada")
+            await put("ada", "/v1/targets/pi/profile")
+            assert told == [("ada", 429), ("ada", 429)]
+            for owner, path in (("grace", "/v1/datasets/hers"), ("ada", "/v1/searches")):
+                group.start_soon(put, owner, path)
+                await arrived.acquire()
+            go_on.set()
+        told.clear()
+        await put("ada")
+        assert told == [("ada", 201)]
+
+    anyio.run(run)
 
 
 def test_a_body_that_does_not_say_its_length_is_held_to_the_limit(make_service):

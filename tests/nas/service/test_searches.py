@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from nas.service import events, searches
+from nas import pipeline
+from nas.service import broadcast, events, requests, searches
 from nas.service.api.app import create_app
 from nas.service.tasks import find_task, submit_task
 from nas.service.tokens import create_token
@@ -212,6 +215,34 @@ def test_events_are_followed_from_any_place_to_the_end(client, service):
     assert stream(client, search_id, last=3) == whole[3:]
 
 
+def test_a_stream_ends_after_its_hour_and_is_taken_up_again(client, service, monkeypatch):
+    search_id = submit(client)["id"]
+    monkeypatch.setattr(broadcast, "LASTS_S", 0.0)
+    (queued,) = stream(client, search_id)
+    assert searches.begin(service.engine, search_id, 1)
+    (begun,) = stream(client, search_id, last=queued[0])
+    assert [queued[2]["status"], begun[2]["status"]] == ["queued", "running"]
+
+
+def test_one_user_has_half_of_the_streams(make_service, listen):
+    service = make_service(auth="required", limits={"streams": 2})
+    host, port = listen(create_app(service), service)
+    url = f"http://{host}:{port}/v1/searches"
+
+    def headers(user):
+        _, token = create_token(service.engine, user, ["read", "submit"])
+        return {"Authorization": f"Bearer {token}"}
+
+    search_id = httpx.post(url, json=WANTED, headers=headers("ada")).json()["id"]
+    with ExitStack() as open_streams:
+
+        def status(user):
+            asked = httpx.stream("GET", f"{url}/{search_id}/events", headers=headers(user))
+            return open_streams.enter_context(asked).status_code
+
+        assert [status(user) for user in ("ada", "ada", "grace", "joan")] == [200, 429, 200, 503]
+
+
 @on_both
 def test_an_attempt_ends_once(client, service):
     search_id = submit(client)["id"]
@@ -237,3 +268,7 @@ def test_the_catalog_names_what_a_search_may_name(client):
         submit(client, recipe=recipe)
     for target in offered["targets"]:
         submit(client, targets=[target["name"]])
+
+
+def test_the_stages_a_search_may_be_in_are_those_of_the_pipeline():
+    assert requests.EARLY_STAGES == pipeline.STAGES
