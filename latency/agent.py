@@ -185,22 +185,24 @@ class Agent:
     def _deliver(self, task: Mapping[str, Any]) -> None:
         """Give what came of a task to the service, however long that does not answer."""
         outcome = _read(self._result_file) or {"error": "the agent lost what it had measured"}
-        id, attempt = task["id"], task["attempt"]  # noqa: A001 - the field's name
+        task_id, attempt = task["id"], task["attempt"]
         with suppress(LostError):
             if "error" not in outcome:
                 try:
                     self._link.insist(
-                        "POST", f"/v1/tasks/{id}:complete", {"attempt": attempt} | outcome
+                        "POST", f"/v1/tasks/{task_id}:complete", {"attempt": attempt} | outcome
                     )
-                    self._say(f"{self._name}: ended task {id}")
+                    self._say(f"{self._name}: ended task {task_id}")
                     return
                 except RefusedError as error:
                     outcome = {"error": f"the service did not take the result: {error}"}
             text = outcome["error"][:2000]
-            self._link.insist("POST", f"/v1/tasks/{id}:fail", {"attempt": attempt, "error": text})
-            self._say(f"{self._name}: task {id} failed: {text}")
+            self._link.insist(
+                "POST", f"/v1/tasks/{task_id}:fail", {"attempt": attempt, "error": text}
+            )
+            self._say(f"{self._name}: task {task_id} failed: {text}")
             return
-        self._say(f"{self._name}: task {id} is no longer wanted")
+        self._say(f"{self._name}: task {task_id} is no longer wanted")
 
     def _forget(self) -> None:
         """Clear the folder for the next task.

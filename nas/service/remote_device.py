@@ -27,9 +27,9 @@ from nas.service.tasks import (
     Kind,
     Task,
     find_task,
+    id_of_task,
     submit_task,
     task_folder,
-    task_id,
     withdraw_unclaimed,
 )
 from supernet.architecture import Architecture, EncoderShape
@@ -140,32 +140,32 @@ class RemoteDevice:
 
         Who asks for the same a second time wants it measured again.
         """
-        same = task_id(self.search_id, self.attempt, self.name, kind, request)
+        same = id_of_task(self.search_id, self.attempt, self.name, kind, request)
         self._asked[same] += 1
-        id = task_id(same, self._asked[same])  # noqa: A001 - the column's name
-        task = patiently(partial(find_task, self.engine, id))
+        task_id = id_of_task(same, self._asked[same])
+        task = patiently(partial(find_task, self.engine, task_id))
         if task is None or task.status != "done":
             for name, path in files.items():
-                with replacing(task_folder(self.data, id) / name) as temporary:
+                with replacing(task_folder(self.data, task_id) / name) as temporary:
                     shutil.copyfile(path, temporary)
         patiently(
             partial(
                 submit_task,
                 self.engine,
-                id,
+                task_id,
                 target=self.name,
                 search_id=self.search_id,
                 kind=kind,
                 request=request,
             )
         )
-        return self._waited(id, progress)
+        return self._waited(task_id, progress)
 
-    def _waited(self, id: str, progress: ProfileProgress | None) -> Any:  # noqa: A002
+    def _waited(self, task_id: str, progress: ProfileProgress | None) -> Any:
         began, shown = time.time(), None
         claimed: float | None = None  # when this process first saw an agent at it
         while True:
-            task = patiently(partial(find_task, self.engine, id))
+            task = patiently(partial(find_task, self.engine, task_id))
             if task is None:
                 raise NasError(f"target {self.name}: the search was ended, or the target removed")
             if task.status == "done":
@@ -183,7 +183,7 @@ class RemoteDevice:
             try:
                 self._check_seen(began)
             except NasError:
-                withdraw_unclaimed(self.engine, self.data, id)
+                withdraw_unclaimed(self.engine, self.data, task_id)
                 raise
             time.sleep(_LOOK_EVERY_S)
 

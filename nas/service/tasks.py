@@ -38,7 +38,7 @@ class Task:
     """A task as kept.
 
     Args:
-        id: follows from what is asked; see :func:`task_id`.
+        id: follows from what is asked; see :func:`id_of_task`.
         target: its name.
         search_id: of the search that asks.
         request: what is asked.
@@ -75,7 +75,7 @@ class LostError(Exception):
     """A task that is no longer the agent's."""
 
 
-def task_id(*asked: Any) -> str:
+def id_of_task(*asked: Any) -> str:
     """The id of what is asked, JSON values: whoever asks the same again finds the same task."""
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -83,7 +83,7 @@ def task_id(*asked: Any) -> str:
 
 def submit_task(
     engine: Engine,
-    id: str,  # noqa: A002 - the column's name
+    task_id: str,
     *,
     target: str,
     search_id: str | None,
@@ -96,15 +96,15 @@ def submit_task(
     fresh |= {"progress": None, "error": None}
     with engine.begin() as connection:
         again = connection.execute(
-            tasks.update().where(tasks.c.id == id, tasks.c.status == "failed").values(**fresh)
+            tasks.update().where(tasks.c.id == task_id, tasks.c.status == "failed").values(**fresh)
         )
-    if again.rowcount or find_task(engine, id) is not None:
+    if again.rowcount or find_task(engine, task_id) is not None:
         return
     try:
         with engine.begin() as connection:
             connection.execute(
                 tasks.insert().values(
-                    id=id,
+                    id=task_id,
                     target=target,
                     search_id=search_id,
                     kind=kind,
@@ -117,10 +117,10 @@ def submit_task(
         return  # another process of the same search was first
 
 
-def find_task(engine: Engine, id: str) -> Task | None:  # noqa: A002
+def find_task(engine: Engine, task_id: str) -> Task | None:
     """The task of an id."""
     with engine.connect() as connection:
-        row = connection.execute(sa.select(tasks).where(tasks.c.id == id)).one_or_none()
+        row = connection.execute(sa.select(tasks).where(tasks.c.id == task_id)).one_or_none()
     return None if row is None else Task(**row._asdict())
 
 
@@ -212,14 +212,14 @@ def is_ended(engine: Engine, claim: Claim) -> bool:
     return task is not None and task.attempts == claim.attempt and task.status in ("done", "failed")
 
 
-def withdraw_unclaimed(engine: Engine, data: Path, id: str) -> None:  # noqa: A002
+def withdraw_unclaimed(engine: Engine, data: Path, task_id: str) -> None:
     """Forget a task that no agent is at; what one measures just now may serve another search."""
     with engine.begin() as connection:
         gone = connection.execute(
-            tasks.delete().where(tasks.c.id == id, tasks.c.status == "waiting")
+            tasks.delete().where(tasks.c.id == task_id, tasks.c.status == "waiting")
         )
     if gone.rowcount:
-        _remove_files(data, id)
+        _remove_files(data, task_id)
 
 
 def forget_tasks(engine: Engine, data: Path, search_id: str) -> None:
@@ -234,9 +234,9 @@ def forget_tasks(engine: Engine, data: Path, search_id: str) -> None:
         _remove_files(data, one)
 
 
-def task_folder(data: Path, id: str) -> Path:  # noqa: A002
+def task_folder(data: Path, task_id: str) -> Path:
     """Where the files of a task stand in the service's data while it is not done."""
-    return data / "tasks" / id
+    return data / "tasks" / task_id
 
 
 def _held(claim: Claim) -> ColumnElement[bool]:
@@ -253,5 +253,5 @@ def _claimable(target: str, now: float, resume: Claim | None) -> ColumnElement[b
     return sa.and_(tasks.c.target == target, free)
 
 
-def _remove_files(data: Path, id: str) -> None:  # noqa: A002
-    shutil.rmtree(task_folder(data, id), ignore_errors=True)
+def _remove_files(data: Path, task_id: str) -> None:
+    shutil.rmtree(task_folder(data, task_id), ignore_errors=True)

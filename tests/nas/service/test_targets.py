@@ -25,7 +25,7 @@ from nas.service.targets import (
     store_profile,
     stored_profile,
 )
-from nas.service.tasks import submit_task, task_id
+from nas.service.tasks import id_of_task, submit_task
 from nas.service.tokens import create_token
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError
@@ -291,7 +291,7 @@ def test_what_was_asked_of_another_machine_fails(
     for number in range(2):
         submit_task(
             service.engine,
-            task_id(number),
+            id_of_task(number),
             target="pi",
             search_id="s1",
             kind="time",
@@ -303,7 +303,7 @@ def test_what_was_asked_of_another_machine_fails(
     moved = profile.fingerprint.to_dict() | {"cpu": "Cortex-A72"}
     client.put(pi, json={"target": TARGET, "fingerprint": moved})
     for number in range(2):
-        task = client.get(f"/v1/tasks/{task_id(number)}").json()
+        task = client.get(f"/v1/tasks/{id_of_task(number)}").json()
         assert task["status"] == "failed"
         assert "another machine" in task["error"]
     late = {"attempt": claimed["attempt"], "progress": {"share": 0.5}}

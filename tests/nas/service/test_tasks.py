@@ -29,10 +29,10 @@ from nas.service.tasks import (
     end_task,
     find_task,
     forget_tasks,
+    id_of_task,
     note_progress,
     submit_task,
     task_folder,
-    task_id,
 )
 from nas.service.tokens import create_token
 from supernet.architecture import Architecture, EncoderShape
@@ -67,7 +67,7 @@ def clear(engine: Engine) -> None:
 
 
 def submit(engine: Engine, name: str, search_id: str = "s1") -> str:
-    found = task_id(name)
+    found = id_of_task(name)
     submit_task(
         engine, found, target="pi", search_id=search_id, kind="time", request=ASKED.to_dict()
     )
@@ -174,7 +174,7 @@ def test_a_search_that_has_ended_takes_its_tasks_along(engine: Engine, tmp_path:
     assert not folder.exists()
     with pytest.raises(LostError):
         note_progress(engine, claim, PROGRESS)
-    assert claimed(engine).id == task_id("b")
+    assert claimed(engine).id == id_of_task("b")
 
 
 moves = st.lists(
