@@ -402,10 +402,8 @@ def _matern(first: FloatArray, second: FloatArray) -> FloatArray:
 
 def _equal(first: IntArray, second: IntArray) -> FloatArray:
     """1 where two shapes are the same, (N, M)."""
-    ends = np.maximum(first.max(axis=0), second.max(axis=0)) + 1
-    ours, theirs = (
-        np.ravel_multi_index(tuple(shapes.T), tuple(ends)) for shapes in (first, second)
-    )
+    _, codes = np.unique(np.vstack([first, second]), axis=0, return_inverse=True)
+    ours, theirs = np.split(codes.reshape(-1), [len(first)])
     return (ours[:, None] == theirs).astype(np.float64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,14 +10,19 @@ import numpy as np
 from latency.terms import FloatArray
 from supernet.batch import IntArray
 
+MOST_CELLS = 2**21
+"""Of a table: 16 MB."""
+
 _ABSENT, _UNKNOWN = 0, 1  # the first two places along each axis
+_AT_ONCE = 1024  # shapes that are computed and not kept
 
 
 class ShapeTable:
     """Values of ``function`` by shape, in an array with an axis a size.
 
     Millions of shapes are looked up by arithmetic on their places along the axes; only distinct
-    ones are ever computed, when they first occur.
+    ones are ever computed, when they first occur. Shapes with which the table would outgrow
+    :data:`MOST_CELLS` are computed each time.
 
     Args:
         function: from shapes, (N, D), to values, (N,), all finite.
@@ -36,9 +42,28 @@ class ShapeTable:
         found = self._look_up(sizes)
         if np.isnan(found.sum()):
             unknown = np.isnan(found)
-            self._learn(distinct(*(s[unknown] for s in np.broadcast_arrays(*sizes))))
-            found = self._look_up(sizes)
+            missing = [s[unknown] for s in np.broadcast_arrays(*sizes)]
+            shapes = distinct(*missing)
+            if self._holds(shapes):
+                self._learn(shapes)
+                found = self._look_up(sizes)
+            else:
+                found[unknown] = self._computed(np.stack(missing, axis=1))
         return found
+
+    def _holds(self, shapes: IntArray) -> bool:
+        """Whether the table has room for shapes, (M, D)."""
+        lengths = [
+            2 + len(np.union1d(*columns)) for columns in zip(self._values, shapes.T, strict=True)
+        ]
+        return math.prod(lengths) <= MOST_CELLS
+
+    def _computed(self, shapes: IntArray) -> FloatArray:
+        """Values of shapes, (N, D), that are not kept, (N,)."""
+        once, back = np.unique(shapes, axis=0, return_inverse=True)
+        parts = [self._function(once[i : i + _AT_ONCE]) for i in range(0, len(once), _AT_ONCE)]
+        values: FloatArray = np.concatenate(parts)[back.reshape(-1)]
+        return values
 
     def _look_up(self, sizes: tuple[IntArray, ...]) -> FloatArray:
         flat = self._places[0][sizes[0]]
@@ -76,6 +101,8 @@ class ShapeTable:
 def distinct(*sizes: IntArray) -> IntArray:
     """The distinct shapes, (M, D), among N given as D arrays of N sizes."""
     ends = [int(values.max()) + 1 for values in sizes]
+    if math.prod(ends) > np.iinfo(np.int64).max:
+        return np.unique(np.stack(sizes, axis=1), axis=0).astype(np.int64)
     codes = np.unique(np.ravel_multi_index(sizes, ends))
     return np.stack(np.unravel_index(codes, ends), axis=1).astype(np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,12 @@ token_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Tokens of the service's users."
 )
 app.add_typer(token_app, name="token")
+
+
+@app.callback()
+def begin() -> None:
+    """Whatever is written is the service's own to read, as all that the service itself writes."""
+    os.umask(0o077)
 
 
 @token_app.command("create")
@@ -136,8 +143,11 @@ def migrate(
 
     **Example:** `nas admin migrate --config team`
     """
-    with _opened(config, data, database):
-        out.print("the database is up to date")
+    from nas.service.jobs import migrate_all
+
+    with _opened(config, data, database) as (settings, engine):
+        migrate_all(settings, engine)
+    out.print("the database is up to date")
 
 
 @app.command()

@@ -270,11 +270,11 @@ def _known_data(client: ServiceClient, data: str) -> str:
 
     It is named for its content, so that no data is uploaded twice.
     """
-    from nas.service.client import content_digest
+    from nas.service.client import UPLOADED, content_digest
 
     path = Path(data).expanduser()
     if data == "pydoc" or not path.exists():
-        if path.suffix or "/" in data:
+        if path.suffix.lower() in UPLOADED or "/" in data:
             raise NasError(f"data {data}: no such file or folder")
         return data
     path = path.resolve()

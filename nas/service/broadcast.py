@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from anyio import to_thread
 from sqlalchemy import Engine
@@ -15,11 +15,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from nas.service.events import Event, read_after
 
 _EVERY_S = 0.25
-_LOOKS = 40  # in vain, about ten seconds, after which to see whether a search is still there
+_LOOKS = 40  # in vain, about twenty seconds, after which to see whether a search is still there
 LASTS_S = 3600.0
 """A stream; who goes on watching asks again, and needs a token that is still good."""
 _KEPT = 2000
 """Events of a search that is being watched, remembered for those who are a little behind."""
+
+
+class FullError(Exception):
+    """Nobody more may watch.
+
+    Args:
+        of_user: whether others still may.
+    """
+
+    def __init__(self, line: str, *, of_user: bool) -> None:
+        super().__init__(line)
+        self.of_user = of_user
 
 
 class Broadcast:
@@ -27,37 +39,47 @@ class Broadcast:
 
     Example:
         >>> async def watch(broadcast, search_id):
-        ...     async for event in broadcast.events(search_id, after=0, owner="ada"):
+        ...     async for event in broadcast.events(search_id, after=0):
         ...         print(event.kind)
     """
 
     def __init__(self, engine: Engine, stopping: Callable[[], bool]) -> None:
         self._engine, self._stopping = engine, stopping
         self._watched: Counter[str] = Counter()  # by search
-        self._watching: Counter[str] = Counter()  # by user
+        self._seats: Counter[str] = Counter()  # by user
         self._recent: dict[str, list[Event]] = {}
         self._news = asyncio.Condition()
         self._reader: asyncio.Task[None] | None = None
 
-    @property
-    def watchers(self) -> int:
-        """Of all searches."""
-        return self._watched.total()
+    @contextmanager
+    def seat(self, owner: str, most: int) -> Iterator[None]:
+        """Room for one who watches, of the event loop's thread.
 
-    def watching(self, owner: str) -> int:
-        """How many searches a user watches, counted as often as they are watched."""
-        return self._watching[owner]
+        Args:
+            most: who may watch at once; one user takes half of that at the most.
 
-    async def events(self, search_id: str, after: int, owner: str) -> AsyncIterator[Event]:
+        Raises:
+            FullError: there is no room, or none for this user.
+        """
+        if self._seats.total() >= most:
+            raise FullError("too many event streams are open", of_user=False)
+        if self._seats[owner] >= max(1, most // 2):
+            raise FullError("you have too many event streams open", of_user=True)
+        self._seats[owner] += 1
+        try:
+            yield
+        finally:
+            self._seats[owner] -= 1
+            self._seats += Counter()  # forgets who watches nothing
+
+    async def events(self, search_id: str, after: int) -> AsyncIterator[Event]:
         """What happens in a search, from an event on: for an hour, while the service runs.
 
         Args:
             after: the number of the last event that is known; 0 for none.
-            owner: who watches.
         """
         until = time.monotonic() + LASTS_S
         self._watched[search_id] += 1
-        self._watching[owner] += 1
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
         empty = 0
@@ -77,20 +99,22 @@ class Broadcast:
             if not self._watched[search_id]:
                 del self._watched[search_id]
                 self._recent.pop(search_id, None)
-            self._watching[owner] -= 1
-            self._watching += Counter()  # forgets who watches nothing
 
     async def _is_there(self, search_id: str) -> bool:
-        """Whether a search has events still: one that is removed has none."""
-        return bool(await to_thread.run_sync(read_after, self._engine, {search_id: 0}, 1))
+        """Whether a search has events still, or none can tell: one that is removed has none."""
+        try:
+            return bool(await to_thread.run_sync(read_after, self._engine, {search_id: 0}, 1))
+        except SQLAlchemyError:
+            return True
 
     async def _next(self, search_id: str, after: int) -> Sequence[Event]:
         """The events after one, from memory, from the database, or when there are some."""
         recent = self._recent.get(search_id, [])
         if not recent or recent[0].number > after + 1:
-            found = await to_thread.run_sync(read_after, self._engine, {search_id: after})
-            if search_id in found:
-                return found[search_id]
+            with suppress(SQLAlchemyError):  # the database is away for a moment: ask again
+                found = await to_thread.run_sync(read_after, self._engine, {search_id: after})
+                if search_id in found:
+                    return found[search_id]
         elif recent[-1].number > after:
             return recent[after + 1 - recent[0].number :]
         async with self._news:
@@ -101,7 +125,7 @@ class Broadcast:
     async def _read(self) -> None:
         """Until nobody watches: ask for what is new of all that is watched."""
         while self._watched and not self._stopping():
-            with suppress(SQLAlchemyError):  # the database is away for a moment: ask again
+            with suppress(SQLAlchemyError):
                 await self._read_once()
             await asyncio.sleep(_EVERY_S)
 

@@ -88,7 +88,7 @@ class ServiceClient:
             asked["cursor"] = page["next"]
 
     def cancel(self, search_id: str) -> Search:
-        """Have a search stop at its next stage."""
+        """Have a search stop, within seconds."""
         return understood(Search, self._server.json("POST", f"/v1/searches/{search_id}:cancel"))
 
     def retry(self, search_id: str) -> Search:
@@ -171,7 +171,7 @@ class ServiceClient:
         Args:
             name: by which searches then name it.
         """
-        filename = "dataset.zip" if path.is_dir() else path.name
+        filename = "dataset" + (".zip" if path.is_dir() else path.suffix.lower())
         self._server.json(
             "PUT",
             f"/v1/datasets/{name}",
@@ -216,6 +216,10 @@ class ServiceClient:
                 patience.renew()
             if not file.exists() or file.stat().st_size != archive.bytes:
                 patience.wait(away)
+
+
+UPLOADED = (*SUFFIXES, ".zip")
+"""How the names of files end that may be uploaded."""
 
 
 def content_digest(path: Path) -> str:

@@ -31,6 +31,7 @@ from nas.service.heartbeat import Heartbeat
 from nas.service.job_process import CrashedError, Job, JobProcess, UnwantedError
 from nas.service.requests import SearchRequest, stage_names
 from nas.service.service import Service
+from nas.service.settings import ServiceSettings
 from nas.service.tasks import forget_tasks
 from nas.service.uploads import clean_uploads
 from supernet.errors import NasError
@@ -143,10 +144,15 @@ def forget_jobs(engine: Engine, before: float, *, dry_run: bool = False) -> int:
 
 
 def prepare(service: Service) -> None:
-    """Bring all tables up to date, DBOS's own too, and remove what crashes have left."""
-    migrate(service.engine)
-    DBOS.migrate(service.settings.database_url)
+    """Bring all tables up to date, and remove what crashes have left."""
+    migrate_all(service.settings, service.engine)
     clean_uploads(service)
+
+
+def migrate_all(settings: ServiceSettings, engine: Engine) -> None:
+    """Bring all tables up to date, DBOS's own too."""
+    migrate(engine)
+    DBOS.migrate(settings.database_url)
 
 
 class Worker:

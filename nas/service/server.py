@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import threading
@@ -54,6 +55,7 @@ class Server(uvicorn.Server):
                 proxy_headers=bool(settings.proxies),
                 forwarded_allow_ips=list(settings.proxies),
                 limit_concurrency=limits.connections,
+                timeout_keep_alive=math.ceil(limits.header_seconds),
                 timeout_graceful_shutdown=_FAREWELL_S,
             )
         )

@@ -158,8 +158,9 @@ def target_of_row(row: Row[Any]) -> DeviceTarget:
 def remove_target(engine: Engine, data: Path, known: DeviceTarget) -> None:
     """Forget a target, its profile and its tasks; a search that waits for it fails."""
     with engine.begin() as connection:
-        connection.execute(tasks.delete().where(tasks.c.target == known.name))
-        connection.execute(targets.delete().where(targets.c.name == known.name))
+        ours = sa.and_(targets.c.name == known.name, targets.c.owner == known.owner)
+        if connection.execute(targets.delete().where(ours)).rowcount:
+            connection.execute(tasks.delete().where(tasks.c.target == known.name))
     _remove_profile(engine, data, known)
 
 
@@ -288,7 +289,7 @@ def _error_card(profile: Profile) -> dict[str, Any]:
     with _FITTING:
         try:
             return asdict(LatencyPredictor(profile).fit().errors())
-        except (ArithmeticError, LookupError, ValueError) as error:
+        except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
             raise NasError(f"nothing can be predicted from the profile: {error}") from error
 
 

@@ -86,7 +86,7 @@ Key = tuple[str, int, str | None, str | None]
 
 
 class Fronts:
-    """Searches that were asked lately, ready to be asked again."""
+    """Searches that were asked lately, ready to be asked again; of the event loop's thread."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Key, Ready] = OrderedDict()
@@ -152,7 +152,8 @@ def _load(service: Service, asked: Query) -> Ready:
     if asked.target is not None:
         known = find_target(service.engine, asked.target)
         predictor = None if known is None else predictor_of(service.settings.data, known)
-        if predictor is None:
+        if known is None or predictor is None:
             raise ProblemError(404, f"no target {asked.target} that has a profile")
-        shown = on_target(shown, lambda many: predictor.predict(many, shown.percentile))
+        target, percentile = known.target, shown.percentile
+        shown = on_target(shown, lambda many: predictor.predict(many, percentile, target=target))
     return Ready(Answers(shown), EncoderShape(**models[asked.model]["shape"]))

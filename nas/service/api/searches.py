@@ -17,9 +17,11 @@ from nas.service.api.paging import Cursor, Limit, after, cursor_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import Search, Searches, Status, search_of
-from nas.service.events import read_after
+from nas.service.broadcast import FullError
+from nas.service.events import Event, read_after
 from nas.service.requests import SearchRequest, check_request
 from nas.service.searches import ENDED, SearchRow
+from nas.service.service import Service
 from nas.service.tables import searches as table
 from nas.service.tasks import forget_tasks
 from nas.service.tokens import Caller
@@ -111,15 +113,10 @@ def show_search(_: Reader, search: Known) -> Search:
 
 
 @router.delete(bare("/searches/{search_id}"), status_code=204, responses=described(404, 409))
-def delete_search(caller: Submitter, search: Known, service: The, request: Request) -> None:
+async def delete_search(caller: Submitter, search: Known, service: The, request: Request) -> None:
     """Remove a search that has ended, and its models."""
     check_owner(caller, search)
-    try:
-        searches.remove(service.engine, search)
-    except searches.NotPossibleError as error:
-        raise ProblemError(409, str(error)) from error
-    shutil.rmtree(service.folder("results") / search.id, ignore_errors=True)
-    forget_tasks(service.engine, service.settings.data, search.id)
+    await to_thread.run_sync(_remove, service, search)
     request.app.state.fronts.forget(search.id)
 
 
@@ -145,13 +142,14 @@ def retry_search(caller: Submitter, search: Known, service: The) -> Search:
     return _again(service, search)
 
 
-def _room_for_a_stream(request: Request, caller: Reader, service: The) -> None:
-    """One user takes half of all streams at the most."""
-    broadcast, most = request.app.state.broadcast, service.settings.limits.streams
-    if broadcast.watchers >= most:
-        raise ProblemError(503, "too many event streams are open", {"Retry-After": "5"})
-    if broadcast.watching(caller.owner) >= max(1, most // 2):
-        raise ProblemError(429, "you have too many event streams open", {"Retry-After": "5"})
+async def _room_for_a_stream(request: Request, caller: Reader, service: The) -> AsyncIterator[None]:
+    """A seat until the stream has ended."""
+    try:
+        with request.app.state.broadcast.seat(caller.owner, service.settings.limits.streams):
+            yield
+    except FullError as error:
+        status = 429 if error.of_user else 503
+        raise ProblemError(status, str(error), {"Retry-After": "5"}) from error
 
 
 @router.get(
@@ -161,7 +159,7 @@ def _room_for_a_stream(request: Request, caller: Reader, service: The) -> None:
     dependencies=[Depends(_room_for_a_stream)],
 )
 async def follow_search(
-    caller: Reader,
+    _: Reader,
     search: Known,
     service: The,
     request: Request,
@@ -176,14 +174,19 @@ async def follow_search(
 
     Events are `status`, `stage`, `progress`, `search` and `line`; `end` is the last.
     """
-    newest = search.attempt
-    if search.status in ENDED and not await to_thread.run_sync(
-        read_after, service.engine, {search.id: last}, 1
-    ):
-        yield ServerSentEvent(event="end", data={})  # which was lost on its way the last time
-        return
-    async for event in request.app.state.broadcast.events(search.id, last, caller.owner):
-        yield ServerSentEvent(id=str(event.number), event=event.kind, data=dict(event.data))
+    newest, ended = search.attempt, search.status in ENDED
+    while ended:  # what is left to tell, if anything, and no more is to come
+        found = await to_thread.run_sync(read_after, service.engine, {search.id: last})
+        for event in found.get(search.id, ()):
+            yield _told(event)
+            last = event.number
+            if event.kind == "status":
+                ended = event.data["status"] in ENDED  # it may be tried again by now
+        if ended and search.id not in found:
+            yield ServerSentEvent(event="end", data={})
+            return
+    async for event in request.app.state.broadcast.events(search.id, last):
+        yield _told(event)
         if event.kind == "status":
             newest = max(newest, event.data["attempt"])
             if event.data["status"] in ENDED and event.data["attempt"] >= newest:
@@ -191,6 +194,19 @@ async def follow_search(
     else:
         return  # the service stops, or an hour is over: whoever watches is to ask again
     yield ServerSentEvent(event="end", data={})
+
+
+def _remove(service: Service, search: SearchRow) -> None:
+    try:
+        searches.remove(service.engine, search)
+    except searches.NotPossibleError as error:
+        raise ProblemError(409, str(error)) from error
+    shutil.rmtree(service.folder("results") / search.id, ignore_errors=True)
+    forget_tasks(service.engine, service.settings.data, search.id)
+
+
+def _told(event: Event) -> ServerSentEvent:
+    return ServerSentEvent(id=str(event.number), event=event.kind, data=dict(event.data))
 
 
 def _again(service: The, search: SearchRow) -> Search:

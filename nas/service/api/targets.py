@@ -371,7 +371,7 @@ async def put_profile(
     """Give a target the profile that was measured on its device.
 
     Searches whose models it covers then measure none of their own, unless their recipe measures
-    for longer.
+    for more than 1.25 times as long.
     """
     known = await to_thread.run_sync(known_target, service, name)
     check_owner(caller, known)

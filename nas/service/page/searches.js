@@ -100,7 +100,7 @@ export function actions(search, done) {
     return true;
   };
   const cancel = async () =>
-    (await confirmed("Cancel this search?", "It stops at its next step. Finished stages are kept, so a retry goes on from there.", "Cancel the search")) &&
+    (await confirmed("Cancel this search?", "It stops within seconds. Finished stages are kept, so a retry goes on from there.", "Cancel the search")) &&
     post("cancel")();
   const remove = async () => {
     if (!(await confirmed("Delete this search?", "Its record and its models are deleted for good.", "Delete"))) return false;

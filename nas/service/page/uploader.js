@@ -35,7 +35,7 @@ export function uploader(added, signal) {
     button.disabled = true;
     bar.hidden = false;
     try {
-      const path = withQuery(`/v1/datasets/${name.value}`, { filename: chosen.name });
+      const path = withQuery(`/v1/datasets/${name.value}`, { filename: `dataset${endingOf(chosen.name)}` });
       await upload(path, chosen, (share) => {
         bar.value = share;
         say(state, share < 1 ? `${percent(share)} of ${size(chosen.size)}` : "Sent. The service looks at it.");
@@ -70,6 +70,14 @@ export function uploader(added, signal) {
       element("div", { class: "upload-row" }, button, bar, state),
     ),
   );
+}
+
+/**
+ * What the service knows a file's kind by; its name may be of letters that the service does not take.
+ * @param {string} filename
+ */
+function endingOf(filename) {
+  return filename.match(/\.[^.]*$/)?.[0].toLowerCase() ?? "";
 }
 
 /**

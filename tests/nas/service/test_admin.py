@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,14 @@ Admin = Callable[..., Result]
 
 
 @pytest.fixture
-def admin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Admin:
+def admin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
     """Runs a command on a service in the test's folder."""
+    before = os.umask(0o022)
     monkeypatch.setattr("nas.commands.options.out._width", 150)  # what it was at its import counts
     monkeypatch.setenv("TERM", "dumb")
     where = ("--data", tmp_path / "data")
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in (*words, *where)])
+    yield lambda *words: CliRunner().invoke(app, [str(word) for word in (*words, *where)])
+    os.umask(before)
 
 
 def test_a_token_is_made_listed_and_revoked(admin, tmp_path):
@@ -89,6 +92,8 @@ def test_a_service_is_backed_up_and_restored(admin, tmp_path):
     restored = CliRunner().invoke(app, ["restore", str(archive), "--data", str(tmp_path / "there")])
     assert "2 files of 2" in restored.stdout
     assert (tmp_path / "there" / "profiles" / "phone.json").read_text() == "{}"
+    for path in (tmp_path / "there").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
     engine = open_database(f"sqlite:///{tmp_path}/there/service.db")
     assert find_caller(engine, token) is not None
     engine.dispose()

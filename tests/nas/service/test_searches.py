@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
@@ -15,6 +16,7 @@ from nas.service.api.app import create_app
 from nas.service.tasks import find_task, submit_task
 from nas.service.tokens import create_token
 from tests.nas.service.databases import on_both
+from tests.nas.service.live import wait_for
 
 TUNING = {"epochs": 1, "learning_rate": 1e-4}
 STAGE = {
@@ -215,6 +217,16 @@ def test_events_are_followed_from_any_place_to_the_end(client, service):
     assert stream(client, search_id, last=3) == whole[3:]
 
 
+def test_what_is_told_after_the_last_status_has_an_end_too(client, service):
+    search_id = submit(client)["id"]
+    assert searches.begin(service.engine, search_id, 1)
+    assert searches.finish(service.engine, search_id, 1, models=[])
+    events.record(service.engine, search_id, "line", {"text": "late", "level": "info"})
+    assert [kind for _, kind, _ in stream(client, search_id, last=3)] == ["line", "end"]
+    assert [kind for _, kind, _ in stream(client, search_id, last=4)] == ["end"]
+    assert [kind for _, kind, _ in stream(client, search_id)][-2:] == ["line", "end"]
+
+
 def test_a_stream_ends_after_its_hour_and_is_taken_up_again(client, service, monkeypatch):
     search_id = submit(client)["id"]
     monkeypatch.setattr(broadcast, "LASTS_S", 0.0)
@@ -225,7 +237,7 @@ def test_a_stream_ends_after_its_hour_and_is_taken_up_again(client, service, mon
 
 
 def test_one_user_has_half_of_the_streams(make_service, listen):
-    service = make_service(auth="required", limits={"streams": 2})
+    service = make_service(auth="required", limits={"streams": 4})
     host, port = listen(create_app(service), service)
     url = f"http://{host}:{port}/v1/searches"
 
@@ -236,11 +248,16 @@ def test_one_user_has_half_of_the_streams(make_service, listen):
     search_id = httpx.post(url, json=WANTED, headers=headers("ada")).json()["id"]
     with ExitStack() as open_streams:
 
-        def status(user):
-            asked = httpx.stream("GET", f"{url}/{search_id}/events", headers=headers(user))
+        def status(asker):
+            asked = httpx.stream("GET", f"{url}/{search_id}/events", headers=asker)
             return open_streams.enter_context(asked).status_code
 
-        assert [status(user) for user in ("ada", "ada", "grace", "joan")] == [200, 429, 200, 503]
+        with ThreadPoolExecutor() as at_once:
+            assert sorted(at_once.map(status, [headers("ada")] * 5)) == [200, 200, 429, 429, 429]
+        others = [headers(user) for user in ("grace", "joan", "mary")]
+        assert list(map(status, others)) == [200, 200, 503]
+    with ExitStack() as open_streams:
+        wait_for(lambda: status(others[2]) == 200)  # those who left have made room
 
 
 @on_both

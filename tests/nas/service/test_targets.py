@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from latency.asked import TimeAsked
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
+from latency.target import Target, Workload
 from nas.service.api.app import create_app
 from nas.service.service import Service
 from nas.service.targets import (
@@ -27,10 +28,12 @@ from nas.service.targets import (
 )
 from nas.service.tasks import id_of_task, submit_task
 from nas.service.tokens import create_token
+from supernet.architecture import Architecture
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError
-from tests.latency.conftest import make_profile  # noqa: F401 - a fixture
+from tests.latency.conftest import MakeProfile, make_profile  # noqa: F401 - a fixture
 from tests.nas.service.databases import on_both
+from tests.nas.service.seeded import finished_search
 
 AS = Callable[..., TestClient]
 TARGET = {"threads": 1, "batch_size": 1, "sequence_length": 64}
@@ -168,6 +171,57 @@ def test_a_profile_predicts_as_it_does_at_home(
     smallest = [load_space("minilm").smallest]
     assert one["latency_ms"] == pytest.approx(predictor.predict(smallest)[0])
     assert one["upper_ms"] == pytest.approx(predictor.predict_upper(smallest, 0.9)[0])
+
+
+def test_predictions_are_for_the_targets_own_workload(
+    client: TestClient,
+    service: Service,
+    make_profile: MakeProfile,  # noqa: F811
+) -> None:
+    client.put("/v1/targets/pi", json={"target": TARGET | {"sequence_length": 128}})
+    grid = make_profile(workloads=(Workload(1, 32), Workload(1, 128)))
+    sent = client.put("/v1/targets/pi/profile", headers=JSON, content=json.dumps(grid.to_dict()))
+    assert sent.status_code == 200
+    search_id = finished_search(service)["id"]
+    asked = {"search": search_id, "budget": "1000ms", "target": "pi"}
+    best = client.post("/v1/architectures:query", json=asked).json()
+
+    architecture = Architecture.from_dict(best["architecture"])
+    predictor = LatencyPredictor(grid).fit()
+    (expected,) = predictor.predict(
+        [architecture],
+        best["percentile"],
+        target=Target.from_dict(TARGET | {"sequence_length": 128}),
+    )
+    assert best["latency_ms"] == pytest.approx(expected)
+    wanted = {"architectures": [best["architecture"]], "percentile": best["percentile"]}
+    (one,) = client.post("/v1/targets/pi:predict", json=wanted).json()["architectures"]
+    assert one["latency_ms"] == pytest.approx(expected)
+
+
+def test_any_architecture_that_is_accepted_is_predicted(
+    client: TestClient,
+    pi: str,
+    make_profile: MakeProfile,  # noqa: F811
+) -> None:
+    profile = make_profile(space="minilm-factored")
+    sent = client.put(f"{pi}/profile", headers=JSON, content=json.dumps(profile.to_dict()))
+    assert sent.status_code == 200
+    layer = {"num_heads": 1, "qkv_size": 65536, "intermediate_size": 65536, "compression": 65536}
+    large = {"hidden_size": 65536, "layers": [layer]}
+    sizes = range(1000, 1400)  # a table of them all would take gigabytes
+    many = [
+        {
+            "hidden_size": size,
+            "layers": [
+                {"num_heads": 1, "qkv_size": size + 1, "intermediate_size": size, "compression": 2}
+            ],
+        }
+        for size in sizes
+    ]
+    answer = client.post(f"{pi}:predict", json={"architectures": [large, *many]})
+    assert answer.status_code == 200, answer.text
+    assert all(one["latency_ms"] > 0 for one in answer.json()["architectures"])
 
 
 def test_what_cannot_be_predicted_is_said(client: TestClient, pi: str, profile: Profile) -> None:
