@@ -225,8 +225,10 @@ def _build(
     """Run ``build`` in ``partial`` and write the manifest, which marks it complete."""
     partial.mkdir(parents=True, exist_ok=True)
     (partial / MANIFEST).unlink(missing_ok=True)
-    for half_written in (*partial.glob(f".{MANIFEST}.*"), *partial.glob(f".{CLOCK}.*")):
-        half_written.unlink()
+    half_written = [*partial.glob(f".{MANIFEST}.*"), *partial.glob(f".{CLOCK}.*")]
+    half_written += [path for path in partial.rglob(".tmp*") if path.is_file()]  # of safetensors
+    for path in half_written:
+        path.unlink()
     spent = _seconds_spent(partial)
     write_text(partial / CLOCK, json.dumps({"seconds": spent, "started_at": time.time()}))
     start = time.monotonic()

@@ -136,6 +136,8 @@ def test_a_failed_build_leaves_nothing_sealed_and_goes_on_in_the_same_folder(tmp
     def fail(folder: Path) -> None:
         (folder / SCRATCH).mkdir()
         (folder / SCRATCH / "step").write_text("3")
+        (folder / "model").mkdir()
+        (folder / "model" / ".tmp14HxKy").write_text("half of what safetensors writes")
         raise RuntimeError("power cut")
 
     def resume(folder: Path) -> None:
@@ -146,7 +148,9 @@ def test_a_failed_build_leaves_nothing_sealed_and_goes_on_in_the_same_folder(tmp
     with pytest.raises(RuntimeError, match="power cut"):
         workspace.artifact("supernet", INPUTS, fail)
     assert [path.suffix for path in (tmp_path / "supernet").iterdir()] == [".partial"]
-    assert not workspace.artifact("supernet", INPUTS, resume).reused
+    artifact = workspace.artifact("supernet", INPUTS, resume)
+    assert not artifact.reused
+    assert not list(artifact.path.rglob(".*"))
     assert [path.suffix for path in (tmp_path / "supernet").iterdir()] == [""]
 
 
