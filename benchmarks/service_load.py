@@ -141,13 +141,10 @@ def queries(server: Server, folder: Path, search_id: str, seconds: int, repeats:
     return found
 
 
-async def follow(server: Server, search_id: str, late_ms: list[float]) -> list[str]:
+async def follow(client: httpx.AsyncClient, search_id: str, late_ms: list[float]) -> list[str]:
     """A stream's events to its end; how late each came, by the one clock of this machine."""
     seen: list[str] = []
-    async with (
-        httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=None) as client,
-        client.stream("GET", f"/v1/searches/{search_id}/events") as answer,
-    ):
+    async with client.stream("GET", f"/v1/searches/{search_id}/events") as answer:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
             if line.startswith("id:"):
@@ -198,7 +195,11 @@ async def reads(server: Server, search_id: str, done: str, per_second: float) ->
 async def streams(server: Server, search_id: str, count: int) -> dict[str, Any]:
     """Many streams of one search from its beginning to its end: each must tell all, in order."""
     moments: list[list[float]] = [[] for _ in range(count)]
-    told = await asyncio.gather(*(follow(server, search_id, moments[i]) for i in range(count)))
+    many = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=server.headers, timeout=None, limits=many
+    ) as client:
+        told = await asyncio.gather(*(follow(client, search_id, kept) for kept in moments))
     first = told[0]
     by_event = [[one[n] for one in moments if len(one) > n] for n in range(len(first))]
     spread = sorted(max(one) - min(one) for one in by_event)
