@@ -23,7 +23,7 @@ install: $(STAMP) ## create .venv with everything in it
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: install ## a budget in, a measured model out, on the embedded teacher and data

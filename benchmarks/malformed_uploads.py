@@ -35,6 +35,7 @@ from malformed_families import FAMILIES, OF_TORCH, Upload, csv_of, rows
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
+from nas.service.api.body_limits import LARGE_AT_ONCE
 
 RESULTS = Path(__file__).parent / "results"
 SERVER = """
@@ -185,7 +186,7 @@ def table(answers: list[Answer]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--uploads", type=int, default=10_000)
-    parser.add_argument("--connections", type=int, default=6)
+    parser.add_argument("--connections", type=int, default=LARGE_AT_ONCE)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # zipfile's, over the names that we give it
@@ -199,6 +200,9 @@ def main() -> None:
             upload = FAMILIES[name](random.Random(f"{arguments.seed} {name} {number}"))
             start = time.monotonic()
             status, detail = server.send(upload, f"u{place}")
+            while status == 429:  # one that was cut off is still being put away
+                time.sleep(0.2)
+                status, detail = server.send(upload, f"u{place}")
             return Answer(name, status, time.monotonic() - start, detail)
 
         answers: list[Answer] = []
