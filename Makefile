@@ -35,7 +35,7 @@ test: install ## every test, the slow ones too
 lint: install ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 bench: install ## every benchmark; BENCHMARKS=benchmarks/x.py runs one
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done

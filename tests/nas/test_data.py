@@ -223,17 +223,15 @@ class TestSources:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.slow
-    def test_pydoc_is_a_task_with_unlabelled_text(self, tmp_path):
-        loaded = load_data("pydoc", seed=0, cache_dir=tmp_path)
+    def test_pydoc_is_a_task_with_unlabelled_text(self):
+        loaded = load_data("pydoc", seed=0)  # of the user's cache: other tests build it too
         assert loaded.task.label_names == tuple(pydoc.LIBRARIES)
         total = len(loaded.train) + len(loaded.validation) + len(loaded.test)
         assert total > 8 * 1000
         held_out = texts(loaded.validation) | texts(loaded.test)
         assert texts(loaded.train) < set(loaded.unlabelled)
         assert not held_out & set(loaded.unlabelled)
-        assert len(load_texts("pydoc", cache_dir=tmp_path)) == len(loaded.unlabelled) + len(
-            held_out
-        )
+        assert len(load_texts("pydoc")) == len(loaded.unlabelled) + len(held_out)
 
 
 class TestLabels:

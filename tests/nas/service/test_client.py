@@ -335,10 +335,12 @@ def test_a_file_is_uploaded_as_it_is_and_a_folder_as_a_zip(scripted, client, tmp
     (folder / "train.csv").write_text("text,label\n" + "a,1\n" * 100_000)
     (folder / "test.csv").write_text("text,label\n")
     (folder / "notes.txt").write_text("not data")
-    client.upload_dataset("mine", folder / "test.csv")
+    (folder / "test.csv").rename(tmp_path / "märz, Teil 2.CSV")
+    client.upload_dataset("mine", tmp_path / "märz, Teil 2.CSV")
+    (folder / "test.csv").write_text("text,label\n")
     client.upload_dataset("mine", folder)
     (one, plain), (two, packed) = scripted.asked
-    assert (one.query_params["filename"], plain) == ("test.csv", b"text,label\n")
+    assert (one.query_params["filename"], plain) == ("dataset.csv", b"text,label\n")
     assert two.query_params["filename"] == "dataset.zip"
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert archive.testzip() is None
