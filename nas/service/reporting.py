@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -55,11 +56,12 @@ class ReportingDisplay(Display):
 
     Args:
         tell: takes an event's kind and data.
+        data: the service's folder; of paths in it, users learn what is below it.
     """
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, data: Path) -> None:
         super().__init__(Console(quiet=True))
-        self._tell = tell
+        self._tell, self._data = tell, f"{data}/"
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Bar]:
@@ -79,10 +81,13 @@ class ReportingDisplay(Display):
         yield show
 
     def say(self, line: str) -> None:
-        self._tell("line", {"text": line, "level": "info"})
+        self._tell("line", {"text": self._inside(line), "level": "info"})
 
     def warn(self, line: str) -> None:
-        self._tell("line", {"text": line, "level": "warning"})
+        self._tell("line", {"text": self._inside(line), "level": "warning"})
+
+    def _inside(self, line: str) -> str:
+        return line.replace(self._data, "")
 
 
 def search_event(budgets: Sequence[str], progress: Moment) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Stages:
         self._display = ReportingDisplay(
             lambda kind, data: tell(
                 kind, {"stage": self._stage, **data} if kind == "progress" else data
-            )
+            ),
+            settings.data,
         )
         self._pipeline: Pipeline | None = None
 

@@ -1,7 +1,7 @@
 /** How far a running search is: its stages, the best so far, the lines of its log. */
 
 import { element, fill, say, table } from "./dom.js";
-import { duration, figure, milliseconds } from "./format.js";
+import { duration, figure, milliseconds, percent } from "./format.js";
 
 const MOST_LINES = 500;
 
@@ -73,7 +73,8 @@ function stageList() {
     progress: (/** @type {any} */ { stage, title, done, total, note: text }) => {
       const { bar, time, note } = row(stage);
       if (total) bar.value = done / total;
-      say(time, total ? `${figure(done)}/${figure(total)}` : figure(done));
+      if (total === 1) say(time, percent(done));
+      else say(time, total ? `${figure(done)}/${figure(total)}` : figure(done));
       say(note, text ? `${title}: ${text}` : title);
     },
   };
@@ -105,7 +106,7 @@ function boardView(budgets, targets) {
   return {
     node: element("div", {}, pace, holder),
     show: (/** @type {any} */ { scored, planned, front_size, per_minute, seconds_left, expected_gain, best }) => {
-      const parts = [`${scored}/${planned} evaluations`, per_minute && `${figure(per_minute)} a minute`, `${front_size} on the front`, seconds_left !== null && seconds_left !== undefined && `${duration(seconds_left)} left`, expected_gain && `next expected to gain ${figure(expected_gain)}`];
+      const parts = [`${scored}/${planned} evaluations`, per_minute && `${figure(per_minute)} a minute`, `${front_size} on the front`, seconds_left !== null && seconds_left !== undefined && `${duration(seconds_left)} left`, expected_gain > 1e-9 && `next expected to gain ${figure(expected_gain)}`];
       say(pace, parts.filter(Boolean).join(", "));
       rows(best);
     },

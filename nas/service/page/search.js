@@ -1,7 +1,7 @@
 /** One search: live while it runs, then what it hands over. */
 
 import { ask } from "./api.js";
-import { announce, element, facts, failure, fill } from "./dom.js";
+import { announce, element, facts, failure, fill, say } from "./dom.js";
 import { follow } from "./events.js";
 import { ago } from "./format.js";
 import { progressView } from "./progress.js";
@@ -26,11 +26,14 @@ export async function showSearch(holder, id, _, signal) {
   }));
   const error = element("p", { class: "notice bad", hidden: !search.error }, search.error ?? "");
   const body = element("div", { class: "stack" });
+  const begun = element("time", { datetime: search.created }, ago(search.created));
+  const clock = setInterval(() => say(begun, ago(search.created)), 20_000);
+  signal.addEventListener("abort", () => clearInterval(clock));
   fill(
     holder,
     element("p", { class: "crumbs" }, element("a", { href: "#/searches" }, "Searches"), " / ", element("code", {}, id)),
     element("div", { class: "title-row" }, element("h1", {}, goal), status, buttons),
-    element("p", { class: "lead" }, `${request.teacher} on ${request.data}, by recipe ${typeof request.recipe === "string" ? request.recipe : "of its own"}. Started by ${search.owner} `, element("time", { datetime: search.created }, ago(search.created)), "."),
+    element("p", { class: "lead" }, `${request.teacher} on ${request.data}, by recipe ${typeof request.recipe === "string" ? request.recipe : "of its own"}. Started by ${search.owner} `, begun, "."),
     error,
     body,
   );

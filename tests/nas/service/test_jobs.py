@@ -85,6 +85,9 @@ def test_a_search_ends_once_whatever_happens_to_the_service(tmp_path):
         assert none.status_code == 422
         assert "the fastest is" in none.json()["detail"]
         assert "Budget met" in served.client.get(f"{place}/report.html").text
+        told = served.client.get(f"/v1/searches/{search_id}/events").text
+        assert "within the budget" in told
+        assert str(tmp_path) not in told
 
         assert not list((served.data / "scratch").iterdir())
         assert served.stop() == 0

@@ -244,6 +244,8 @@ def test_a_search_is_followed_live_through_a_disconnection_to_its_result(served,
     record("progress", progress)
     page.get_by_text("3/12").wait_for()
     assert page.locator(".stages progress").evaluate("node => node.value") == 0.25
+    record("progress", progress | {"done": 0.621, "total": 1})
+    page.get_by_text("62.1%").wait_for()
     record("line", {"text": "first line", "level": "info"})
     page.get_by_text("first line").wait_for()
 
