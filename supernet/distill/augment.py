@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -41,6 +40,8 @@ def copies_of(
         >>> list(copies_of("Cats, and 2 Cows", propose, settings, np.random.default_rng(0)))
         ['Dogs, and 2 Dogs', 'Dogs, and 2 Dogs']
     """
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # a second that others save
+
     words = [word for word in WORD.finditer(text) if word[0].lower() not in ENGLISH_STOP_WORDS]
     proposed = propose(text, words)
     for _ in range(settings.copies):
