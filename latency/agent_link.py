@@ -174,6 +174,7 @@ class Link:
         if not self._failures:
             self._say(f"{self.server} does not answer ({why}); trying again")
         self._failures += 1
+        # Agents that lost one server together do not come back together; it is no secret when.
         wait_s = min(_PATIENCE_S, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
         if retry_after is not None and retry_after.isdecimal():
             wait_s = max(wait_s, min(_PATIENCE_S, float(retry_after)))

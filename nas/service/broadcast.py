@@ -22,7 +22,7 @@ _KEPT = 2000
 """Events of a search that is being watched, remembered for those who are a little behind."""
 
 
-class FullError(Exception):
+class NoSeatError(Exception):
     """Nobody more may watch.
 
     Args:
@@ -59,12 +59,12 @@ class Broadcast:
             most: who may watch at once; one user takes half of that at the most.
 
         Raises:
-            FullError: there is no room, or none for this user.
+            NoSeatError: there is no room, or none for this user.
         """
         if self._seats.total() >= most:
-            raise FullError("too many event streams are open", of_user=False)
+            raise NoSeatError("too many event streams are open", of_user=False)
         if self._seats[owner] >= max(1, most // 2):
-            raise FullError("you have too many event streams open", of_user=True)
+            raise NoSeatError("you have too many event streams open", of_user=True)
         self._seats[owner] += 1
         try:
             yield

@@ -26,7 +26,7 @@ class Connection(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # uvicorn narrows it too
         super().connection_made(transport)
         self._await_head()
 

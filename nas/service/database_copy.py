@@ -128,6 +128,7 @@ def _run(program: str, *arguments: str) -> None:
     found = shutil.which(program)
     if found is None:
         raise NasError(f"{program} is not on the PATH: install PostgreSQL's client programs")
+    # A program of the operator's PATH, no shell, and arguments of ours.
     done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         told = " ".join(done.stderr.split())[:300]

@@ -43,7 +43,7 @@ def zipped(folder: Path, suffixes: Collection[str]) -> Iterator[bytes]:
     if not files:
         raise NasError(f"folder {folder} holds no {', '.join(suffixes)} files")
     sent = _Sent()
-    with zipfile.ZipFile(sent, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(sent, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload] # it only writes and flushes
         for path in files:
             entry = zipfile.ZipInfo(path.name)  # its date is a constant
             entry.compress_type = zipfile.ZIP_DEFLATED

@@ -17,7 +17,7 @@ from nas.service.api.paging import Cursor, Limit, after, cursor_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import Search, Searches, Status, search_of
-from nas.service.broadcast import FullError
+from nas.service.broadcast import NoSeatError
 from nas.service.events import Event, read_after
 from nas.service.requests import SearchRequest, check_request
 from nas.service.searches import ENDED, SearchRow
@@ -147,7 +147,7 @@ async def _room_for_a_stream(request: Request, caller: Reader, service: The) -> 
     try:
         with request.app.state.broadcast.seat(caller.owner, service.settings.limits.streams):
             yield
-    except FullError as error:
+    except NoSeatError as error:
         status = 429 if error.of_user else 503
         raise ProblemError(status, str(error), {"Retry-After": "5"}) from error
 
