@@ -18,7 +18,9 @@ from latency.timing import (
 from supernet.errors import NasError
 
 USUAL = Usual(1.0, 1.0)
-QUICK = Protocol(rounds=3, extra_rounds=0, settle_ms=0.0, block_ms=0.0, minimum_calls=2)
+QUICK = Protocol(
+    rounds=3, extra_rounds=0, settle_ms=0.0, block_ms=0.0, minimum_calls=2, patience_ms=0.0
+)
 
 
 def block(*samples_ms, reference_ms=1.0, round_reference_ms=1.0, preemptions=0):

@@ -172,7 +172,7 @@ def restart(database: PostgresServer, served: Served) -> None:
         assert served.client.get("/healthz").status_code == 200
     finally:
         database.start()
-    assert served.client.get("/readyz").status_code == 200
+    wait_for(lambda: served.client.get("/readyz").status_code == 200)  # looked at once a second
 
 
 def test_a_job_that_crashes_again_and_again_fails_and_a_stop_loses_nothing(tmp_path):
