@@ -118,7 +118,7 @@ def _service(config: str | None, **given: Any) -> Service:
         NasError: it cannot be started so.
     """
     from nas.service.database import open_database
-    from nas.service.jobs import DurableQueue
+    from nas.service.durable_queue import DurableQueue
     from nas.service.logs import set_up_logs
     from nas.service.service import Service
     from nas.service.settings import load_service

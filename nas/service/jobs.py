@@ -1,4 +1,4 @@
-"""Searches as durable jobs: the only module that knows DBOS.
+"""Searches as durable jobs, and the worker that runs them.
 
 A job is a DBOS workflow of one step for each stage. What has ended is recorded in the database, so
 that a job whose worker is killed goes on at the stage it was in, here or on another worker; within
@@ -15,17 +15,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_errors
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from nas.service import events, searches
 from nas.service.database import migrate, patiently
+from nas.service.durable_queue import APPLICATION, QUEUE, VERSION, WORKFLOW, DurableQueue
 from nas.service.forks import start_forkserver
 from nas.service.heartbeat import Heartbeat
 from nas.service.job_process import CrashedError, Job, JobProcess, UnwantedError
@@ -38,16 +38,7 @@ from supernet.errors import NasError
 
 Json = dict[str, Any]
 
-QUEUE = "searches"
-_APPLICATION = "tailorbert"
-_VERSION = "1"
-"""Of the workflow, not of the program: a worker of a new release goes on with the jobs of an old
-one, unless the order of their steps has changed."""
-
 _ATTEMPTS = 3
-_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
-_LOST = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
-"""Statuses of DBOS: of jobs that are over, and of those that did not end their search."""
 _LOST_JOB = "the search's job was given up: see the service's log, then retry the search"
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -56,91 +47,6 @@ _log = logging.getLogger(__name__)
 
 class _StoppingError(BaseException):
     """A stage that ends because the worker does: no Exception, so that DBOS records no outcome."""
-
-
-class DurableQueue:
-    """Where jobs wait; see :class:`nas.service.service.JobQueue`.
-
-    While the database is away, its methods raise what SQLAlchemy raises, and wait for nothing.
-
-    Args:
-        engine: of the service's database, which DBOS has its tables in.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._client = DBOSClient(
-            system_database_engine=engine,
-            dbos_system_schema=_schema(engine),
-            serializer=DBOSPortableJSONSerializer(),
-            application_name=_APPLICATION,
-            retry_connection_errors=False,
-            lazy=True,
-        )
-
-    def enqueue(
-        self, connection: Connection, search_id: str, attempt: int, *, owner: str, priority: int
-    ) -> None:
-        self._client.enqueue_in_transaction(
-            connection,
-            {
-                "workflow_name": "search",
-                "queue_name": QUEUE,
-                "workflow_id": _workflow_id(search_id, attempt),
-                "queue_partition_key": owner,
-                "priority": priority,
-                "app_version": _VERSION,
-            },
-            search_id,
-            attempt,
-        )
-
-    def cancel(self, search_id: str, attempt: int) -> None:
-        self._client.cancel_workflow(_workflow_id(search_id, attempt))
-
-    def requeue(self, worker: str) -> int:
-        """Have what a worker was at be taken up by any: how many searches that are."""
-        left = self._ids(executor_id=worker, status="PENDING")
-        self._client.resume_workflows(left, queue_name=QUEUE)
-        return len(left)
-
-    def lost(self, jobs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Those, of searches and attempts, that are over and have not ended their search."""
-        ids = {_workflow_id(*job): job for job in jobs}
-        if not ids:
-            return []
-        return [ids[one] for one in self._ids(workflow_ids=list(ids), status=_LOST)]
-
-    def ended_before(self, moment: float) -> list[str]:
-        """The ids of jobs that ended before a time, in seconds since 1970."""
-        before = datetime.fromtimestamp(moment, UTC).isoformat()
-        return self._ids(completed_before=before, status=_ENDED)
-
-    def forget(self, ids: Sequence[str]) -> None:
-        """Remove all that is kept of jobs that have ended."""
-        for first in range(0, len(ids), 1000):
-            self._client.delete_workflows(list(ids[first : first + 1000]))
-
-    def _ids(self, **which: Any) -> list[str]:
-        found = self._client.list_workflows(load_input=False, load_output=False, **which)
-        return [workflow.workflow_id for workflow in found]
-
-
-def forget_jobs(engine: Engine, before: float, *, dry_run: bool = False) -> int:
-    """Remove what is kept of jobs that ended before a time: how many jobs those are.
-
-    What is known of their searches stays: it is in the service's own tables.
-
-    Args:
-        before: in seconds since 1970.
-        dry_run: only count them.
-    """
-    if not sa.inspect(engine).has_table("workflow_status", _schema(engine)):
-        return 0  # no search was ever queued here
-    queue = DurableQueue(engine)
-    ids = queue.ended_before(before)
-    if not dry_run:
-        queue.forget(ids)
-    return len(ids)
 
 
 def prepare(service: Service) -> None:
@@ -197,9 +103,9 @@ class Worker:
         start_forkserver()  # so that the first job need not wait for torch
         settings = self.service.settings
         config: DBOSConfig = {
-            "name": _APPLICATION,
+            "name": APPLICATION,
             "system_database_url": settings.database_url,
-            "application_version": _VERSION,
+            "application_version": VERSION,
             "executor_id": self.name,
             "serializer": DBOSPortableJSONSerializer(),
             "log_level": "WARNING",
@@ -337,7 +243,7 @@ def _current() -> Worker:
     return _worker
 
 
-@DBOS.workflow(name="search")
+@DBOS.workflow(name=WORKFLOW)
 def _search(search_id: str, attempt: int) -> str:
     """A search from its first stage to its end; each step is recorded once it has ended."""
     request = _begin(search_id, attempt)
@@ -388,12 +294,3 @@ def _end(search_id: str, attempt: int, models: list[Json] | None, error: str | N
     engine = worker.service.engine
     patiently(lambda: searches.finish(engine, search_id, attempt, models=models, error=error))
     return "ended"
-
-
-def _workflow_id(search_id: str, attempt: int) -> str:
-    return f"{search_id}-{attempt}"
-
-
-def _schema(engine: Engine) -> str | None:
-    """Where DBOS's tables are."""
-    return None if engine.dialect.name == "sqlite" else "dbos"

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import sqlalchemy as sa
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
 from latency.fingerprint import Fingerprint
-from latency.json_numbers import NUMBER
 from latency.profile import Profile
-from latency.profile_file import FingerprintData, ProfileFile
+from latency.profile_file import ProfileFile
 from latency.target import Target
 from nas.service.api.auth import Reader, The, needs
 from nas.service.api.bodies import json_body, parsed, read_body
 from nas.service.api.paging import Cursor, Limit, after, cursor_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import SHAPE, Shape, moment
+from nas.service.api.schemas import Shape
+from nas.service.api.target_records import (
+    PROFILE,
+    NewTarget,
+    Predicted,
+    PredictedLatency,
+    TargetPage,
+    TargetRecord,
+    Wanted,
+)
 from nas.service.service import Service
 from nas.service.settings import NAME
 from nas.service.tables import targets
@@ -40,7 +45,6 @@ from nas.service.targets import (
     target_of_row,
 )
 from nas.service.tokens import Caller
-from supernet.architecture import Architecture
 
 router = APIRouter(prefix="/v1", tags=["devices"], responses=described(401, 403, 422, 429))
 
@@ -52,229 +56,6 @@ PROFILES = CapacityLimiter(1)
 
 PREDICTIONS = CapacityLimiter(1)
 """Predictors are fitted one at a time: who waits for one holds no thread that others need."""
-
-Size = Annotated[int, Field(ge=1, le=65_536), NUMBER]
-_TARGET: JsonDict = {
-    "device": "cpu",
-    "runtime": "onnxruntime",
-    "threads": 4,
-    "dtype": "float32",
-    "batch_size": 1,
-    "sequence_length": 64,
-}
-
-_COUNT: JsonDict = {"type": "integer", "minimum": 1}
-_TARGET_SCHEMA: JsonDict = {
-    "additionalProperties": False,
-    "required": ["threads", "batch_size"],
-    "anyOf": [{"required": ["sequence_length"]}, {"required": ["lengths"]}],
-    "properties": {
-        "device": {"const": "cpu", "default": "cpu"},
-        "runtime": {"const": "onnxruntime", "default": "onnxruntime"},
-        "threads": _COUNT,
-        "dtype": {"enum": ["float32", "int8"], "default": "float32"},
-        "batch_size": _COUNT,
-        "sequence_length": _COUNT,
-        "lengths": {
-            "type": ["object", "null"],
-            "description": "Where texts differ: shares of the texts, or their counts, by tokens.",
-            "propertyNames": {"pattern": "^[1-9][0-9]*$"},
-            "additionalProperties": {"type": "number", "minimum": 0},
-        },
-    },
-}
-"""What :meth:`latency.target.Target.from_dict` takes, and agents measure."""
-_PROFILE: JsonDict = {
-    "format": "tailorbert-latency-profile",
-    "version": 3,
-    "target": _TARGET,
-    "workloads": [[1, 64]],
-    "fingerprint": {
-        "cpu": "Cortex-A76",
-        "cores": 4,
-        "memory_gib": 8,
-        "governor": "performance",
-        "gpu": "",
-        "machine": "aarch64",
-        "system": "Linux",
-        "versions": {"onnxruntime": "1.27.0"},
-    },
-    "spaces": [],
-    "shape": {
-        "vocab_size": 30522,
-        "max_positions": 512,
-        "type_vocab_size": 2,
-        "num_labels": 2,
-        "hidden_act": "gelu",
-    },
-    "seed": 0,
-    "seconds": 300.0,
-    "complete": True,
-    "sessions": [{"began": "2026-01-01T00:00:00Z", "others_share": 0.01}],
-    "measurements": [
-        {
-            "kernel": "linear",
-            "sizes": [64, 384, 384],
-            "batch_size": 1,
-            "sequence_length": 64,
-            "role": "chosen",
-            "session": 0,
-            "blocks": [[1.0, 1.0, 0, [0.21, 0.2, 0.22]]],
-        }
-    ],
-}
-"""Of the measurements, the first: a profile has hundreds."""
-
-
-class AgentInfo(BaseModel):
-    """What an agent says of itself."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"version": "0.1.0"}})
-
-    version: str = Field(max_length=32)
-
-
-class NewTarget(BaseModel):
-    """A target to be registered."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"target": _TARGET, "fingerprint": None, "agent": None}},
-    )
-
-    target: dict[str, Any] = Field(
-        description="Runtime, threads, dtype and workload.", json_schema_extra=_TARGET_SCHEMA
-    )
-    fingerprint: FingerprintData | None = Field(
-        default=None, description="The machine and its software; null leaves what is known."
-    )
-    agent: AgentInfo | None = Field(default=None, description="Of an agent's own request.")
-
-
-class ProfileInfo(BaseModel):
-    """What there is to say of a target's profile."""
-
-    sha256: str
-    errors: dict[str, Any] = Field(description="How far predictions are off, beside the floor.")
-
-
-class TargetRecord(BaseModel):
-    """A device's target."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "name": "pi",
-                "owner": "ada",
-                "created": "2026-01-01T00:00:00Z",
-                "target": _TARGET,
-                "fingerprint": None,
-                "agent": {"version": "0.1.0"},
-                "last_seen": "2026-01-01T00:00:00Z",
-                "profile": None,
-            }
-        }
-    )
-
-    name: str
-    owner: str
-    created: datetime
-    target: dict[str, Any]
-    fingerprint: dict[str, Any] | None
-    agent: dict[str, Any] | None
-    last_seen: datetime | None = Field(description="When its agent asked last.")
-    profile: ProfileInfo | None
-
-    @classmethod
-    def of(cls, known: DeviceTarget) -> TargetRecord:
-        return cls(
-            name=known.name,
-            owner=known.owner,
-            created=moment(known.created),
-            target=known.target.to_dict(),
-            fingerprint=None if known.fingerprint is None else known.fingerprint.to_dict(),
-            agent=known.agent,
-            last_seen=None if known.last_seen is None else moment(known.last_seen),
-            profile=None
-            if known.profile_digest is None
-            else ProfileInfo(sha256=known.profile_digest, errors=known.errors or {}),
-        )
-
-
-class TargetPage(BaseModel):
-    """Some targets, newest first."""
-
-    items: list[TargetRecord]
-    next: str | None = Field(description="The cursor of the page after; null on the last.")
-
-
-class LayerSizes(BaseModel):
-    """See :class:`supernet.architecture.Layer`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    num_heads: Size
-    qkv_size: Size
-    intermediate_size: Size
-    compression: Size = 1
-
-
-class ArchitectureSizes(BaseModel):
-    """See :class:`supernet.architecture.Architecture`."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": SHAPE})
-
-    hidden_size: Size
-    layers: list[LayerSizes] = Field(min_length=1, max_length=128)
-
-    def architecture(self) -> Architecture:
-        return Architecture.from_dict(self.model_dump())
-
-
-class Wanted(BaseModel):
-    """Architectures to predict the latency of."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"architectures": [SHAPE], "percentile": 50, "confidence": None}
-        },
-    )
-
-    architectures: list[ArchitectureSizes] = Field(min_length=1, max_length=1000)
-    percentile: Literal[50, 95] = Field(default=50, description="Of a model's calls.")
-    confidence: Annotated[float, Field(gt=0, lt=1), NUMBER] | None = Field(
-        default=None,
-        description="Of the upper bound; null is 0.95, or what the profile supports if less.",
-    )
-
-
-class PredictedLatency(BaseModel):
-    """An architecture's latency as predicted."""
-
-    architecture: Shape
-    latency_ms: float
-    upper_ms: float = Field(description="What it is below, at the confidence.")
-
-
-class Predicted(BaseModel):
-    """Predictions for a target."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "target": "pi",
-                "percentile": 50,
-                "confidence": 0.95,
-                "architectures": [{"architecture": SHAPE, "latency_ms": 21.3, "upper_ms": 23.0}],
-            }
-        }
-    )
-
-    target: str
-    percentile: int
-    confidence: float
-    architectures: list[PredictedLatency]
 
 
 def known_target(service: Service, name: str) -> DeviceTarget:
@@ -363,7 +144,7 @@ def delete_target(name: TargetName, caller: Registrar, service: The) -> None:
 @router.put(
     "/targets/{name}/profile",
     responses=described(400, 404, 409, 413),
-    openapi_extra=json_body(ProfileFile, "A file that `latency profile` wrote.", _PROFILE),
+    openapi_extra=json_body(ProfileFile, "A file that `latency profile` wrote.", PROFILE),
 )
 async def put_profile(
     name: TargetName, request: Request, caller: Registrar, service: The
@@ -397,7 +178,7 @@ def _store(service: Service, known: DeviceTarget, content: bytes) -> None:
             "content": {
                 "application/json": {
                     "schema": {"$ref": "#/components/schemas/ProfileFile"},
-                    "example": _PROFILE,
+                    "example": PROFILE,
                 }
             }
         },

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 pytest.importorskip("dbos", reason="needs tailorbert[service]")
 
-from nas.service.jobs import DurableQueue, forget_jobs, prepare
+from nas.service.durable_queue import DurableQueue, forget_jobs
+from nas.service.jobs import prepare
 from tests.nas.service.databases import on_both
 
 JOBS = [("s1", 1), ("s1", 2), ("s2", 1)]
