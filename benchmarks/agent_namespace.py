@@ -35,10 +35,10 @@ from latency.profiler import Status
 from latency.target import Latency, Target
 from nas.service.api.app import create_app
 from nas.service.database import migrate, open_database
-from nas.service.remote_device import RemoteDevice
+from nas.service.devices.remote_device import RemoteDevice
+from nas.service.devices.tasks import LEASE_S
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
-from nas.service.tasks import LEASE_S
 from nas.service.tokens import create_token
 from supernet.architecture import EncoderShape
 from supernet.configs import load_space
@@ -196,7 +196,7 @@ def timed(device: RemoteDevice, folder: Path) -> list[Latency]:
 
 
 def known(device: RemoteDevice) -> Fingerprint | None:
-    from nas.service.targets import find_target
+    from nas.service.devices.targets import find_target
 
     found = find_target(device.engine, device.name)
     return None if found is None else found.fingerprint

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save
 
-from nas.service.sandbox import run_confined
+from nas.service.uploads.sandbox import run_confined
 from supernet.errors import NasError
 
 

@@ -143,7 +143,7 @@ def migrate(
 
     **Example:** `nas admin migrate --config team`
     """
-    from nas.service.jobs import migrate_all
+    from nas.service.jobs.worker import migrate_all
 
     with _opened(config, data, database) as (settings, engine):
         migrate_all(settings, engine)
@@ -165,8 +165,8 @@ def backup(
 
     **Example:** `nas admin backup /backups/tailorbert-$(date +%F).tar.gz`
     """
-    from nas.service.backup import back_up
     from nas.service.settings import load_service
+    from nas.service.upkeep.backup import back_up
 
     if archive.exists():
         raise NasError(f"backup {archive} exists: choose another name")
@@ -187,8 +187,8 @@ def restore(
 
     **Example:** `nas admin restore tailorbert-2025-06-01.tar.gz --data /srv/tailorbert`
     """
-    from nas.service.backup import restore as bring_back
     from nas.service.settings import load_service
+    from nas.service.upkeep.backup import restore as bring_back
 
     settings = load_service(config, data=data, database=database)
     manifest = bring_back(settings, archive)
@@ -209,7 +209,7 @@ def collect(
 
     **Example:** `nas admin collect --dry-run`
     """
-    from nas.service.retention import collect as let_go
+    from nas.service.upkeep.retention import collect as let_go
 
     with _opened(config, data, database) as (settings, engine):
         collected = let_go(settings, engine, dry_run=dry_run)

@@ -26,7 +26,7 @@ from supernet.errors import NasError
 if TYPE_CHECKING:
     from nas.progress import Display
     from nas.service.client import ServiceClient
-    from nas.service.replies import Model, Search
+    from nas.service.client.replies import Model, Search
 
 ServerOption = Annotated[
     str | None,
@@ -270,7 +270,7 @@ def _known_data(client: ServiceClient, data: str) -> str:
 
     It is named for its content, so that no data is uploaded twice.
     """
-    from nas.service.client import UPLOADED, content_digest
+    from nas.service.client.service_client import UPLOADED, content_digest
 
     path = Path(data).expanduser()
     if data == "pydoc" or not path.exists():

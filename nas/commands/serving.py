@@ -58,9 +58,9 @@ def serve(
     `nas admin token create`.
     """
     from nas.service.api.app import create_app
-    from nas.service.jobs import Worker, prepare
-    from nas.service.retention import look_after
+    from nas.service.jobs.worker import Worker, prepare
     from nas.service.server import Server, run_server
+    from nas.service.upkeep.retention import look_after
 
     service = _service(config, data=data, database=database, host=host, port=port)
     works = Worker(service) if worker else None
@@ -96,7 +96,7 @@ def work(
     Start as many as there are machines. One that is lost gives its searches to the others, which go
     on at the stage it was in.
     """
-    from nas.service.jobs import Worker, prepare
+    from nas.service.jobs.worker import Worker, prepare
 
     service = _service(config, data=data, database=database)
     worker = Worker(service, name)
@@ -118,7 +118,7 @@ def _service(config: str | None, **given: Any) -> Service:
         NasError: it cannot be started so.
     """
     from nas.service.database import open_database
-    from nas.service.durable_queue import DurableQueue
+    from nas.service.jobs.durable_queue import DurableQueue
     from nas.service.logs import set_up_logs
     from nas.service.service import Service
     from nas.service.settings import load_service

@@ -9,9 +9,9 @@ from typing import Self
 
 from nas.board import Show
 from nas.progress import Bar, Display
-from nas.service.connection import printable
-from nas.service.event_stream import StreamEvent
-from nas.service.replies import Progress, SearchMoment, understood
+from nas.service.client.connection import printable
+from nas.service.client.event_stream import StreamEvent
+from nas.service.client.replies import Progress, SearchMoment, understood
 
 _WAITING = {"queued": "waits for a worker", "running": "is running"}
 

@@ -8,7 +8,12 @@ from multiprocessing import forkserver as server
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
 
-_LOADED = ("nas.service.stages", "nas.service.convert", "nas.service.supernets", "pyarrow.parquet")
+_LOADED = (
+    "nas.service.jobs.stages",
+    "nas.service.uploads.convert",
+    "nas.service.uploads.supernets",
+    "pyarrow.parquet",
+)
 """What it has imported: there is one such server a process, with one list of modules."""
 
 

@@ -22,7 +22,7 @@ from nas.service.requests import SearchRequest
 from nas.service.service import Service
 from nas.service.tables import events as happened
 from nas.service.tables import searches
-from nas.service.uploads import hold_upload, uploads_named
+from nas.service.uploads.kept import hold_upload, uploads_named
 from nas.sources import PYDOC
 from supernet.errors import NasError
 

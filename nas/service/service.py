@@ -12,7 +12,7 @@ from nas.service.settings import ServiceSettings
 
 
 class JobQueue(Protocol):
-    """Where jobs wait to be run; see :mod:`nas.service.durable_queue`."""
+    """Where jobs wait to be run; see :mod:`nas.service.jobs.durable_queue`."""
 
     def enqueue(
         self, connection: Connection, search_id: str, attempt: int, *, owner: str, priority: int

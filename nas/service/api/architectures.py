@@ -18,11 +18,11 @@ from nas.service.api.auth import Reader, The
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import SHAPE, Shape
 from nas.service.api.targets import PREDICTIONS
+from nas.service.devices.targets import find_target, predictor_of
 from nas.service.requests import BudgetText
 from nas.service.results import read_report
 from nas.service.service import Service
 from nas.service.settings import Name
-from nas.service.targets import find_target, predictor_of
 from supernet.architecture import EncoderShape
 
 router = APIRouter(prefix="/v1", tags=["models"], responses=described(401, 403, 404, 422, 429))

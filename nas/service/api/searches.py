@@ -18,12 +18,12 @@ from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import Search, Searches, Status, search_of
 from nas.service.broadcast import NoSeatError
+from nas.service.devices.tasks import forget_tasks
 from nas.service.events import Event, read_after
 from nas.service.requests import SearchRequest, check_request
 from nas.service.searches import ENDED, SearchRow
 from nas.service.service import Service
 from nas.service.tables import searches as table
-from nas.service.tasks import forget_tasks
 from nas.service.tokens import Caller
 
 router = APIRouter(prefix="/v1", tags=["searches"], responses=described(401, 403, 422, 429))

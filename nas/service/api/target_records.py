@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 from latency.json_numbers import NUMBER
 from latency.profile_file import FingerprintData
 from nas.service.api.schemas import SHAPE, Shape, moment
-from nas.service.targets import DeviceTarget
+from nas.service.devices.targets import DeviceTarget
 from supernet.architecture import Architecture
 
 Size = Annotated[int, Field(ge=1, le=65_536), NUMBER]

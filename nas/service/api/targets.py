@@ -29,10 +29,7 @@ from nas.service.api.target_records import (
     TargetRecord,
     Wanted,
 )
-from nas.service.service import Service
-from nas.service.settings import NAME
-from nas.service.tables import targets
-from nas.service.targets import (
+from nas.service.devices.targets import (
     ChangedError,
     DeviceTarget,
     TakenError,
@@ -44,6 +41,9 @@ from nas.service.targets import (
     store_profile,
     target_of_row,
 )
+from nas.service.service import Service
+from nas.service.settings import NAME
+from nas.service.tables import targets
 from nas.service.tokens import Caller
 
 router = APIRouter(prefix="/v1", tags=["devices"], responses=described(401, 403, 422, 429))

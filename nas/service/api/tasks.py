@@ -23,9 +23,8 @@ from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
 from nas.service.api.targets import PROFILES, TargetName, check_owner, known_target
-from nas.service.service import Service
-from nas.service.targets import ChangedError, check_answers, mark_seen, store_profile
-from nas.service.tasks import (
+from nas.service.devices.targets import ChangedError, check_answers, mark_seen, store_profile
+from nas.service.devices.tasks import (
     LEASE_S,
     Claim,
     Kind,
@@ -39,6 +38,7 @@ from nas.service.tasks import (
     note_progress,
     task_folder,
 )
+from nas.service.service import Service
 from nas.service.tokens import Caller
 
 router = APIRouter(prefix="/v1", tags=["agents"], responses=described(401, 403, 404, 422, 429))

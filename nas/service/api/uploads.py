@@ -26,14 +26,12 @@ from nas.service.api.upload_records import (
     dataset_record,
     supernet_record,
 )
-from nas.service.convert import KEPT, convert_dataset
-from nas.service.sandbox import run_confined
 from nas.service.service import Service
 from nas.service.settings import NAME
-from nas.service.supernets import check_supernet
 from nas.service.tables import uploads
 from nas.service.tokens import Caller
-from nas.service.uploads import (
+from nas.service.uploads.convert import KEPT, convert_dataset
+from nas.service.uploads.kept import (
     Arrival,
     FullError,
     InUseError,
@@ -45,6 +43,8 @@ from nas.service.uploads import (
     find_upload,
     keep_upload,
 )
+from nas.service.uploads.sandbox import run_confined
+from nas.service.uploads.supernets import check_supernet
 from nas.sources import PYDOC
 
 CHECKS_AT_ONCE = 2

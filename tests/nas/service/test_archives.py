@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.service.archives import ArchiveLimits, unpack
+from nas.service.uploads.archives import ArchiveLimits, unpack
 from supernet.errors import NasError
 
 SUFFIXES = (".csv",)

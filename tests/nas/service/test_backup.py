@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from nas.service import backup
-from nas.service.backup import back_up, restore
 from nas.service.database import migrate, open_database
-from nas.service.jobs import prepare
-from nas.service.retention import alone
+from nas.service.jobs.worker import prepare
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
 from nas.service.tables import events, searches
 from nas.service.tokens import create_token, find_caller
+from nas.service.upkeep import backup
+from nas.service.upkeep.backup import back_up, restore
+from nas.service.upkeep.retention import alone
 from supernet.errors import NasError
 
 FILES = {

@@ -19,11 +19,12 @@ pytest.importorskip("uvicorn", reason="needs tailorbert[service]")
 
 from fastapi import Response
 
-from nas.service.client import ServiceClient, content_digest
-from nas.service.connection import RefusedError
-from nas.service.download import unpack
-from nas.service.event_stream import StreamEvent, parse_events
-from nas.service.replies import Search, understood
+from nas.service.client import ServiceClient
+from nas.service.client.connection import RefusedError
+from nas.service.client.download import unpack
+from nas.service.client.event_stream import StreamEvent, parse_events
+from nas.service.client.replies import Search, understood
+from nas.service.client.service_client import content_digest
 from supernet.errors import NasError
 from tests.nas.service.scripted import (
     ARCHIVE,

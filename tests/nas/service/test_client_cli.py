@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from typer.testing import CliRunner, Result
 
 from nas.commands import client as commands
-from nas.service.client import content_digest
+from nas.service.client.service_client import content_digest
 from supernet.errors import NasError
 from tests.nas.service.scripted import MODEL, SEARCH, archive, json, problem, stream
 

@@ -14,11 +14,11 @@ from nas.progress import Display
 from nas.service import searches
 from nas.service.api.app import create_app
 from nas.service.client import ServiceClient
-from nas.service.connection import RefusedError
-from nas.service.event_stream import StreamEvent
-from nas.service.retention import collect
+from nas.service.client.connection import RefusedError
+from nas.service.client.event_stream import StreamEvent
 from nas.service.service import Service
 from nas.service.tokens import create_token
+from nas.service.upkeep.retention import collect
 from tests.nas.service.live import free_port, serving, wait_for
 from tests.nas.service.seeded import finished_search
 

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nas.data import load_data
-from nas.service import scan
-from nas.service.convert import convert_dataset
+from nas.service.uploads import scan
+from nas.service.uploads.convert import convert_dataset
 from supernet.errors import NasError
 
 TEXTS = ["well made", "it broke, at once", "“très bien”", 'a "quoted" one', "two\nlines"] * 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from nas.service.heartbeat import Heartbeat
+from nas.service.jobs.heartbeat import Heartbeat
 from nas.service.tables import workers
 
 

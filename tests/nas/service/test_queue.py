@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 pytest.importorskip("dbos", reason="needs tailorbert[service]")
 
-from nas.service.durable_queue import DurableQueue, forget_jobs
-from nas.service.jobs import prepare
+from nas.service.jobs.durable_queue import DurableQueue, forget_jobs
+from nas.service.jobs.worker import prepare
 from tests.nas.service.databases import on_both
 
 JOBS = [("s1", 1), ("s1", 2), ("s2", 1)]

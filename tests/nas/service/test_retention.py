@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.service.retention import Kept, alone, collect, older, over_quota, planned
 from nas.service.tables import audit, events, searches, tasks
+from nas.service.upkeep.retention import Kept, alone, collect, older, over_quota, planned
 from nas.workspace import Workspace
 from supernet.errors import NasError
 
@@ -170,7 +170,7 @@ def test_an_artifact_that_is_reused_counts_as_used(kept):
 
 
 def test_a_workspace_in_use_is_left_alone(kept, monkeypatch):
-    monkeypatch.setattr("nas.service.retention._PATIENCE_S", 0.1)
+    monkeypatch.setattr("nas.service.upkeep.retention._PATIENCE_S", 0.1)
     artifact(kept, "supernet", "0", age_days=10, size=40_000)
     from filelock import FileLock
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.service.sandbox import SandboxLimits, run_confined
+from nas.service.uploads.sandbox import SandboxLimits, run_confined
 from supernet.errors import NasError
 
 
@@ -89,7 +89,8 @@ def secrets_seen() -> dict[str, list[str]]:
 
 def test_it_sees_no_secrets(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from nas.service.sandbox import run_confined;"
+        "import sys; from pathlib import Path;"
+        "from nas.service.uploads.sandbox import run_confined;"
         "from tests.nas.service.test_sandbox import secrets_seen;"
         "print(run_confined(secrets_seen, folder=Path(sys.argv[1])))"
     )
@@ -133,7 +134,8 @@ def working_in(folder: Path) -> list[int]:
 
 def test_it_ends_with_the_service(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from nas.service.sandbox import run_confined;"
+        "import sys, time; from pathlib import Path;"
+        "from nas.service.uploads.sandbox import run_confined;"
         "run_confined(time.sleep, 200, folder=Path(sys.argv[1]))"
     )
     service = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from nas import pipeline
 from nas.service import broadcast, events, requests, searches
 from nas.service.api.app import create_app
-from nas.service.tasks import find_task, submit_task
+from nas.service.devices.tasks import find_task, submit_task
 from nas.service.tokens import create_token
 from tests.nas.service.databases import on_both
 from tests.nas.service.live import wait_for

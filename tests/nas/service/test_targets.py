@@ -18,15 +18,15 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target, Workload
 from nas.service.api.app import create_app
-from nas.service.service import Service
-from nas.service.targets import (
+from nas.service.devices.targets import (
     ChangedError,
     DeviceTarget,
     find_target,
     store_profile,
     stored_profile,
 )
-from nas.service.tasks import id_of_task, submit_task
+from nas.service.devices.tasks import id_of_task, submit_task
+from nas.service.service import Service
 from nas.service.tokens import create_token
 from supernet.architecture import Architecture
 from supernet.configs import config_names, load_space

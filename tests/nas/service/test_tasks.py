@@ -18,10 +18,8 @@ from latency.asked import TimeAsked, latencies_to_dicts
 from latency.target import Latency, Target
 from nas.service.api.app import create_app
 from nas.service.database import open_database
-from nas.service.service import Service
-from nas.service.tables import metadata, tasks
-from nas.service.targets import find_target
-from nas.service.tasks import (
+from nas.service.devices.targets import find_target
+from nas.service.devices.tasks import (
     MOST_CLAIMS,
     Claim,
     LostError,
@@ -34,6 +32,8 @@ from nas.service.tasks import (
     submit_task,
     task_folder,
 )
+from nas.service.service import Service
+from nas.service.tables import metadata, tasks
 from nas.service.tokens import create_token
 from supernet.architecture import Architecture, EncoderShape
 from tests.nas.service.databases import KINDS, database_of

@@ -21,10 +21,9 @@ from transformers import BertConfig, BertForSequenceClassification
 from nas.data import load_data, load_texts
 from nas.service.api.app import create_app
 from nas.service.service import Service
-from nas.service.supernets import check_supernet
 from nas.service.tables import searches
 from nas.service.tokens import create_token
-from nas.service.uploads import (
+from nas.service.uploads.kept import (
     begin_arrival,
     clean_uploads,
     dataset_folder,
@@ -32,6 +31,7 @@ from nas.service.uploads import (
     hold_upload,
     supernet_folder,
 )
+from nas.service.uploads.supernets import check_supernet
 from nas.settings import data_folder
 from supernet.architecture import Architecture
 from supernet.errors import NasError

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 pytest.importorskip("dbos", reason="needs tailorbert[service]")
 
 from nas.service.database import open_database
-from nas.service.durable_queue import forget_jobs
+from nas.service.jobs.durable_queue import forget_jobs
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import load_service
 from nas.service.tables import events

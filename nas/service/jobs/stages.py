@@ -15,9 +15,10 @@ from nas.progress import silence
 from nas.recipe import Recipe
 from nas.request import Request, Run
 from nas.service.database import engine_of, patiently
-from nas.service.job_process import Job
-from nas.service.remote_device import RemoteDevice
-from nas.service.reporting import ReportingDisplay, Tell
+from nas.service.devices.remote_device import RemoteDevice
+from nas.service.devices.targets import find_target
+from nas.service.jobs.process import Job
+from nas.service.jobs.reporting import ReportingDisplay, Tell
 from nas.service.requests import (
     MODEL_STAGE,
     SearchRequest,
@@ -28,8 +29,7 @@ from nas.service.requests import (
 from nas.service.results import publish
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
-from nas.service.targets import find_target
-from nas.service.uploads import dataset_folder, supernet_folder
+from nas.service.uploads.kept import dataset_folder, supernet_folder
 from nas.sources import PYDOC
 from nas.teacher import EMBEDDED, suiting_space
 from nas.workspace import open_workspace

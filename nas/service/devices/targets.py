@@ -22,8 +22,8 @@ from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target
+from nas.service.devices.tasks import fail_tasks
 from nas.service.tables import targets, tasks
-from nas.service.tasks import fail_tasks
 from supernet.configs import config_names
 from supernet.errors import NasError, shown
 

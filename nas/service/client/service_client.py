@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from nas.full_disk import full_disk_reported
 from nas.result_folder import check_output, replacing_folder
-from nas.service.connection import WAITS_S, AwayError, Connection, RefusedError
-from nas.service.download import Shown, receive, sha256, unpack
-from nas.service.event_stream import StreamEvent, parse_events
-from nas.service.folder_upload import zipped
-from nas.service.replies import Archive, Model, Search, Status, understood
+from nas.service.client.connection import WAITS_S, AwayError, Connection, RefusedError
+from nas.service.client.download import Shown, receive, sha256, unpack
+from nas.service.client.event_stream import StreamEvent, parse_events
+from nas.service.client.folder_upload import zipped
+from nas.service.client.replies import Archive, Model, Search, Status, understood
 from nas.sources import SUFFIXES
 from supernet.errors import NasError
 

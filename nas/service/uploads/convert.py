@@ -15,8 +15,8 @@ import numpy as np
 
 from nas.columns import PAIR_COLUMNS, SINGLE_COLUMNS, find_text_columns
 from nas.data import TaskData, load_data, load_texts
-from nas.service.archives import ArchiveLimits, unpack
-from nas.service.scan import ROWS, check_columns, scan
+from nas.service.uploads.archives import ArchiveLimits, unpack
+from nas.service.uploads.scan import ROWS, check_columns, scan
 from nas.sources import SUFFIXES, Tables, listed, read_source
 from supernet.errors import NasError
 

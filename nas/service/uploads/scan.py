@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.service.strict_json import parse_json
+from nas.service.uploads.strict_json import parse_json
 from supernet.errors import NasError
 
 ROWS = 5_000_000

@@ -79,7 +79,7 @@ class JobProcess:
         """Run a stage to its end.
 
         Args:
-            stage: its name (:func:`nas.service.stages.run_stage`).
+            stage: its name (:func:`nas.service.jobs.stages.run_stage`).
             tell: takes the events that come meanwhile.
             is_wanted: asked twice a second.
 
@@ -162,7 +162,7 @@ def _work(pipe: Connection, given: Json) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     tempfile.tempdir = str(scratch)
-    from nas.service.stages import Stages
+    from nas.service.jobs.stages import Stages
 
     lock = threading.Lock()
 

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.service.durable_queue import forget_jobs
+from nas.service.jobs.durable_queue import forget_jobs
 from nas.service.searches import ENDED
 from nas.service.settings import ServiceSettings
 from nas.service.tables import audit, events, searches, tasks

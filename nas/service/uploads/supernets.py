@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nas.service.archives import ArchiveLimits, unpack
-from nas.service.convert import KEPT
-from nas.service.strict_json import parse_json
+from nas.service.uploads.archives import ArchiveLimits, unpack
+from nas.service.uploads.convert import KEPT
+from nas.service.uploads.strict_json import parse_json
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 

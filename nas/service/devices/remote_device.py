@@ -21,8 +21,8 @@ from latency.profile import Profile
 from latency.profiler import ProfileProgress, Status
 from latency.target import Latency, Target
 from nas.service.database import patiently
-from nas.service.targets import DeviceTarget, check_profile, find_target, stored_profile
-from nas.service.tasks import (
+from nas.service.devices.targets import DeviceTarget, check_profile, find_target, stored_profile
+from nas.service.devices.tasks import (
     LEASE_S,
     Kind,
     Task,

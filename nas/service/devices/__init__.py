@@ -1,0 +1,1 @@
+"""Devices elsewhere, and what they are asked to measure."""

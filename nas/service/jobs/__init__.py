@@ -1,0 +1,1 @@
+"""Searches as durable jobs: queued, worked at, taken over."""

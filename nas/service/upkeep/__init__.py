@@ -1,0 +1,1 @@
+"""What stays for how long, and copies of everything."""

@@ -1,0 +1,1 @@
+"""What of a stranger's file is kept, and how it is looked at."""
