@@ -36,7 +36,13 @@ HERE = Path(__file__).parent
 PHASES = "examples,coverage,fuzzing,stateful"
 SETTINGS: dict[str, Any] = {
     "auth": "required",
-    "limits": {"requests_per_minute": 10**9, "stored_per_user": 10**6, "streams": 10_000},
+    "limits": {
+        "requests_per_minute": 10**9,
+        "stored_per_user": 10**6,
+        "searches_per_user": 10**6,
+        "targets_per_user": 10**6,
+        "streams": 10_000,
+    },
 }
 
 

@@ -36,7 +36,7 @@ class OtherRequestError(NasError):
 
 
 class NotPossibleError(NasError):
-    """A search in a status from which it cannot be moved so."""
+    """What a search's status, or how many its owner has, does not allow."""
 
 
 def create(
@@ -49,6 +49,7 @@ def create(
 
     Raises:
         OtherRequestError: the key stands for another request.
+        NotPossibleError: the owner has as many under way as one may have.
         NasError: an upload that it names has just been removed.
     """
     wanted = request.model_dump(mode="json")
@@ -69,6 +70,7 @@ def create(
                     expired=False,
                 )
             )
+            _check_room(connection, service, owner)
             _hold_uploads(connection, service, wanted)
             _tell(connection, search_id, "queued", 1)
             service.jobs.enqueue(connection, search_id, 1, owner=owner, priority=request.priority)
@@ -110,7 +112,8 @@ def retry(service: Service, search: SearchRow) -> None:
     """Queue a failed or cancelled search again; finished stages are not repeated.
 
     Raises:
-        NotPossibleError: it has not failed and was not cancelled.
+        NotPossibleError: it has not failed and was not cancelled, or its owner has as many under
+            way as one may have.
     """
     attempt = search.attempt + 1
     with service.engine.begin() as connection:
@@ -135,6 +138,7 @@ def retry(service: Service, search: SearchRow) -> None:
                 f"search {search.id} is {search.status}: only one that failed or was cancelled "
                 "can be tried again"
             )
+        _check_room(connection, service, search.owner)
         _tell(connection, search.id, "queued", attempt)
         service.jobs.enqueue(
             connection, search.id, attempt, owner=search.owner, priority=search.priority
@@ -245,6 +249,17 @@ def _tell(
     events.append(
         connection, search_id, "status", data if error is None else data | {"error": error}
     )
+
+
+def _check_room(connection: Connection, service: Service, owner: str) -> None:
+    """Refuse, in the transaction that queues it, a search too many."""
+    most = service.settings.limits.searches_per_user
+    waiting = sa.and_(searches.c.owner == owner, searches.c.status.not_in(ENDED))
+    query = sa.select(sa.func.count()).select_from(searches).where(waiting)
+    if connection.execute(query).scalar_one() > most:
+        raise NotPossibleError(
+            f"{owner} has {most} searches that wait or run: cancel one, or wait for one to end"
+        )
 
 
 def _hold_uploads(connection: Connection, service: Service, wanted: Mapping[str, Any]) -> None:

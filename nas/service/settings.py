@@ -74,7 +74,9 @@ class Limits(_Section):
         connections: open at once.
         streams: of events, open at once.
         evaluations, training_examples, epochs: caps on a recipe of the client's own.
+        searches_per_user: that wait or run, of one user.
         stored_per_user: data sets and supernets of one user.
+        targets_per_user: registered by one user.
     """
 
     requests_per_minute: int = Field(default=6000, ge=1)
@@ -89,7 +91,9 @@ class Limits(_Section):
     evaluations: int = Field(default=2000, ge=1)
     training_examples: int = Field(default=1_000_000, ge=2)
     epochs: int = Field(default=100, ge=1)
+    searches_per_user: int = Field(default=1000, ge=1)
     stored_per_user: int = Field(default=100, ge=1)
+    targets_per_user: int = Field(default=100, ge=1)
 
 
 class Retention(_Section):

@@ -75,7 +75,7 @@ def create_search(
     check_request(service, wanted)
     try:
         row, is_new = searches.create(service, caller.owner, wanted, key)
-    except searches.OtherRequestError as error:
+    except (searches.OtherRequestError, searches.NotPossibleError) as error:
         raise ProblemError(409, str(error)) from error
     response.headers["Location"] = f"/v1/searches/{row.id}"
     response.status_code = 201 if is_new else 200

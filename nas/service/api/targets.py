@@ -32,6 +32,7 @@ from nas.service.api.target_records import (
 from nas.service.devices.targets import (
     ChangedError,
     DeviceTarget,
+    FullError,
     TakenError,
     find_target,
     predictor_of,
@@ -120,8 +121,9 @@ def put_target(
             fingerprint=None if fingerprint is None else Fingerprint(**fingerprint.model_dump()),
             agent=None if new.agent is None else new.agent.model_dump(),
             anyones=caller.may("admin"),
+            most=service.settings.limits.targets_per_user,
         )
-    except TakenError as error:
+    except (TakenError, FullError) as error:
         raise ProblemError(409, str(error)) from error
     response.status_code = 201 if fresh else 200
     return TargetRecord.of(known_target(service, name))

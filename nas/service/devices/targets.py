@@ -42,6 +42,10 @@ class TakenError(NasError):
     """A target's name that belongs to someone else, or to the server."""
 
 
+class FullError(NasError):
+    """A target too many of one user."""
+
+
 class ChangedError(NasError):
     """A target that another request changed meanwhile."""
 
@@ -79,6 +83,7 @@ def register_target(
     fingerprint: Fingerprint | None = None,
     agent: dict[str, Any] | None = None,
     anyones: bool = False,
+    most: int = 100,
 ) -> bool:
     """Enter a target, or bring it up to date.
 
@@ -88,12 +93,14 @@ def register_target(
     Args:
         fingerprint, agent: None leaves what is known.
         anyones: whether another owner's may be changed.
+        most: that one owner may have.
 
     Returns:
         whether it is new.
 
     Raises:
         TakenError: the server's own name, or another owner's.
+        FullError: the owner has as many as one may have.
         NasError: a runtime or device that agents do not measure.
     """
     if name in config_names("targets"):
@@ -115,6 +122,9 @@ def register_target(
                 connection.execute(
                     targets.insert().values(name=name, owner=owner, created=time.time(), **told)
                 )
+                query = sa.select(sa.func.count()).where(targets.c.owner == owner)
+                if connection.execute(query).scalar_one() > most:
+                    raise FullError(f"you have {most} targets: delete one first")
             return True
         except IntegrityError:  # another request was first
             known = find_target(engine, name)

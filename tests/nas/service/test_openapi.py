@@ -92,7 +92,9 @@ def test_the_service_does_as_the_document_says(
     make_service,
     make_profile,  # noqa: F811
 ) -> None:
-    service = make_service(auth="required", limits={"requests_per_minute": 10**6})
+    service = make_service(
+        auth="required", limits={"requests_per_minute": 10**6, "targets_per_user": 10**6}
+    )
     profile: Profile = make_profile()
     populate(service, profile)
     token = example_token(service, "ada", ["admin"])

@@ -50,6 +50,28 @@ def test_a_new_search_is_queued_for_a_worker(client, service):
 
 
 @on_both
+def test_a_user_has_so_many_searches_under_way(make_service):
+    service = make_service(limits={"searches_per_user": 2})
+    headers = {"Idempotency-Key": "k1"}
+    with TestClient(create_app(service)) as client:
+        first = client.post("/v1/searches", json=WANTED, headers=headers).json()
+        second = submit(client)
+        refused = client.post("/v1/searches", json=WANTED)
+        assert refused.status_code == 409
+        assert "has 2 searches that wait or run: cancel one" in refused.json()["detail"]
+        assert client.post("/v1/searches", json=WANTED, headers=headers).json() == first
+        assert client.post(f"/v1/searches/{first['id']}:cancel").status_code == 200
+        submit(client)
+        refused = client.post(f"/v1/searches/{first['id']}:retry")
+        assert refused.status_code == 409
+        assert "has 2 searches" in refused.json()["detail"]
+        assert client.get(f"/v1/searches/{first['id']}").json()["attempt"] == 1
+        assert client.post(f"/v1/searches/{second['id']}:cancel").status_code == 200
+        assert client.post(f"/v1/searches/{first['id']}:retry").json()["attempt"] == 2
+    assert len(service.jobs.waiting) == 2
+
+
+@on_both
 def test_an_idempotency_key_makes_one_search(client, service):
     headers = {"Idempotency-Key": "k1"}
     first = client.post("/v1/searches", json=WANTED, headers=headers)

@@ -66,6 +66,18 @@ def pi(client: TestClient) -> str:
 
 
 @on_both
+def test_a_user_has_so_many_targets(make_service: Callable[..., Service]) -> None:
+    service = make_service(limits={"targets_per_user": 1})
+    with TestClient(create_app(service)) as client:
+        assert client.put("/v1/targets/pi", json={"target": TARGET}).status_code == 201
+        assert client.put("/v1/targets/pi", json={"target": TARGET}).status_code == 200
+        refused = client.put("/v1/targets/board", json={"target": TARGET})
+        assert refused.status_code == 409
+        assert refused.json()["detail"] == "you have 1 targets: delete one first"
+        assert client.get("/v1/targets/board").status_code == 404
+
+
+@on_both
 def test_a_target_is_registered_shown_changed_and_removed(client: TestClient) -> None:
     given = {"target": TARGET, "agent": {"version": "0.1.0"}}
     made = client.put("/v1/targets/pi", json=given)
