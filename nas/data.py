@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -151,7 +150,6 @@ def load_data(
     metric: str | None = None,
     seed: int,
     limit: int | None = None,
-    cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> TaskData:
     """Read a task's data and split it.
@@ -172,8 +170,7 @@ def load_data(
         metric: one of :data:`nas.metrics.METRICS`; by default accuracy or pearson_spearman.
         seed: of the splits, of ``limit`` and of pydoc's sample.
         limit: at most this many training examples, stratified; validation and test stay whole.
-        cache_dir: of pydoc, as in :func:`nas.pydoc.load_corpus`.
-        progress: of pydoc, likewise.
+        progress: of pydoc, as in :func:`nas.pydoc.load_corpus`.
 
     Raises:
         NasError: whatever is wrong with the source, in one line.
@@ -182,7 +179,7 @@ def load_data(
         check_metric(metric)
     if limit is not None and limit < 2:
         raise NasError(f"limit must be at least 2 training examples, not {limit}")
-    tables = read_source(source, label_column, seed=seed, cache_dir=cache_dir, progress=progress)
+    tables = read_source(source, label_column, seed=seed, progress=progress)
     extra = tables.pop("unlabelled", None)
     if "train" not in tables:
         raise NasError(f"data {source}: no train split; found {listed(tables)}")
@@ -210,7 +207,6 @@ def load_texts(
     source: str,
     *,
     text_columns: str | Sequence[str] | None = None,
-    cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Distinct texts for task-agnostic distillation, in the source's order; labels are ignored.
@@ -224,8 +220,8 @@ def load_texts(
         NasError: as :func:`load_data`, or nothing to train on.
     """
     if source == PYDOC:
-        return tuple(load_corpus(cache_dir, progress=progress)["text"])
-    tables = read_source(source, None, seed=0, cache_dir=cache_dir, progress=progress)
+        return tuple(load_corpus(progress=progress)["text"])
+    tables = read_source(source, None, seed=0, progress=progress)
     texts: dict[str, None] = {}
     for name in ("train", "unlabelled"):
         if name in tables:

@@ -58,7 +58,6 @@ def read_data(run: Study) -> TaskData:
             metric=run.request.metric,
             seed=run.request.seed,
             limit=run.request.recipe.limit,
-            cache_dir=run.workspace.root / "data",
             progress=lambda _name, done, total: bar(done, total),
         )
     splits = (data.train, data.validation, data.test)
@@ -267,7 +266,7 @@ def unlabelled_texts(
         train = task.data.train
         texts = (*task.data.unlabelled, *train.text_a, *(train.text_b or ()))
     else:
-        texts = load_texts(source, cache_dir=run.workspace.root / "data")
+        texts = load_texts(source)
     if limit is None or limit >= len(texts):
         return texts
     rows = np.random.default_rng(run.request.seed).permutation(len(texts))[:limit]

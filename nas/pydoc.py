@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latency.atomic import replacing
-from nas.settings import DEFAULT_CACHE_DIR
+from nas.settings import cache_folder
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def load_corpus(
     libraries: Sequence[str] = tuple(LIBRARIES),
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Every paragraph of the installed libraries: built in some 25 s, then read from the cache.
+    """Every paragraph of the installed libraries: built in 25 to 50 s, then read from the cache.
 
     The result depends on the libraries' versions alone.
 
     Args:
         cache_dir: where the Parquet file lies, one for each set of versions; default
-            ``~/.cache/tailorbert``. A cache that cannot be written costs a warning only.
+            :func:`nas.settings.cache_folder`. A cache that cannot be written costs a warning only.
         libraries: keys of :data:`LIBRARIES`; those not installed are passed over.
         progress: called before each library, where the cache does not answer.
 
@@ -107,7 +107,7 @@ def load_corpus(
     import pandas as pd
 
     versions = _installed_versions(libraries)
-    path = (cache_dir or DEFAULT_CACHE_DIR).expanduser() / f"pydoc-{_key(versions)}.parquet"
+    path = (cache_dir or cache_folder()) / f"pydoc-{_key(versions)}.parquet"
     if path.exists():
         try:
             return pd.read_parquet(path)
@@ -168,12 +168,11 @@ def mask_names(paragraph: str) -> str:
 
 def is_english(paragraph: str) -> bool:
     """Whether it reads as English prose: ASCII, long enough, mostly letters, common words."""
-    letters = sum(character.isalpha() or character == " " for character in paragraph)
     return (
         paragraph.isascii()
         and _SHORTEST <= len(paragraph) <= _LONGEST
         and len(_WORD.findall(paragraph)) >= _FEWEST_WORDS
-        and letters > 0.8 * len(paragraph)
+        and sum(letter.isalpha() or letter == " " for letter in paragraph) > 0.8 * len(paragraph)
         and len(_COMMON_WORD.findall(paragraph)) >= 2
     )
 
@@ -207,7 +206,8 @@ def _docstrings(path: Path) -> Iterator[str]:
             docstring = ast.get_docstring(node, clean=False)
             if docstring:
                 yield docstring
-        stack.extend(child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt))
+        for block in ("body", "orelse", "finalbody"):
+            stack.extend(getattr(node, block, ()))
 
 
 def _distinct(paragraphs: dict[str, set[str]]) -> list[tuple[str, str]]:

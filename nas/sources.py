@@ -44,7 +44,6 @@ def read_source(
     label_column: str | None,
     *,
     seed: int,
-    cache_dir: Path | None,
     progress: Progress | None,
 ) -> Tables:
     """The tables of ``source``, none of them empty.
@@ -53,13 +52,13 @@ def read_source(
         source: as :func:`nas.data.load_data` takes it.
         label_column: whose numbers and class names are recognised; None leaves labels alone.
         seed: of pydoc's sample.
-        cache_dir, progress: of pydoc, as in :func:`nas.pydoc.load_corpus`.
+        progress: of pydoc, as in :func:`nas.pydoc.load_corpus`.
 
     Raises:
         NasError: the source is not there, not readable, or empty.
     """
     if source == PYDOC:
-        corpus = load_corpus(cache_dir, progress=progress)
+        corpus = load_corpus(progress=progress)
         return {"train": sample_task(corpus, seed=seed), "unlabelled": corpus[["text"]]}
     path = _path(source)
     try:

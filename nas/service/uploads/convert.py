@@ -66,7 +66,7 @@ def convert_dataset(upload: str, name: str, unpacked_bytes: int) -> dict[str, An
         raise NasError(f"files must be of one kind, not {listed(sorted(kinds))}")
     if sum(scan(path) for path in files) > ROWS:
         raise NasError(f"it has more than {ROWS:,} rows")
-    tables = read_source(str(source), None, seed=0, cache_dir=None, progress=None)
+    tables = read_source(str(source), None, seed=0, progress=None)
     if not {"train", "unlabelled"} & set(tables):
         raise NasError(f"it has no train split; found {listed(tables)}")
     folder = Path(KEPT) / name
