@@ -16,7 +16,7 @@ from latency.profile_file import ProfileFile
 from latency.profiler import LEAST_DRAWN, _fitted, profile_device
 from latency.runtimes import torch_eager
 from latency.target import Target, Workload
-from latency.timing import Block, Record
+from latency.timing import Block, Protocol, Record
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 from supernet.space import SearchSpace
@@ -127,7 +127,8 @@ def test_more_time_measures_more(tmp_path):
     assert len(longer.measurements) > len(short.measurements)
 
 
-def test_a_target_error_ends_it(tmp_path):
+def test_a_target_error_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("latency.profiler._PROTOCOL", Protocol(rounds=3, extra_rounds=0))
     seen = []
     done = profiled(tmp_path / "p.json", time_budget_s=1e6, target_error=0.9, progress=seen.append)
     assert done.complete  # or it would go on for days

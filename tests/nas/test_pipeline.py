@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from latency import beside
+from latency.timing import Protocol
 from nas.cli import main
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace
@@ -30,22 +32,23 @@ pytestmark = pytest.mark.slow
 LIBRARIES = ("networkx", "sklearn")
 SPACE = {
     "name": "few",
-    "num_layers": [1, 4],
-    "hidden_size": [64, 384],
-    "num_heads": {"min": 2, "max": 12, "step": 1},
+    "num_layers": [1, 2],
+    "hidden_size": [64, 192],
+    "num_heads": {"min": 2, "max": 6, "step": 1},
     "qkv_size": "hidden_size",
     "head_size": [32],
-    "intermediate_size": [128, 1536],
+    "intermediate_size": [128, 768],
     "uniform": True,
 }
+TARGET = {"threads": 1, "batch_size": 1, "sequence_length": 24}
 RECIPE = {
     "max_length": 24,
-    "limit": 160,
-    "finetune": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-4},
+    "limit": 96,
+    "finetune": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-4},
     "importance_examples": 32,
     "general": {
         "texts": "",  # the data's own folder
-        "limit": 64,
+        "limit": 32,
         "settings": {
             "training": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-4},
             "num_random": 1,
@@ -55,7 +58,7 @@ RECIPE = {
         },
     },
     "supernet": {
-        "training": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-4},
+        "training": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-4},
         "num_random": 1,
     },
     "profile_s": 5,
@@ -97,6 +100,7 @@ class Place:
         given = {
             "latency": latency, "output": output, "workspace": "workspace",
             "data": "data", "space": "space.yaml", "recipe": "recipe.yaml",
+            "target": "target.yaml",
         }  # fmt: skip
         words = [word for name, value in given.items() for word in (f"--{name}", value)]
         process = FORKS.Process(target=nas, args=(self.root, ["search", *words, *more]))
@@ -132,6 +136,7 @@ def nas(folder: Path, arguments: list[str]) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["nas", *arguments]
+    beside.VERIFY = Protocol(rounds=6, extra_rounds=0)
     main()
 
 
@@ -156,6 +161,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     recipe = RECIPE | {"general": RECIPE["general"] | {"texts": "data"}}  # type: ignore[operator]
     (place.root / "space.yaml").write_text(yaml.safe_dump(SPACE))
     (place.root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (place.root / "target.yaml").write_text(yaml.safe_dump(TARGET))
     ended = place.run()
     assert ended.returncode == 0, ended.stderr
     assert "Budget met" in ended.stdout
@@ -238,9 +244,9 @@ def test_the_reloaded_model_has_the_reports_score(finished: Place) -> None:
     report = finished.report()
     found = evaluate_folder(
         finished.root / "result" / "model",
-        load_data(str(finished.root / "data"), seed=0, limit=160),
+        load_data(str(finished.root / "data"), seed=0, limit=96),
         "test",
-        Target(threads=1, batch_size=1, sequence_length=24),
+        Target(**TARGET),
         max_length=24,
     )
     scores = [value for name, value in found.items() if name.startswith("accuracy (test")]
@@ -322,7 +328,7 @@ def test_a_run_killed_in_each_stage_ends_as_an_undisturbed_one(
         while not (begun := list((place.root / "workspace").glob(f"{stage}/*.partial"))):
             assert process.is_alive(), f"the run ended before its stage {stage}"
             time.sleep(0.02)
-        time.sleep(0.3)
+        time.sleep(0.1)
         process.kill()
         process.join()
         assert begun[0].exists(), f"the run was killed after its stage {stage}"

@@ -20,7 +20,13 @@ from tests.nas.service.serving import serving, write_questions
 pytestmark = pytest.mark.slow
 
 SMOKE = read_config("recipes", "smoke") | {"profile_s": 5, "limit": 60}
-WANTED = {"budgets": ["1000ms", "900ms"], "space": "tiny", "data": "questions", "recipe": SMOKE}
+WANTED = {
+    "budgets": ["1000ms", "900ms"],
+    "targets": ["cpu-1-thread"],
+    "space": "tiny",
+    "data": "questions",
+    "recipe": SMOKE,
+}
 
 
 def statuses(served, search_id) -> list[str]:

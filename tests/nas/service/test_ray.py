@@ -26,7 +26,13 @@ from tests.nas.service.serving import (
 pytestmark = pytest.mark.slow
 
 RECIPE = read_config("recipes", "smoke") | {"profile_s": 3, "limit": 60}
-WANTED = {"budgets": ["1000ms"], "space": "tiny", "data": "questions", "recipe": RECIPE}
+WANTED = {
+    "budgets": ["1000ms"],
+    "targets": ["cpu-1-thread"],
+    "space": "tiny",
+    "data": "questions",
+    "recipe": RECIPE,
+}
 
 
 def front(served: Served) -> dict:
