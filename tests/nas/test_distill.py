@@ -16,7 +16,9 @@ from transformers import (
     BertForSequenceClassification,
 )
 
+from latency import beside
 from latency.target import Target
+from latency.timing import Protocol
 from nas.augment import AUGMENTED
 from nas.compare import compare_folders, comparison_plot
 from nas.compress import Kronecker
@@ -49,6 +51,11 @@ NARROW = Architecture.uniform(
 AS_WIDE = Architecture.uniform(num_layers=2, hidden_size=384, num_heads=12, intermediate_size=1536)
 
 SAMPLE = {"input_ids": torch.tensor([[2, 7, 3]]), "attention_mask": torch.ones(1, 3).long()}
+
+
+@pytest.fixture(autouse=True)
+def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "VERIFY", Protocol(rounds=3, extra_rounds=0))
 
 
 @pytest.fixture(scope="module")

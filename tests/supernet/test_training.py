@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +161,16 @@ def train_to_the_end(folder: Path, *, killed_at: int | None) -> None:
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    program = (
-        "from pathlib import Path; from tests.supernet.test_training import train_to_the_end;"
-        "train_to_the_end(Path({folder!r}), killed_at={killed})"
-    )
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([__name__])
 
-    def run(folder: Path, killed: int | None) -> int:
-        code = program.format(folder=str(folder), killed=killed)
-        return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode
+    def run(folder: Path, killed: int | None) -> int | None:
+        process = forks.Process(
+            target=train_to_the_end, args=(folder,), kwargs={"killed_at": killed}
+        )
+        process.start()
+        process.join()
+        return process.exitcode
 
     assert run(tmp_path / "killed", KILLED) == -signal.SIGKILL
     checkpoint = last_checkpoint(tmp_path / "killed" / "checkpoints")
