@@ -24,7 +24,8 @@ from typing import Any
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from nas.service.database import migrate, open_database
+from nas.service.database import open_database
+from nas.service.revisions import migrate
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import load_service
 from nas.service.tokens import create_token

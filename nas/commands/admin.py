@@ -233,8 +233,8 @@ def _opened(
     config: str | None, data: Path | None, database: str | None
 ) -> Iterator[tuple[ServiceSettings, Engine]]:
     """The service's settings, and its database with its tables up to date."""
-    from nas.service.database import migrate as bring_up_to_date
     from nas.service.database import open_database
+    from nas.service.revisions import migrate as bring_up_to_date
     from nas.service.settings import load_service
 
     settings = load_service(config, data=data, database=database)

@@ -1,19 +1,14 @@
-"""The service's database: opened, and brought up to date."""
+"""The service's database: opened, and waited for while it is away."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,9 +16,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from supernet.errors import NasError
 
 T = TypeVar("T")
-
-VERSION_TABLE = "tailorbert_version"
-"""Where the database keeps the revision of its tables."""
 
 
 def open_database(url: str) -> Engine:
@@ -60,18 +52,6 @@ def engine_of(url: str) -> Engine:
     )
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the tables up to date, or leave them as they are; who does so at once takes turns."""
-    config = _alembic()
-    with engine.begin() as connection:
-        if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which no statement of DDL does
-        else:
-            connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(84711)"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
 def patiently(action: Callable[[], T]) -> T:
     """What ``action`` returns, tried until the database answers: a restart is waited for."""
     pause_s = 0.1
@@ -90,24 +70,6 @@ def is_away(error: SQLAlchemyError) -> bool:
     if isinstance(error, OperationalError | PoolTimeoutError):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
-
-
-def is_current(engine: Engine) -> bool:
-    """Whether the tables are those of this version of the service."""
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        return context.get_current_revision() == _newest_revision()
-
-
-@cache
-def _newest_revision() -> str | None:
-    return ScriptDirectory.from_config(_alembic()).get_current_head()
-
-
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "nas.service:migrations")
-    return config
 
 
 def shown(url: str) -> str:

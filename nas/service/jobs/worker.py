@@ -24,13 +24,14 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 
 from nas.service import events, searches
-from nas.service.database import migrate, patiently
+from nas.service.database import patiently
 from nas.service.devices.tasks import forget_tasks
 from nas.service.forks import start_forkserver
 from nas.service.jobs.durable_queue import APPLICATION, QUEUE, VERSION, WORKFLOW, DurableQueue
 from nas.service.jobs.heartbeat import Heartbeat
 from nas.service.jobs.process import CrashedError, Job, JobProcess, UnwantedError
 from nas.service.requests import SearchRequest, stage_names
+from nas.service.revisions import migrate
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
 from nas.service.uploads.kept import clean_uploads

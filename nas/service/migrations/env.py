@@ -1,10 +1,10 @@
-"""Runs the migrations on the connection that :func:`nas.service.database.migrate` gives."""
+"""Runs the migrations on the connection that :func:`nas.service.revisions.migrate` gives."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from nas.service.database import VERSION_TABLE
+from nas.service.revisions import VERSION_TABLE
 from nas.service.tables import metadata
 
 connection = context.config.attributes["connection"]

@@ -21,8 +21,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from nas.service.api.app import create_app
-from nas.service.database import migrate, open_database
+from nas.service.database import open_database
 from nas.service.logs import set_up_logs
+from nas.service.revisions import migrate
 from nas.service.server import Server
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from nas.service.database import migrate, open_database
+from nas.service.database import open_database
 from nas.service.jobs.worker import prepare
+from nas.service.revisions import migrate
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
 from nas.service.tables import events, searches

@@ -17,8 +17,9 @@ import uvicorn
 from nas.service import events
 from nas.service.api.app import create_app
 from nas.service.api.page import asset_names
-from nas.service.database import migrate, open_database
+from nas.service.database import open_database
 from nas.service.requests import SearchRequest
+from nas.service.revisions import migrate
 from nas.service.searches import create, finish
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings

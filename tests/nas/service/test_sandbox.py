@@ -87,21 +87,6 @@ def secrets_seen() -> dict[str, list[str]]:
     return {"names": [name for name in os.environ if name.startswith("NAS_")]}
 
 
-def test_it_sees_no_secrets(tmp_path):
-    code = (
-        "import sys; from pathlib import Path;"
-        "from nas.service.uploads.sandbox import run_confined;"
-        "from tests.nas.service.test_sandbox import secrets_seen;"
-        "print(run_confined(secrets_seen, folder=Path(sys.argv[1])))"
-    )
-    names = ("NAS_DATABASE_URL", "NAS_DATABASE_URL_FILE", "NAS_TOKEN", "NAS_TOKEN_FILE")
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("NAS_")}
-    environment = plain | dict.fromkeys(names, "secret") | {"NAS_CACHE": str(tmp_path)}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "{'names': ['NAS_CACHE']}"
-
-
 def test_limits_end_it(tmp_path):
     small = SandboxLimits(memory_bytes=200_000_000, cpu_s=1, wall_s=30, file_bytes=1000)
     with pytest.raises(NasError, match="more memory to read than 200,000,000 bytes"):
@@ -132,20 +117,29 @@ def working_in(folder: Path) -> list[int]:
     return found
 
 
-def test_it_ends_with_the_service(tmp_path):
+def test_it_sees_no_secrets_and_ends_with_the_service(tmp_path):
     code = (
         "import sys, time; from pathlib import Path;"
         "from nas.service.uploads.sandbox import run_confined;"
+        "from tests.nas.service.test_sandbox import secrets_seen;"
+        "print(run_confined(secrets_seen, folder=Path(sys.argv[1])), flush=True);"
         "run_confined(time.sleep, 200, folder=Path(sys.argv[1]))"
     )
-    service = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    names = ("NAS_DATABASE_URL", "NAS_DATABASE_URL_FILE", "NAS_TOKEN", "NAS_TOKEN_FILE")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("NAS_")}
+    environment = plain | dict.fromkeys(names, "secret") | {"NAS_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    service = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
+        assert service.stdout is not None
+        assert service.stdout.readline() == "{'names': ['NAS_CACHE']}\n"
         while not working_in(tmp_path):
             assert service.poll() is None
             time.sleep(0.02)
     finally:
         service.send_signal(signal.SIGKILL)
         service.wait()
+        service.stdout.close()
     deadline = time.monotonic() + 100
     while working_in(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.02)
