@@ -42,7 +42,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 10001 nas && install --directory --owner nas /data
 COPY --from=build /opt/tailorbert /opt/tailorbert
-ENV PATH=/opt/tailorbert/bin:$PATH
+ENV PATH=/opt/tailorbert/bin:$PATH NAS_CACHE=/data/cache
 USER nas
 WORKDIR /data
 VOLUME /data
