@@ -3,6 +3,8 @@
 #   docker build --tag tailorbert .
 #   docker run --rm --user "$(id -u)" --volume "$PWD:/data" tailorbert search --latency 4x --output out
 #
+# What can be made again is in `cache` on the volume: delete it as you like.
+#
 # A service with its database and workers is in compose.yaml. Alone, on SQLite, with tokens:
 #
 #   docker run --rm --volume tailorbert:/data --publish 127.0.0.1:8765:8765 tailorbert serve \

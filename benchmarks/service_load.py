@@ -39,7 +39,11 @@ from nas.settings import data_folder
 from supernet.configs import read_config
 
 RESULTS = Path(__file__).parent / "results"
-RECIPE = read_config("recipes", "smoke") | {"search": {"evaluations": 48, "refinement": 4}}
+RECIPE = read_config("recipes", "smoke") | {
+    "max_length": 32,
+    "profile_s": 10,
+    "search": {"evaluations": 48, "refinement": 4},
+}
 SCRIPT = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"

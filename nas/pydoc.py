@@ -25,12 +25,13 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from filelock import FileLock
 
 from latency.atomic import replacing
 from nas.settings import cache_folder
@@ -108,23 +109,28 @@ def load_corpus(
 
     versions = _installed_versions(libraries)
     path = (cache_dir or cache_folder()) / f"pydoc-{_key(versions)}.parquet"
-    if path.exists():
+    with ExitStack() as turn:
+        with suppress(OSError):  # without a turn, several processes may build the same
+            path.parent.mkdir(parents=True, exist_ok=True)
+            turn.enter_context(FileLock(f"{path}.lock"))
         try:
             return pd.read_parquet(path)
-        except (OSError, ValueError):
-            _log.warning("pydoc cache %s is corrupt; building it again", path)
-    paragraphs = {}
-    for done, library in enumerate(versions):
-        if progress is not None:
-            progress(library, done, len(versions))
-        with _no_collection():
-            paragraphs[library] = read_paragraphs(_root(library))
-    corpus = pd.DataFrame(_distinct(paragraphs), columns=["text", "label"])
-    try:
-        with replacing(path) as temporary:
-            corpus.to_parquet(temporary, index=False)
-    except OSError as error:
-        _log.warning("pydoc cache %s cannot be written, going on without: %s", path, error)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            _log.warning("pydoc cache %s cannot be read, building it again: %s", path, error)
+        paragraphs = {}
+        for done, library in enumerate(versions):
+            if progress is not None:
+                progress(library, done, len(versions))
+            with _no_collection():
+                paragraphs[library] = read_paragraphs(_root(library))
+        corpus = pd.DataFrame(_distinct(paragraphs), columns=["text", "label"])
+        try:
+            with replacing(path) as temporary:
+                corpus.to_parquet(temporary, index=False)
+        except OSError as error:
+            _log.warning("pydoc cache %s cannot be written, going on without: %s", path, error)
     return corpus
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from supernet.errors import NasError
 
-DEFAULT_CACHE_DIR = Path("~/.cache/tailorbert")
+_CACHE = "~/.cache/tailorbert"
 _SECRETS = ("NAS_DATABASE_URL", "NAS_TOKEN")
 
 
@@ -27,8 +27,15 @@ def data_folder() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """The folder of copies that can be made again: ``NAS_CACHE``, or ``~/.cache/tailorbert``."""
-    return Path(os.environ.get("NAS_CACHE") or DEFAULT_CACHE_DIR).expanduser()
+    """The folder of what can be made again: ``NAS_CACHE``, or ``~/.cache/tailorbert``.
+
+    Raises:
+        NasError: there is no home folder to have it in.
+    """
+    try:
+        return Path(os.environ.get("NAS_CACHE") or _CACHE).expanduser()
+    except RuntimeError as error:
+        raise NasError("NAS_CACHE must name a folder, as this user has no home") from error
 
 
 def secret(name: str) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -50,6 +50,16 @@ def engine_of(url: str) -> Engine:
         pool_timeout=30,
         connect_args={"connect_timeout": 10},
     )
+
+
+def take_turns(connection: Connection, key: str) -> None:
+    """Have transactions of one key wait for each other, so that what they count together is true.
+
+    SQLite's writers wait for each other anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        statement = sqlalchemy.text("select pg_advisory_xact_lock(hashtext(:key))")
+        connection.execute(statement, {"key": key})
 
 
 def patiently(action: Callable[[], T]) -> T:

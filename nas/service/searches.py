@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
 from nas.service import events
+from nas.service.database import take_turns
 from nas.service.requests import SearchRequest
 from nas.service.service import Service
 from nas.service.tables import events as happened
@@ -254,11 +255,12 @@ def _tell(
 def _check_room(connection: Connection, service: Service, owner: str) -> None:
     """Refuse, in the transaction that queues it, a search too many."""
     most = service.settings.limits.searches_per_user
-    waiting = sa.and_(searches.c.owner == owner, searches.c.status.not_in(ENDED))
+    waiting = sa.and_(searches.c.owner == owner, searches.c.status.in_(("queued", "running")))
+    take_turns(connection, f"searches of {owner}")
     query = sa.select(sa.func.count()).select_from(searches).where(waiting)
     if connection.execute(query).scalar_one() > most:
         raise NotPossibleError(
-            f"{owner} has {most} searches that wait or run: cancel one, or wait for one to end"
+            f"at most {most} searches of one user may wait or run: cancel one, or wait for an end"
         )
 
 

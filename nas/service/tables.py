@@ -80,7 +80,9 @@ targets = Table(
     Column("created", Float, nullable=False),
     Column("target", JSON, nullable=False),  # Target.to_dict()
     Column("fingerprint", JSON),  # Fingerprint.to_dict(), once its agent has said so
-    Column("profile_digest", String(64)),  # sha256 of its profile, if it has one; see targets.py
+    Column(
+        "profile_digest", String(64)
+    ),  # sha256 of its profile, if it has one; see devices/targets.py
     Column("errors", JSON),  # the error card of that profile
     Column("last_seen", Float),  # its agent
     Column("agent", JSON),  # what the agent says of itself: its version

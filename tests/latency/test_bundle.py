@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from latency.bundle import ENTRY, RUNNER, sources, write_bundle
@@ -133,41 +132,3 @@ def test_what_travels_needs_only_numpy_and_onnxruntime() -> None:
             else:
                 continue
             assert found <= allowed, name
-
-
-@pytest.mark.slow
-def test_a_bundles_models_take_what_direct_ones_do() -> None:
-    """Side by side, so that the machine's moods fall on both."""
-    from latency.bundle import graph_of
-    from latency.bundle_runner import Bundle, BundledRuntime
-    from latency.calls import Subject
-    from latency.runtimes import bound, kernel_shape, onnx_runtime, workload
-    from latency.timing import Protocol, measure
-    from supernet.architecture import Architecture, EncoderShape
-
-    shape = kernel_shape(EncoderShape(), TARGET)
-    subjects = [
-        Subject(
-            Architecture.uniform(
-                num_layers=layers, hidden_size=192, num_heads=6, intermediate_size=768
-            ),
-            TARGET.workload,
-        )
-        for layers in (1, 2, 4)
-    ]
-    graphs = {one: graph_of(one, TARGET, shape, 0) for one in subjects}
-    bundled = BundledRuntime(
-        Bundle(
-            {"seed": 0},
-            {one: graph for one, (graph, _) in graphs.items()},
-            {one: stubs for one, (_, stubs) in graphs.items()},
-        )
-    )
-    calls = [
-        bound(runtime.model(one.what, TARGET, shape=shape), workload(TARGET, shape))
-        for one in subjects
-        for runtime in (onnx_runtime, bundled)
-    ]
-    times = [one.steady_ms for one in measure(calls, protocol=Protocol(rounds=30))]
-    ratios = np.array(times[1::2]) / np.array(times[::2])
-    assert np.median(ratios) == pytest.approx(1.0, abs=0.1)

@@ -22,6 +22,7 @@ from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target
+from nas.service.database import take_turns
 from nas.service.devices.tasks import fail_tasks
 from nas.service.tables import targets, tasks
 from supernet.configs import config_names
@@ -83,7 +84,7 @@ def register_target(
     fingerprint: Fingerprint | None = None,
     agent: dict[str, Any] | None = None,
     anyones: bool = False,
-    most: int = 100,
+    most: int,
 ) -> bool:
     """Enter a target, or bring it up to date.
 
@@ -122,9 +123,10 @@ def register_target(
                 connection.execute(
                     targets.insert().values(name=name, owner=owner, created=time.time(), **told)
                 )
+                take_turns(connection, f"targets of {owner}")
                 query = sa.select(sa.func.count()).where(targets.c.owner == owner)
                 if connection.execute(query).scalar_one() > most:
-                    raise FullError(f"you have {most} targets: delete one first")
+                    raise FullError(f"at most {most} targets of one user are kept: delete one")
             return True
         except IntegrityError:  # another request was first
             known = find_target(engine, name)

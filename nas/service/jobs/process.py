@@ -79,7 +79,7 @@ class JobProcess:
         """Run a stage to its end.
 
         Args:
-            stage: its name (:func:`nas.service.jobs.stages.run_stage`).
+            stage: its name (:meth:`nas.service.jobs.stages.Stages.run`).
             tell: takes the events that come meanwhile.
             is_wanted: asked twice a second.
 

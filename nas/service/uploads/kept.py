@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
 from latency.atomic import sync
+from nas.service.database import take_turns
 from nas.service.service import Service
 from nas.service.tables import searches, uploads
 from supernet.errors import NasError
@@ -136,6 +137,7 @@ def keep_upload(
                     about=about,
                 )
             )
+            take_turns(connection, f"uploads of {owner}")
             if count_uploads(connection, owner) > service.settings.limits.stored_per_user:
                 raise FullError
             # The row is ours alone, so whatever stands there was left by a crash.

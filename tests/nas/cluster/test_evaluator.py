@@ -154,7 +154,7 @@ def used_memory() -> float:
 def test_whoever_is_killed_hangs_or_raises(cluster, tmp_path):
     """In one evaluator, as its workers take seconds to start."""
     scorer, said = Slow(tmp_path), []
-    with RayEvaluator(scorer, RayOptions(timeout_s=3, attempts=2), said.append) as evaluator:
+    with RayEvaluator(scorer, RayOptions(timeout_s=8, attempts=2), said.append) as evaluator:
         fill(evaluator, scorer, nodes=2)
 
         # Killed: it is scored on the other node, and what waited behind it has not failed.

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -81,6 +82,13 @@ def make_service(tmp_path: Path, database: str) -> Iterator[Callable[..., Servic
 def service(make_service: Callable[..., Service]) -> Service:
     """A service that asks for tokens."""
     return make_service(auth="required")
+
+
+@pytest.fixture
+def mid_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still, so that no minute ends while requests are counted."""
+    frozen = time.time() // 60 * 60 + 30
+    monkeypatch.setattr(time, "time", lambda: frozen)
 
 
 @pytest.fixture

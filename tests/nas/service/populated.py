@@ -44,7 +44,7 @@ def populate(service: Service, profile: Profile) -> None:
             connection.execute(
                 sa.update(table).where(column == found).values({column.name: SEARCH})
             )
-    register_target(service.engine, service.settings.data, TARGET, "ada", profile.target)
+    register_target(service.engine, service.settings.data, TARGET, "ada", profile.target, most=1)
     known = find_target(service.engine, TARGET)
     assert known is not None
     store_profile(service.engine, service.settings.data, known, profile)

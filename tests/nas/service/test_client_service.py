@@ -95,7 +95,7 @@ def test_watching_outlives_a_restart_of_the_server(service: Service):
     port, seen = free_port(), list[StreamEvent]()
 
     def watch() -> None:
-        with ServiceClient(f"http://127.0.0.1:{port}", token, waits_s=[0.1] * 100) as client:
+        with ServiceClient(f"http://127.0.0.1:{port}", token, waits_s=[0.1] * 1200) as client:
             seen.extend(client.events(search_id, lost=lost.append))
 
     lost: list[str] = []
@@ -107,7 +107,7 @@ def test_watching_outlives_a_restart_of_the_server(service: Service):
     wait_for(lambda: lost)
     searches.finish(service.engine, search_id, 1, error="out of luck")
     with serving(service, port):
-        watching.join(60)
+        watching.join(120)
     assert not watching.is_alive()
     assert [event.number for event in seen] == [1, 2, 3, None]
     assert [event.data.get("status") for event in seen] == ["queued", "running", "failed", None]

@@ -117,7 +117,7 @@ def test_requests_are_counted_by_route_and_status(client):
     assert found["tailorbert_request_seconds_bucket", ("le", "+Inf"), *whoami] == 1
 
 
-def test_refusals_for_asking_too_often_are_counted(make_service):
+def test_refusals_for_asking_too_often_are_counted(make_service, mid_minute):
     client = TestClient(create_app(make_service(limits={"requests_per_minute": 2})))
     for _ in range(4):
         client.get("/v1/whoami")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from nas.service.tables import searches
 from nas.service.tokens import create_token
 from tests.nas.service.browsing import browsing
 from tests.nas.service.conftest import Waiting
+from tests.nas.service.live import wait_for
 from tests.nas.service.seeded import finished_search
 
 PHONE = {"width": 360, "height": 740}
@@ -100,8 +100,7 @@ def serve(service: Service, token: str, done: dict[str, Any]) -> Iterator[Served
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
+        wait_for(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Served(f"http://127.0.0.1:{port}", service, token, done, server)
     finally:

@@ -103,7 +103,7 @@ def pi(service: Service, port: int, tmp_path: Path) -> Iterator[Pi]:
 
 @pytest.fixture
 def device(service: Service) -> RemoteDevice:
-    register_target(service.engine, service.settings.data, "pi", "ada", TARGET)
+    register_target(service.engine, service.settings.data, "pi", "ada", TARGET, most=1)
     return remote(service)
 
 
@@ -116,7 +116,7 @@ def profiled(device: RemoteDevice, progress: Callable[[Status], None] = lambda _
         TARGET,
         SPACE,
         SHAPE,
-        seconds=1,
+        seconds=3,
         seed=0,
         count_disturbed=True,
         path=Path("unused"),
@@ -185,7 +185,7 @@ def test_a_profile_serves_who_asks_for_no_more_time_than_it_took(
     make_profile: MakeProfile,  # noqa: F811
 ) -> None:
     profile = make_profile()
-    register_target(service.engine, service.settings.data, "pi", "ada", profile.target)
+    register_target(service.engine, service.settings.data, "pi", "ada", profile.target, most=1)
     known = find_target(service.engine, "pi")
     assert known is not None
     store_profile(service.engine, service.settings.data, known, profile)

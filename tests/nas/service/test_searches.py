@@ -58,13 +58,13 @@ def test_a_user_has_so_many_searches_under_way(make_service):
         second = submit(client)
         refused = client.post("/v1/searches", json=WANTED)
         assert refused.status_code == 409
-        assert "has 2 searches that wait or run: cancel one" in refused.json()["detail"]
+        assert "at most 2 searches of one user may wait or run" in refused.json()["detail"]
         assert client.post("/v1/searches", json=WANTED, headers=headers).json() == first
         assert client.post(f"/v1/searches/{first['id']}:cancel").status_code == 200
         submit(client)
         refused = client.post(f"/v1/searches/{first['id']}:retry")
         assert refused.status_code == 409
-        assert "has 2 searches" in refused.json()["detail"]
+        assert "at most 2 searches" in refused.json()["detail"]
         assert client.get(f"/v1/searches/{first['id']}").json()["attempt"] == 1
         assert client.post(f"/v1/searches/{second['id']}:cancel").status_code == 200
         assert client.post(f"/v1/searches/{first['id']}:retry").json()["attempt"] == 2

@@ -25,19 +25,18 @@ from nas.service.server import Server
 from nas.service.tokens import create_token
 from supernet.errors import NasError
 
-IMPATIENT = {"header_seconds": 0.3, "body_seconds": 0.3, "connections": 10}
 HEAD = b"POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture
-def service(make_service):
-    """One that waits for nobody for long."""
-    return make_service(limits=IMPATIENT)
+def served(make_service, listen):
+    """The address of a service with some limits of its own."""
 
+    def at(**limits):
+        service = make_service(limits=limits)
+        return listen(create_app(service), service)
 
-@pytest.fixture
-def address(service, listen):
-    return listen(create_app(service), service)
+    return at
 
 
 def connect(address):
@@ -65,18 +64,19 @@ def pour(connection, data):
     raise AssertionError("the service takes it without an end")
 
 
-def test_who_says_nothing_is_left(address):
-    with connect(address) as connection:
+def test_who_says_nothing_is_left(served):
+    with connect(served(header_seconds=0.3)) as connection:
         assert rest(connection) == b""
 
 
-def test_who_does_not_finish_the_head_is_left(address):
-    with connect(address) as connection:
+def test_who_does_not_finish_the_head_is_left(served):
+    with connect(served(header_seconds=0.3)) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
         assert rest(connection) == b""
 
 
-def test_a_head_by_the_byte_takes_no_longer(address):
+def test_a_head_by_the_byte_takes_no_longer(served):
+    address = served(header_seconds=0.3)
     with connect(address) as connection, connect(address) as other:
         other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
@@ -86,48 +86,48 @@ def test_a_head_by_the_byte_takes_no_longer(address):
         assert rest(connection) == b""
 
 
-def test_who_is_answered_and_idle_is_left(address):
-    with connect(address) as connection:
+def test_who_is_answered_and_idle_is_left(served):
+    with connect(served(header_seconds=2.0)) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert rest(connection).startswith(b"HTTP/1.1 200")
 
 
-def test_a_connection_in_use_is_kept(address):
-    with httpx.Client(base_url="http://{}:{}".format(*address)) as client:
+def test_a_connection_in_use_is_kept(served):
+    with httpx.Client(base_url="http://{}:{}".format(*served())) as client:
         first = client.get("/healthz").extensions["network_stream"].get_extra_info("client_addr")
         for _ in range(5):
             again = client.get("/healthz").extensions["network_stream"]
             assert again.get_extra_info("client_addr") == first
 
 
-def test_a_head_without_an_end_is_refused(listen, make_service):
-    patient = make_service()
-    with connect(listen(create_app(patient), patient)) as connection:
+def test_a_head_without_an_end_is_refused(served):
+    with connect(served()) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
         assert pour(connection, b"x" * 16_384) < 10_000
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(address):
-    with connect(address) as connection:
+def test_a_body_that_does_not_come_is_not_waited_for(served):
+    with connect(served(body_seconds=0.3)) as connection:
         connection.sendall(HEAD + b"Content-Length: 30\r\n\r\n{")
         answer = rest(connection)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"application/problem+json" in answer
 
 
-def test_a_large_body_is_refused_before_it_comes(address):
-    with connect(address) as connection:
+def test_a_large_body_is_refused_before_it_comes(served):
+    with connect(served(header_seconds=2.0)) as connection:
         connection.sendall(HEAD + b"Content-Length: 1000001\r\nExpect: 100-continue\r\n\r\n")
         assert rest(connection).startswith(b"HTTP/1.1 413")
 
 
-def test_a_flood_of_chunks_is_refused_and_cut_off(address):
-    with connect(address) as connection:
+def test_a_flood_of_chunks_is_refused_and_cut_off(served):
+    with connect(served(header_seconds=2.0)) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         pour(connection, b"10000\r\n" + b" " * 0x10000 + b"\r\n")
 
 
-def test_a_client_that_reads_nothing_is_left(service, listen):
+def test_a_client_that_reads_nothing_is_left(make_service, listen):
+    service = make_service(limits={"body_seconds": 0.3})
     app = create_app(service)
     left = threading.Event()
 
@@ -148,7 +148,8 @@ def test_a_client_that_reads_nothing_is_left(service, listen):
         assert left.wait(20)
 
 
-def test_a_client_that_reads_slowly_is_served(service, listen):
+def test_a_client_that_reads_slowly_is_served(make_service, listen):
+    service = make_service(limits={"body_seconds": 2.0, "header_seconds": 2.0})
     app = create_app(service)
 
     @app.get("/large")
@@ -161,12 +162,13 @@ def test_a_client_that_reads_slowly_is_served(service, listen):
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
         while part := connection.recv(16_384):
             received += len(part)
-            threading.Event().wait(0.001)
+            threading.Event().wait(0.006)  # in all longer than it waits for who reads nothing
     assert received > 100 * 65536
 
 
-def test_there_are_only_so_many_connections(address):
-    held = [connect(address) for _ in range(IMPATIENT["connections"])]
+def test_there_are_only_so_many_connections(served):
+    address = served(connections=10)
+    held = [connect(address) for _ in range(10)]
     try:
         with connect(address) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

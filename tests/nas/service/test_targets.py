@@ -73,7 +73,7 @@ def test_a_user_has_so_many_targets(make_service: Callable[..., Service]) -> Non
         assert client.put("/v1/targets/pi", json={"target": TARGET}).status_code == 200
         refused = client.put("/v1/targets/board", json={"target": TARGET})
         assert refused.status_code == 409
-        assert refused.json()["detail"] == "you have 1 targets: delete one first"
+        assert refused.json()["detail"] == "at most 1 targets of one user are kept: delete one"
         assert client.get("/v1/targets/board").status_code == 404
 
 

@@ -122,7 +122,7 @@ def test_workers_share_searches_and_take_them_over(tmp_path, kind, request):
         database = url.replace("postgresql+psycopg2://", "postgresql://")
         away = request.getfixturevalue("postgres_server")
     with watching(
-        tmp_path, works=False, database=database, jobs={"worker_silence_s": 5}
+        tmp_path, works=False, database=database, jobs={"worker_silence_s": 10}
     ) as watched:
         first_worker, second_worker = watched.work("a"), watched.work("b")
         one, two = watched.begin_waiting(1), watched.begin_waiting(2)
@@ -145,7 +145,7 @@ def test_workers_share_searches_and_take_them_over(tmp_path, kind, request):
         assert watched.worker_of(orphan) == "b"
 
         second_worker.terminate()
-        assert second_worker.wait(30) == 0
+        assert second_worker.wait(120) == 0
         assert watched.worker_of(orphan) is None
         watched.cancel(other)
         wait_for(lambda: watched.worker_of(orphan) == "c")
@@ -154,9 +154,16 @@ def test_workers_share_searches_and_take_them_over(tmp_path, kind, request):
         wait_for(lambda: watched.statuses(orphan)[-1] == "failed")
         assert watched.statuses(orphan) == ["queued", "running", "failed"]
         third_worker.terminate()
-        assert third_worker.wait(30) == 0
+        assert third_worker.wait(120) == 0
         assert forget_jobs(watched.engine, float("1e11")) == 3
         assert forget_jobs(watched.engine, float("1e11")) == 0
+
+
+def kill_one(processes: list[int]) -> bool:
+    """Kill the first of them, if there is any."""
+    for pid in processes[:1]:
+        os.kill(pid, signal.SIGKILL)
+    return bool(processes)
 
 
 def restart(database: PostgresServer, served: Served) -> None:
@@ -181,8 +188,7 @@ def test_a_job_that_crashes_again_and_again_fails_and_a_stop_loses_nothing(tmp_p
         search_id = watched.begin_waiting(1)
         for tries in (1, 2, 3):
             wait_for(lambda: watched.began(search_id, "profiles") == tries)  # noqa: B023
-            wait_for(lambda: job_processes(served.process.pid))
-            os.kill(job_processes(served.process.pid)[0], signal.SIGKILL)
+            wait_for(lambda: kill_one(job_processes(served.process.pid)))
         failed = served.await_status(search_id, "failed")
         assert failed["error"] == (
             "profiles: the job's process was ended by SIGKILL (out of memory?); tried 3 times: "
@@ -193,7 +199,7 @@ def test_a_job_that_crashes_again_and_again_fails_and_a_stop_loses_nothing(tmp_p
 
         done = finished_search(watched.service)["id"]
         archive = served.data / "results" / done / "0" / "archive.zip"
-        os.truncate(archive, 64_000_000)
+        os.truncate(archive, 16_000_000)
         with (
             served.client.stream("GET", f"/v1/searches/{search_id}/events") as stream,
             served.client.stream("GET", f"/v1/searches/{done}/models/0/archive") as download,
@@ -206,8 +212,8 @@ def test_a_job_that_crashes_again_and_again_fails_and_a_stop_loses_nothing(tmp_p
             started = [served.process.pid, *descendants(served.process.pid)]
             os.killpg(served.process.pid, signal.SIGINT)  # as Ctrl-C does
             assert "event: end" not in list(happened)
-            assert received + sum(map(len, parts)) == 64_000_000
-        assert served.process.wait(30) == 0
+            assert received + sum(map(len, parts)) == 16_000_000
+        assert served.process.wait(120) == 0
         wait_for(lambda: not any(map(runs, started)))
         assert not list((served.data / "scratch").iterdir())
         assert "Traceback" not in served.log.read_text()
