@@ -127,17 +127,14 @@ def scorer() -> SupernetScorer:
     return SupernetScorer.of(supernet, examples, collate, "accuracy")
 
 
-@pytest.mark.parametrize("workers", [1, None])
-def test_scores_are_those_of_one_process_and_a_node_holds_the_weights_once(
-    cluster, scorer, workers
-):
+def test_scores_are_those_of_one_process_and_a_node_holds_the_weights_once(cluster, scorer):
     score = scorer.build()
     gc.collect()  # the evaluator of an earlier test, held by its traceback
     deadline = time.monotonic() + 30
     while used_memory() > 1e6 and time.monotonic() < deadline:
         time.sleep(0.2)  # what an earlier test had there is given back a little later
     before = used_memory()
-    with RayEvaluator(scorer, RayOptions(workers=workers)) as evaluator:
+    with RayEvaluator(scorer, RayOptions()) as evaluator:
         evaluator.submit([ONE, TWO, THREE, FOUR])
         assert outcomes(evaluator, 4) == {a: score(a, 1.0) for a in (ONE, TWO, THREE, FOUR)}
         weights = sum(values.nbytes for values in scorer.weights.values())
