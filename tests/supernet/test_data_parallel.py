@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
 from supernet.sandwich_settings import SandwichSettings
 from supernet.training_settings import TrainingSettings
+from tests.ports import free_port
 from tests.supernet.conftest import tiny_space
 from tests.supernet.parity import Rows, collate
 
@@ -70,15 +70,12 @@ def train_as_one_of_several(folder: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes have trained together."""
     folder = tmp_path_factory.mktemp("trained")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     code = (
         "from pathlib import Path; import tests.supernet.test_data_parallel as here;"
         f"here.train_as_one_of_several(Path({str(folder)!r}))"
     )
     shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     processes = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 
 import httpx
 import yaml
+
+from tests.ports import free_port
 
 QUESTIONS = ("who wrote", "how many", "where is", "what is", "when did", "which one of")
 THINGS = ("the book", "a river", "two cities", "an old song", "the longest bridge", "their king")
@@ -30,9 +31,7 @@ class Served:
     """
 
     def __init__(self, folder: Path, *, works: bool = True, **settings: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.data = folder / "data"
         self.log = folder / "log"
         self.config = folder / "service.yaml"

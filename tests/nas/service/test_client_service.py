@@ -19,8 +19,9 @@ from nas.service.client.event_stream import StreamEvent
 from nas.service.service import Service
 from nas.service.tokens import create_token
 from nas.service.upkeep.retention import collect
-from tests.nas.service.live import free_port, serving, wait_for
+from tests.nas.service.live import serving, wait_for
 from tests.nas.service.seeded import finished_search
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ from supernet.errors import NasError
 from supernet.space import SearchSpace
 from tests.latency.conftest import MakeProfile, make_profile  # noqa: F401 - a fixture
 from tests.nas.service.agent_process import agent_process
-from tests.nas.service.live import free_port, serving, wait_for
+from tests.nas.service.live import serving, wait_for
+from tests.ports import free_port
 
 SPACE = SearchSpace(
     name="small",
