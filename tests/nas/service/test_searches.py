@@ -72,6 +72,23 @@ def test_a_user_has_so_many_searches_under_way(make_service):
 
 
 @on_both
+def test_requests_at_once_make_no_more_than_that(make_service):
+    service = make_service(limits={"searches_per_user": 2})
+    wanted = requests.SearchRequest.model_validate(WANTED)
+
+    def create(_: int) -> bool:
+        try:
+            searches.create(service, "ada", wanted, None)
+        except searches.NotPossibleError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(16))) == 2
+    assert len(searches.under_way(service.engine)) == 2
+
+
+@on_both
 def test_an_idempotency_key_makes_one_search(client, service):
     headers = {"Idempotency-Key": "k1"}
     first = client.post("/v1/searches", json=WANTED, headers=headers)
