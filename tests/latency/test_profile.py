@@ -130,9 +130,13 @@ def test_more_time_measures_more(tmp_path):
 def test_a_target_error_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr("latency.profiler._PROTOCOL", Protocol(rounds=3, extra_rounds=0))
     seen = []
-    done = profiled(tmp_path / "p.json", time_budget_s=600, target_error=3.0, progress=seen.append)
+
+    def told(status):
+        seen.append(status)
+        assert status.measured < 1000, "it goes on, as there is time for days"
+
+    done = profiled(tmp_path / "p.json", time_budget_s=1e6, target_error=3.0, progress=told)
     assert done.complete
-    assert done.seconds < 500, "it has gone on to the end of its time"
     assert seen[-1].measured == len(done.measurements)
     assert 0 < seen[-1].share <= 1
 
