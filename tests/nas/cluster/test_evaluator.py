@@ -44,7 +44,7 @@ def cluster() -> Iterator[Cluster]:
     """A head without room for workers, and two nodes with room for one each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    quickly = {"health_check_period_ms": 1000, "health_check_failure_threshold": 6}
+    quickly = {"health_check_period_ms": 1000, "health_check_failure_threshold": 15}
     head = ROOM | {"num_cpus": 0, "include_dashboard": False, "_system_config": quickly}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(**ROOM)
@@ -151,7 +151,7 @@ def used_memory() -> float:
 def test_whoever_is_killed_hangs_or_raises(cluster, tmp_path):
     """In one evaluator, as its workers take seconds to start."""
     scorer, said = Slow(tmp_path), []
-    with RayEvaluator(scorer, RayOptions(timeout_s=8, attempts=2), said.append) as evaluator:
+    with RayEvaluator(scorer, RayOptions(timeout_s=20, attempts=2), said.append) as evaluator:
         fill(evaluator, scorer, nodes=2)
 
         # Killed: it is scored on the other node, and what waited behind it has not failed.
