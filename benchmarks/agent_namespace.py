@@ -193,7 +193,7 @@ def timed(device: RemoteDevice, folder: Path) -> list[Latency]:
     """The space's smallest model twice: built by the agent, and fetched as a file."""
     path = folder / "model.onnx"
     path.write_bytes(classifier_model(SPACE.smallest, EncoderShape()).SerializeToString())
-    return device.time([SPACE.smallest, path], TARGET, EncoderShape())
+    return device.time([SPACE.smallest, path], TARGET, EncoderShape(), rounds=40)
 
 
 def known(device: RemoteDevice) -> Fingerprint | None:

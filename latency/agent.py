@@ -157,7 +157,9 @@ class Agent:
         def told(done: int, planned: int) -> None:
             self._tell(task, done / planned, measured=done)
 
-        return latencies_to_dicts(time_beside(models, asked.target, asked.shape, progress=told))
+        return latencies_to_dicts(
+            time_beside(models, asked.target, asked.shape, rounds=asked.rounds, progress=told)
+        )
 
     def _model(
         self, task: Mapping[str, Any], number: int, model: Architecture | ModelFile

@@ -73,6 +73,7 @@ class TimeAsked:
     target: Target
     shape: EncoderShape
     models: tuple[Architecture | ModelFile, ...]
+    rounds: int
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -82,6 +83,7 @@ class TimeAsked:
                 asdict(one) if isinstance(one, ModelFile) else {"architecture": one.to_dict()}
                 for one in self.models
             ],
+            "rounds": self.rounds,
         }
 
     @classmethod
@@ -101,6 +103,7 @@ class TimeAsked:
                     else ModelFile(**one)
                     for one in data["models"]
                 ),
+                rounds=int(data["rounds"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise NasError(f"the task's request is not understood: {error!r}") from error

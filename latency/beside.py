@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from latency.affinity import pinned
@@ -22,6 +23,7 @@ def time_beside(
     target: Target,
     shape: EncoderShape,
     *,
+    rounds: int | None = None,
     progress: Progress | None = None,
 ) -> list[Latency]:
     """Latencies of models that are built or loaded here, side by side.
@@ -30,6 +32,7 @@ def time_beside(
         models: architectures, which get random weights, as weights do not matter for time; and
             exported models, in the form that :meth:`latency.runtimes.Runtime.load` takes.
         shape: what the architectures have besides, and what all models' inputs keep to.
+        rounds: blocks timed of each; None takes those of :data:`VERIFY`.
 
     Raises:
         NasError: a model that does not load, or the target's runtime or device is not here.
@@ -42,7 +45,7 @@ def time_beside(
             else runtime.model(one, target, shape=shape)
             for one in models
         ]
-    return time_models(ready, target, shape, progress=progress)
+    return time_models(ready, target, shape, rounds=rounds, progress=progress)
 
 
 @contextmanager
@@ -57,11 +60,15 @@ def time_models(
     target: Target,
     shape: EncoderShape,
     *,
+    rounds: int | None = None,
     progress: Progress | None = None,
 ) -> list[Latency]:
     """Latencies of models side by side, their blocks interleaved.
 
     Of a mix of lengths, the expected latency (:meth:`latency.target.Target.coarse`).
+
+    Args:
+        rounds: blocks timed of each; None takes those of :data:`VERIFY`.
     """
     runtime = runtime_of(target)
     workloads = target.coarse().workloads()
@@ -70,7 +77,7 @@ def time_models(
         latencies = measure(
             calls,
             reference=reference_calls(runtime, target, shape),
-            protocol=VERIFY,
+            protocol=_protocol(rounds),
             progress=progress,
         )
     shares = [share for _, share in workloads]
@@ -79,3 +86,9 @@ def time_models(
         Latency.expected(latencies[start : start + count], shares)
         for start in range(0, len(latencies), count)
     ]
+
+
+def _protocol(rounds: int | None) -> Protocol:
+    if rounds is None:
+        return VERIFY
+    return replace(VERIFY, rounds=rounds, extra_rounds=rounds // 4)

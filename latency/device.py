@@ -51,9 +51,17 @@ class Device(Protocol):
         ...
 
     def time(
-        self, models: Sequence[Architecture | Path], target: Target, shape: EncoderShape
+        self,
+        models: Sequence[Architecture | Path],
+        target: Target,
+        shape: EncoderShape,
+        *,
+        rounds: int,
     ) -> list[Latency]:
         """Latencies of models side by side; see :func:`latency.beside.time_beside`.
+
+        Args:
+            rounds: blocks timed of each.
 
         Raises:
             NasError: a model that does not load, or the machine does not answer.
@@ -94,10 +102,15 @@ class ThisMachine:
         )
 
     def time(
-        self, models: Sequence[Architecture | Path], target: Target, shape: EncoderShape
+        self,
+        models: Sequence[Architecture | Path],
+        target: Target,
+        shape: EncoderShape,
+        *,
+        rounds: int,
     ) -> list[Latency]:
         """See :class:`Device`."""
-        return time_beside(models, target, shape)
+        return time_beside(models, target, shape, rounds=rounds)
 
 
 THIS_MACHINE = ThisMachine()

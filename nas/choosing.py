@@ -286,6 +286,7 @@ def choose(
         "budget": str(run.request.budget),
         "headroom": run.request.recipe.headroom,
         "candidates": run.request.recipe.candidates,
+        "timing_rounds": run.request.recipe.timing_rounds,
         "too_slow": [trial.architecture.to_dict() for trial in too_slow],
     }
     choice = run.workspace.artifact("choice", inputs, build)

@@ -163,7 +163,10 @@ def timed(
     spare = run.request.recipe.headroom if headroom else 0.0
     for _ in range(2):
         ours, theirs = run.device.time(
-            [model or architecture, teacher.architecture], run.request.target, teacher.shape
+            [model or architecture, teacher.architecture],
+            run.request.target,
+            teacher.shape,
+            rounds=run.request.recipe.timing_rounds,
         )
         limit_ms = budget.limit_ms(theirs.at(budget.percentile))
         measured_ms = ours.at(budget.percentile)

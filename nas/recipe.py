@@ -101,6 +101,8 @@ class Recipe(BaseModel):
             measures within it.
         headroom: share of the budget left free, so that the model meets it again tomorrow.
         candidates: architectures timed on the device at most.
+        timing_rounds: blocks of calls that are timed of a candidate, of the finished model, and of
+            the teacher beside each: what their percentiles are told from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,6 +120,7 @@ class Recipe(BaseModel):
     confidence: float = Field(default=0.9, gt=0, lt=1)
     headroom: float = Field(default=0.03, ge=0, lt=1)
     candidates: int = Field(default=6, ge=1)
+    timing_rounds: int = Field(default=40, ge=3)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

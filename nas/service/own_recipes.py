@@ -119,6 +119,7 @@ def check_work(recipe: Recipe, limits: Limits) -> None:
         ("importance_examples", recipe.importance_examples, 100_000),
         ("profile_s", recipe.profile_s, 3600),
         ("candidates", recipe.candidates, 100),
+        ("timing_rounds", recipe.timing_rounds, 1000),
     ):
         if value > most:
             raise NasError(f"recipe: {name} must be at most {most} here, not {value!r:.40}")

@@ -15,13 +15,12 @@ import onnx
 import pytest
 from filelock import FileLock
 
-from latency import agent_link, beside
+from latency import agent_link
 from latency.agent import Agent
 from latency.agent_link import DeniedError, Link, LostError, RefusedError, read_token
 from latency.asked import ModelFile, ProfileAsked, TimeAsked, latencies_from_dicts
 from latency.onnx_graph import classifier_model
 from latency.target import Target
-from latency.timing import Protocol
 from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
 from supernet.errors import NasError
@@ -95,7 +94,6 @@ def address(service: Played) -> Iterator[str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_link, "_PATIENCE_S", 0.01)
     monkeypatch.setattr(agent_link, "_GLANCE_EVERY_S", 0.0)
-    monkeypatch.setattr(beside, "VERIFY", Protocol(rounds=2, extra_rounds=0))
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ def play(address: str, tmp_path: Path, said: list[str]) -> Callable[[], str]:
 
 
 def time_task(*models: Architecture | ModelFile, shape: EncoderShape = SHAPE) -> dict[str, Any]:
-    asked = TimeAsked(target=TARGET, shape=shape, models=models)
+    asked = TimeAsked(target=TARGET, shape=shape, models=models, rounds=2)
     return {"id": TASK, "attempt": 1, "kind": "time", "request": asked.to_dict()}
 
 

@@ -17,7 +17,7 @@ from latency.device import THIS_MACHINE
 from latency.fingerprint import Fingerprint
 from latency.onnx_graph import classifier_model
 from latency.target import Latency, Target
-from latency.timing import Protocol, measure
+from latency.timing import measure
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 
@@ -29,11 +29,6 @@ SMALL, LARGE = (
     )
     for layers, size in ((1, 16), (4, 256))
 )
-
-
-@pytest.fixture(autouse=True)
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "VERIFY", Protocol(rounds=5, extra_rounds=0))
 
 
 def test_files_and_architectures_are_timed_in_their_order(
@@ -51,25 +46,25 @@ def test_files_and_architectures_are_timed_in_their_order(
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(beside, "measure", numbered)
     found = time_beside(
-        [LARGE, exported, LARGE], TARGET, SHAPE, progress=lambda *done: told.append(done)
+        [LARGE, exported, LARGE], TARGET, SHAPE, rounds=3, progress=lambda *done: told.append(done)
     )
     assert [one.p50_ms for one in found] == [0.0, 1.0, 2.0]
     large, small, again = answers
     np.testing.assert_array_equal(large, again)
     assert not np.array_equal(large, small)
-    assert told[-1] == (15, 15)
+    assert told[-1] == (9, 9)
 
 
 def test_a_mix_of_lengths_is_one_latency() -> None:
     mix = Target.from_dict({"threads": 1, "batch_size": 1, "lengths": {8: 1, 16: 1}})
-    (one,) = time_beside([SMALL], mix, SHAPE)
+    (one,) = time_beside([SMALL], mix, SHAPE, rounds=3)
     assert one.minimum_ms <= one.p50_ms <= one.p95_ms
 
 
 def test_this_machine_is_a_device(tmp_path: Path) -> None:
     assert THIS_MACHINE.fingerprint(TARGET) == Fingerprint.of_this_machine(TARGET)
     with pytest.raises(NasError, match="no model file at"):
-        THIS_MACHINE.time([tmp_path / "missing.onnx"], TARGET, SHAPE)
+        THIS_MACHINE.time([tmp_path / "missing.onnx"], TARGET, SHAPE, rounds=3)
 
 
 def test_an_agent_needs_no_torch() -> None:

@@ -113,7 +113,12 @@ class RemoteDevice:
         return Profile.from_dict(self._done("profile", asked.to_dict(), {}, progress))
 
     def time(
-        self, models: Sequence[Architecture | Path], target: Target, shape: EncoderShape
+        self,
+        models: Sequence[Architecture | Path],
+        target: Target,
+        shape: EncoderShape,
+        *,
+        rounds: int,
     ) -> list[Latency]:
         """See :class:`latency.device.Device`."""
         files = {
@@ -126,6 +131,7 @@ class RemoteDevice:
                 ModelFile(f"{number}.onnx", _digest(one)) if isinstance(one, Path) else one
                 for number, one in enumerate(models)
             ),
+            rounds=rounds,
         )
         return latencies_from_dicts(self._done("time", asked.to_dict(), files), len(models))
 

@@ -75,7 +75,7 @@ def populate(service: Service, profile: Profile) -> None:
 def _put_task(service: Service, target: Target) -> None:
     """Two tasks: the example, which is claimed, and another that waits."""
     small = Architecture.uniform(num_layers=1, hidden_size=8, num_heads=1, intermediate_size=8)
-    asked = TimeAsked(target=target, shape=EncoderShape(), models=(small,)).to_dict()
+    asked = TimeAsked(target=target, shape=EncoderShape(), models=(small,), rounds=5).to_dict()
     for number in (TASK, KEPT[TASK]):
         submit_task(
             service.engine, number, target=TARGET, search_id=SEARCH, kind="time", request=asked

@@ -122,6 +122,7 @@ def test_an_idempotency_key_makes_one_search(client, service):
         ({"recipe": {"bogus": 1}}, "unknown key bogus"),
         ({"recipe": {"search": {"evaluations": 10**6}}}, "at most 2000"),
         ({"recipe": {"max_length": 10**6}}, "max_length"),
+        ({"recipe": {"timing_rounds": 10**6}}, "timing_rounds"),
         ({"recipe": {"distill": {"texts": "/etc", "stages": [STAGE]}}}, "texts '/etc'"),
         ({"space": {"name": "\ud800"}}, "printable"),
         ({"space": {"name": "a" * 2000}}, "1000 characters"),

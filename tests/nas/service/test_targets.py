@@ -354,6 +354,7 @@ def test_what_was_asked_of_another_machine_fails(
 ) -> None:
     first = {"target": TARGET, "fingerprint": profile.fingerprint.to_dict()}
     client.put(pi, json=first)
+    asked = TimeAsked(target=profile.target, shape=profile.shape, models=(), rounds=5)
     for number in range(2):
         submit_task(
             service.engine,
@@ -361,7 +362,7 @@ def test_what_was_asked_of_another_machine_fails(
             target="pi",
             search_id="s1",
             kind="time",
-            request=TimeAsked(target=profile.target, shape=profile.shape, models=()).to_dict(),
+            request=asked.to_dict(),
         )
     claimed = client.post(f"{pi}/tasks:claim", json={"wait_s": 0}).json()
     client.put(pi, json=first)  # the same agent, begun anew

@@ -41,7 +41,7 @@ from tests.nas.service.databases import KINDS, database_of
 NOBODY = Path("nowhere")
 SMALL = Architecture.uniform(num_layers=1, hidden_size=8, num_heads=1, intermediate_size=8)
 TARGET = Target(threads=1, batch_size=1, sequence_length=16)
-ASKED = TimeAsked(target=TARGET, shape=EncoderShape(), models=(SMALL,))
+ASKED = TimeAsked(target=TARGET, shape=EncoderShape(), models=(SMALL,), rounds=5)
 RESULT = latencies_to_dicts([Latency.of([1.0, 2.0])])
 PROGRESS = {"share": 0.5, "measured": 3, "error_percent": None}
 
