@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -52,6 +53,15 @@ def check_owner(caller: Caller, search: SearchRow) -> None:
         raise ProblemError(403, f"search {search.id} is {search.owner}'s")
 
 
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    """Tell as problem 409 what cannot be done as searches are."""
+    try:
+        yield
+    except (searches.OtherRequestError, searches.NotPossibleError) as error:
+        raise ProblemError(409, str(error)) from error
+
+
 @router.post(
     "/searches",
     status_code=201,
@@ -73,10 +83,8 @@ def create_search(
 ) -> Search:
     """Queue a search. Repeated with the same `Idempotency-Key`, it is queued once: then 200."""
     check_request(service, wanted)
-    try:
+    with _conflicts():
         row, is_new = searches.create(service, caller.owner, wanted, key)
-    except (searches.OtherRequestError, searches.NotPossibleError) as error:
-        raise ProblemError(409, str(error)) from error
     response.headers["Location"] = f"/v1/searches/{row.id}"
     response.status_code = 201 if is_new else 200
     return search_of(row)
@@ -124,22 +132,18 @@ async def delete_search(caller: Submitter, search: Known, service: The, request:
 def cancel_search(caller: Submitter, search: Known, service: The) -> Search:
     """Cancel a search that is queued or under way. What its stages have finished is kept."""
     check_owner(caller, search)
-    try:
+    with _conflicts():
         searches.cancel(service, search)
-    except searches.NotPossibleError as error:
-        raise ProblemError(409, str(error)) from error
-    return _again(service, search)
+    return search_of(known_search(search.id, service))
 
 
 @router.post("/searches/{search_id}:retry", responses=described(404, 409))
 def retry_search(caller: Submitter, search: Known, service: The) -> Search:
     """Queue a search again that failed or was cancelled; it goes on from its finished stages."""
     check_owner(caller, search)
-    try:
+    with _conflicts():
         searches.retry(service, search)
-    except searches.NotPossibleError as error:
-        raise ProblemError(409, str(error)) from error
-    return _again(service, search)
+    return search_of(known_search(search.id, service))
 
 
 async def _room_for_a_stream(request: Request, caller: Reader, service: The) -> AsyncIterator[None]:
@@ -197,20 +201,11 @@ async def follow_search(
 
 
 def _remove(service: Service, search: SearchRow) -> None:
-    try:
+    with _conflicts():
         searches.remove(service.engine, search)
-    except searches.NotPossibleError as error:
-        raise ProblemError(409, str(error)) from error
     shutil.rmtree(service.folder("results") / search.id, ignore_errors=True)
     forget_tasks(service.engine, service.settings.data, search.id)
 
 
 def _told(event: Event) -> ServerSentEvent:
     return ServerSentEvent(id=str(event.number), event=event.kind, data=dict(event.data))
-
-
-def _again(service: The, search: SearchRow) -> Search:
-    found = searches.find(service.engine, search.id)
-    if found is None:
-        raise ProblemError(404, f"no search {search.id}")
-    return search_of(found)
