@@ -28,8 +28,8 @@ _RATED_S = 600.0
 """For so long requests with a token that was good count as that token's."""
 
 
-def the_service(request: Request) -> Service:
-    """The service that the app serves."""
+async def the_service(request: Request) -> Service:
+    """The service that the app serves. Were it not async, a thread would be taken to ask for it."""
     service = request.app.state.service
     assert isinstance(service, Service)
     return service
