@@ -36,6 +36,14 @@ SPACE = SearchSpace.from_dict(
 SHAPE = EncoderShape(vocab_size=64, max_positions=16)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def briefly_timed():
+    with pytest.MonkeyPatch.context() as patched:
+        hasty = Protocol(rounds=3, extra_rounds=0, patience_ms=0.0)
+        patched.setattr("latency.profiler._PROTOCOL", hasty)
+        yield
+
+
 def profiled(path, space=SPACE, **changes):
     """Counts what is disturbed too: tests may run beside other work."""
     arguments = {"time_budget_s": 0.1, "count_disturbed": True, "shape": SHAPE, "path": path}
@@ -127,8 +135,7 @@ def test_more_time_measures_more(tmp_path):
     assert len(longer.measurements) > len(short.measurements)
 
 
-def test_a_target_error_ends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("latency.profiler._PROTOCOL", Protocol(rounds=3, extra_rounds=0))
+def test_a_target_error_ends_it(tmp_path):
     seen = []
 
     def told(status):

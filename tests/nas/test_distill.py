@@ -55,7 +55,8 @@ SAMPLE = {"input_ids": torch.tensor([[2, 7, 3]]), "attention_mask": torch.ones(1
 
 @pytest.fixture(autouse=True)
 def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "VERIFY", Protocol(rounds=3, extra_rounds=0))
+    hasty = Protocol(rounds=3, extra_rounds=0, patience_ms=0.0)
+    monkeypatch.setattr(beside, "VERIFY", hasty)
 
 
 @pytest.fixture(scope="module")
