@@ -224,7 +224,6 @@ def test_what_cannot_be_recorded_is_refused(sqlite, architecture, score, named):
         (f"postgresql+psycopg2://me:{ENCODED}@localhost:1/x", "refused"),
         (f"postgresql+psycopg2://me@localhost:1/x?password={ENCODED}", "refused"),
         ("sqlite:////nowhere/at/all/searches.db", "folder /nowhere/at/all does not exist"),
-        (f"sqlite:///{__file__}", "file is not a database"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_one_line_without_the_password(address, named):
@@ -232,6 +231,13 @@ def test_a_database_that_cannot_be_used_is_one_line_without_the_password(address
         study(address)
     assert "\n" not in str(raised.value)
     assert not any(part in str(raised.value) for part in (PASSWORD, ENCODED, "word}", "word%"))
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("These are notes.")
+    with pytest.raises(NasError, match="file is not a database") as raised:
+        study(f"sqlite:///{tmp_path / 'notes.txt'}")
+    assert "\n" not in str(raised.value)
 
 
 def test_a_wrong_password_is_one_line_without_it(postgres):
