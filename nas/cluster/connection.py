@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +28,20 @@ def connected(address: str) -> Iterator[None]:
     finally:
         if joined:
             ray.shutdown()
+
+
+@contextmanager
+def ctrl_c_kept() -> Iterator[None]:
+    """Puts back what Ctrl-C does: Ray Tune and Ray Train take it for good, and end nothing by it.
+
+    They leave it alone in any thread but the main one.
+    """
+    kept = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, kept)
 
 
 def join(address: str) -> bool:

@@ -25,6 +25,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nas.cluster.connection import ctrl_c_kept
 from nas.settings import hide_gpus
 from supernet.errors import NasError, check_number
 from supernet.model import Supernet
@@ -105,7 +106,8 @@ def train_distributed(
             ),
         )  # fmt: skip
         try:
-            trainer.fit()
+            with ctrl_c_kept():
+                trainer.fit()
         except TrainingFailedError as error:
             raise NasError(f"training on the cluster failed: {_reason(error)}") from error
     load_model(supernet, folder / WEIGHTS)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from nas.cluster.connection import ctrl_c_kept
 from nas.search.evaluator import Failed, Outcome
 from supernet.architecture import Architecture
 from supernet.errors import NasError, check_number
@@ -208,7 +209,8 @@ def _run_config(settings: TrialSettings, callbacks: list[tune.Callback]) -> tune
 
 def _run(tuner: tune.Tuner, name: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """Each trial's configuration, and what it returned under ``name`` or why it failed."""
-    results = tuner.fit()
+    with ctrl_c_kept():
+        results = tuner.fit()
     for at in range(len(results)):
         result = results[at]
         assert result.config is not None

@@ -68,6 +68,7 @@ def test_two_workers_of_whom_one_is_killed_train_as_one_process_does(
 ) -> None:
     from nas.cluster.training import train_distributed
 
+    ctrl_c = signal.getsignal(signal.SIGINT)
     here, there = deepcopy(teacher), deepcopy(teacher)
     lesson = (deepcopy(teacher), tiny_space(uniform=True), Rows(26))
     SandwichTrainer(here, *lesson, collate, SETTINGS, tmp_path / "here", seed=3).run()
@@ -78,6 +79,7 @@ def test_two_workers_of_whom_one_is_killed_train_as_one_process_does(
         progress=lambda done, total: steps.append(done),
     )  # fmt: skip
 
+    assert signal.getsignal(signal.SIGINT) is ctrl_c, "Ray Train has taken Ctrl-C"
     assert (tmp_path / "killed").exists()
     assert set(steps) == set(range(1, 7))
     assert steps.count(1) == 1, "the second attempt went on from a checkpoint"

@@ -140,10 +140,13 @@ def refuse_the_shallow(architecture: Architecture) -> float:
 def test_candidates_come_from_optuna_through_tune(cluster: None, tmp_path: Path) -> None:
     from nas.cluster.trials import TrialSettings, run_candidates
 
+    ctrl_c = signal.getsignal(signal.SIGINT)
     found = run_candidates(
         SPACE, refuse_the_shallow, 3, TrialSettings(folder=tmp_path, restarts=0),
         suggest=suggest, sampler=optuna.samplers.RandomSampler(seed=2),
     )  # fmt: skip
+
+    assert signal.getsignal(signal.SIGINT) is ctrl_c, "Ray Tune has taken Ctrl-C"
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
     expected = [suggest(study.ask(), SPACE) for _ in range(3)]
