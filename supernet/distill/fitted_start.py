@@ -15,7 +15,7 @@ is ours; docs/distillation.md has what it is worth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,34 +23,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from supernet.architecture import Layer
+from supernet.architecture import Layer, layer_map
 from supernet.compress.fitted_factors import nearest_by_outputs, nearest_table
 from supernet.compress.kronecker import factors_of
-from supernet.distill.least_squares import Pairs, least_squares
-from supernet.distill.teacher_outputs import Compared
-from supernet.distill.trainer import layer_map
+from supernet.distill.evidence import Evidence, blocks
+from supernet.distill.least_squares import Pairs, Solution, least_squares, moments, solved
+from supernet.distill.packed_texts import PackedTexts
 from supernet.elastic import head_rows
 from supernet.errors import NasError
 from supernet.kronecker_layers import KroneckerEmbedding, KroneckerLinear
-from supernet.observe import observe
 from supernet.student import architecture_of
 from supernet.training import Progress
 
 STRENGTH = 0.1
 """Of the ridge: how near to the teacher's own weights a linear stays."""
 
-Examples = Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]
-"""Batches of what a block's output linear reads and of its residual, the student's and then the
-teacher's, each (tokens, width)."""
 
-
-@torch.no_grad()
 def fit_to_teacher(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     batches: Sequence[Mapping[str, Tensor]],
     progress: Progress | None = None,
 ) -> None:
+    """:func:`fit` to what a teacher computes on some texts, which no other fit shares.
+
+    Args:
+        batches: model inputs with their masks, some hundreds of texts in all.
+
+    Raises:
+        NasError: the student does not fit in the teacher, or there are no texts.
+    """
+    _check_sizes(student, teacher)
+    fit(student, Evidence(teacher, PackedTexts.of(batches)), progress)
+
+
+@torch.no_grad()
+def fit(student: PreTrainedModel, evidence: Evidence, progress: Progress | None = None) -> None:
     """Set a student's weights, in place, so that it computes nearly what its teacher does.
 
     A student of the teacher's own sizes becomes its copy; one with factored matrices
@@ -58,129 +66,120 @@ def fit_to_teacher(
 
     Args:
         student: of any depth and sizes up to the teacher's.
-        teacher: ordered by importance where the student is smaller, for its heads and neurons
-            learn from the leading ones.
-        batches: model inputs with their masks, some hundreds of texts in all.
+        evidence: of a teacher that is ordered by importance where the student is smaller, for its
+            heads and neurons learn from the leading ones.
         progress: called with the layers that are fitted, and all there are.
 
     Raises:
-        NasError: the student does not fit in the teacher, or there are no texts.
+        NasError: the student does not fit in the teacher.
     """
+    _check_sizes(student, evidence.teacher)
+    architecture, largest = architecture_of(student.config), evidence.architecture
+    student.eval()
+    own: Any = student.bert
+    theirs: Any = evidence.teacher.bert
+    mapped = layer_map(architecture.num_layers, largest.num_layers)
+    spreads = [evidence.spread(number) for number in mapped]
+    basis = principal_directions(spreads, architecture.hidden_size).to(own.pooler.dense.weight)
+    hidden = fit_embeddings(own.embeddings, theirs.embeddings, evidence, basis)
+    for done, (number, sizes) in enumerate(zip(mapped[1:], architecture.layers, strict=True)):
+        if progress is not None:
+            progress(done, architecture.num_layers)
+        hidden = LayerFit(own.encoder.layer[done], sizes, evidence, number - 1, basis)(hidden)
+    fit_head(student, evidence, hidden[evidence.texts.starts], basis)
+
+
+@torch.no_grad()
+def repair(student: PreTrainedModel, evidence: Evidence) -> None:
+    """Correct a sub-network of a trained supernet in closed form, in place.
+
+    Its states stand for the teacher's leading units. Each linear and each normalization is solved
+    for as in :func:`fit`, near the weights that it has. Once-for-all (Cai et al., ICLR 2020) takes
+    the statistics of batch normalization anew to the same end.
+
+    Args:
+        student: whose matrices are whole; its table of words stays as it is.
+        evidence: of the teacher, its units in the order of the supernet's.
+
+    Raises:
+        NasError: the student does not fit in the teacher.
+    """
+    _check_sizes(student, evidence.teacher)
+    hidden_size = student.config.hidden_size
+    own: Any = student.eval().bert
+    mapped = layer_map(len(own.encoder.layer), evidence.architecture.num_layers)
+    basis = torch.eye(evidence.architecture.hidden_size).to(own.pooler.dense.weight)
+    basis = basis[:, :hidden_size]
+    hidden = own.embeddings.LayerNorm(_embedded(own.embeddings, evidence.texts))
+    layers = zip(own.encoder.layer, architecture_of(student.config).layers, mapped[1:], strict=True)
+    for layer, sizes, number in layers:
+        hidden = LayerFit(layer, sizes, evidence, number - 1, basis, from_own=True)(hidden)
+    fit_head(student, evidence, hidden[evidence.texts.starts], basis, from_own=True)
+
+
+def _check_sizes(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     architecture, largest = architecture_of(student.config), architecture_of(teacher.config)
     if not architecture.fits_in(largest):
         raise NasError(f"student {architecture} does not fit in its teacher's {largest}")
-    if not batches:
-        raise NasError("weights are fitted on texts, and there are none")
-    student.eval()
-    teacher.eval()
-    own: Any = student.bert
-    theirs: Any = teacher.bert
-    masks = [batch["attention_mask"].bool() for batch in batches]
-    mapped = layer_map(architecture.num_layers, largest.num_layers)
-    needed = sorted({*mapped, *(index - 1 for index in mapped[1:])})
-    observed = [Compared(tuple(needed)).of(observe(teacher, batch)) for batch in batches]
-
-    def state(index: int) -> list[Tensor]:
-        return [one.hidden_states[needed.index(index)] for one in observed]
-
-    def real(states: Sequence[Tensor]) -> Iterator[Tensor]:
-        return (one[mask] for one, mask in zip(states, masks, strict=True))
-
-    basis = principal_directions(
-        [real(state(index)) for index in mapped], largest.hidden_size, architecture.hidden_size
-    ).to(own.pooler.dense.weight)
-    hidden = fit_embeddings(own.embeddings, theirs.embeddings, batches, state(0), basis)
-    for done, (index, layer) in enumerate(zip(mapped[1:], architecture.layers, strict=True)):
-        if progress is not None:
-            progress(done, architecture.num_layers)
-        fitted = LayerFit(
-            own.encoder.layer[done],
-            theirs.encoder.layer[index - 1],
-            layer,
-            largest.layers[index - 1],
-            basis,
-            masks,
-        )
-        hidden = fitted(hidden, state(index - 1))
-    fit_head(
-        student,
-        teacher,
-        torch.cat([one[:, 0] for one in hidden]),
-        torch.cat([one[:, 0] for one in state(mapped[-1])]),
-        torch.cat([one.logits for one in observed]),
-        basis,
-    )
 
 
-def principal_directions(states: Iterable[Iterable[Tensor]], hidden: int, width: int) -> Tensor:
+def principal_directions(spreads: Iterable[Tensor], width: int) -> Tensor:
     """An orthonormal basis of the directions in which states vary most.
 
     Args:
-        states: of several layers, each in batches of (tokens, hidden); the layers count alike.
+        spreads: covariances of several layers' states up to a factor, (hidden, hidden) in float64;
+            the layers count alike.
 
     Returns:
         (hidden, width), float64. Within its span it is turned at random (from a fixed seed), so
         that its directions vary about alike: layer normalization takes their mean away, and weight
         decay and Adam treat them alike. At full width the states' own axes.
     """
-    if width == hidden:
-        return torch.eye(hidden).double()
-    spread = torch.zeros(hidden, hidden).double()
-    for layer in states:
-        one = covariance(layer, hidden).to(spread)
-        spread += one / one.trace().clamp(min=1e-30)
-    _, directions = torch.linalg.eigh(spread)
-    turned = torch.randn(width, width, generator=torch.Generator().manual_seed(0)).double()
+    mean = torch.stack([one / one.trace().clamp(min=1e-30) for one in spreads]).mean(0)
+    if width == len(mean):
+        return torch.eye(width).to(mean)
+    _, directions = torch.linalg.eigh(mean)
+    turned = torch.randn(width, width, generator=torch.Generator().manual_seed(0)).to(mean)
     return directions[:, -width:] @ torch.linalg.qr(turned).Q
 
 
-def covariance(batches: Iterable[Tensor], width: int) -> Tensor:
-    """Of all rows of batches of (rows, width), up to a factor; (width, width) in float64."""
-    squares, total, count = torch.zeros(width, width).double(), torch.zeros(width).double(), 0
-    for one in batches:
-        x = one.double()
-        squares, total = squares.to(x) + x.T @ x, total.to(x) + x.sum(0)
-        count += len(x)
-    return squares - torch.outer(total, total) / count
+def fit_embeddings(own: Any, theirs: Any, evidence: Evidence, basis: Tensor) -> Tensor:
+    """Project the tables and fit their normalization.
 
-
-def fit_embeddings(
-    own: Any,
-    theirs: Any,
-    batches: Sequence[Mapping[str, Tensor]],
-    wanted: Sequence[Tensor],
-    basis: Tensor,
-) -> list[Tensor]:
-    """Project the tables and fit their normalization; the student's first states."""
-    fit_table(own.word_embeddings, theirs.word_embeddings.weight @ basis, batches)
+    Returns:
+        The student's first states, (tokens, its hidden size).
+    """
+    texts = evidence.texts
+    fit_table(own.word_embeddings, theirs.word_embeddings.weight @ basis, texts.input_ids)
     for name in ("position_embeddings", "token_type_embeddings"):
         getattr(own, name).weight.copy_(getattr(theirs, name).weight @ basis)
-    sums, pairs = [], []
-    for batch, goal in zip(batches, wanted, strict=True):
-        ids, mask = batch["input_ids"], batch["attention_mask"].bool()
-        segments = batch.get("token_type_ids", torch.zeros_like(ids))
-        positions = own.position_embeddings.weight[: ids.shape[1]]
-        one = own.word_embeddings(ids) + positions + own.token_type_embeddings(segments)
-        sums.append(one)
-        pairs.append((one[mask], goal[mask] @ basis))
+    summed = _embedded(own, texts)
+    pairs = ((one, goal @ basis) for one, goal in blocks(summed, evidence.state(0)))
     fit_norm(own.LayerNorm, pairs)
-    return [own.LayerNorm(one) for one in sums]
+    found: Tensor = own.LayerNorm(summed)
+    return found
 
 
-def fit_table(
-    module: nn.Embedding | KroneckerEmbedding,
-    table: Tensor,
-    batches: Sequence[Mapping[str, Tensor]],
-) -> None:
+def _embedded(own: Any, texts: PackedTexts) -> Tensor:
+    """Sums of word, position and segment embeddings before normalization, (tokens, hidden)."""
+    summed: Tensor = own.word_embeddings(texts.input_ids)
+    summed += own.position_embeddings.weight[texts.positions]
+    summed += own.token_type_embeddings(texts.token_type_ids)
+    return summed
+
+
+def fit_table(module: nn.Embedding | KroneckerEmbedding, table: Tensor, words: Tensor) -> None:
     """Copy a table of words in place, or the factors nearest to it.
 
     A word counts by how often the texts have it, and once more as one of all words, for other texts
     have others.
+
+    Args:
+        words: of the texts, (tokens,)
     """
     if isinstance(module, nn.Embedding):
         module.weight.copy_(table)
         return
-    words = torch.cat([batch["input_ids"][batch["attention_mask"].bool()] for batch in batches])
     shares = torch.bincount(words, minlength=len(table)) / len(words) + 1 / len(table)
     left, right = nearest_table(table, shares, factors_of(module))
     module.left.copy_(left)
@@ -191,140 +190,164 @@ class LayerFit:
     """Fits one layer of a student to one of its teacher's.
 
     Args:
-        own, theirs: the layers.
-        sizes, full: the student's and the teacher's.
+        own, sizes: the student's layer.
+        evidence: what the teacher computes.
+        index: of the teacher's layer, from 0.
         basis: (teacher's hidden size, student's)
-        masks: (batch, tokens) each, True at real tokens.
+        from_own: whether linears stay near the weights that they have, rather than the teacher's.
     """
 
     def __init__(
         self,
         own: Any,
-        theirs: Any,
         sizes: Layer,
-        full: Layer,
+        evidence: Evidence,
+        index: int,
         basis: Tensor,
-        masks: Sequence[Tensor],
+        *,
+        from_own: bool = False,
     ) -> None:
         self._own = own
-        self._theirs = theirs
+        self._theirs = evidence.teacher.bert.encoder.layer[index]
         self._sizes = sizes
-        self._full = full
+        self._full = evidence.architecture.layers[index]
         self._basis = basis
-        self._masks = masks
+        self._from_own = from_own
+        self._texts = evidence.texts
+        self._given = evidence.state(index)
+        self._sums = evidence.layer(index)
 
-    def __call__(self, hidden: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
-        """From the student's states before the layer, and the teacher's, to the student's after.
-
-        All are (batch, tokens, hidden), one for each batch.
-        """
-        own, theirs = self._own, self._theirs
-        attended, after = self._attention(hidden, given)
-        neurons, dense = self._sizes.intermediate_size, theirs.intermediate.dense
-        fit_linear(
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """From the student's states before the layer to those after, (tokens, hidden) each."""
+        own, neurons = self._own, self._sizes.intermediate_size
+        attended = self._attention(hidden)
+        normalize = self._theirs.attention.output.LayerNorm
+        dense = self._theirs.intermediate.dense
+        sums = moments((x, normalize(y)) for x, y in blocks(attended, self._sums.attention_sum))
+        weight, bias = dense.weight[:neurons].double(), dense.bias[:neurons].double()
+        fit_by(
             own.intermediate.dense,
-            ((x, dense(y)[:, :neurons]) for x, y in self._real(attended, after)),
-            dense.weight[:neurons] @ self._basis,
+            sums.squares,
+            sums.crosses[0] @ weight.T,
+            sums.means[0],
+            weight @ sums.means[1] + bias,
+            self._prior(own.intermediate.dense, dense.weight[:neurons] @ self._basis),
         )
         self._fit_output(
             own.output,
-            theirs.output,
+            self._theirs.output,
             lambda: (
-                (own.intermediate(x), x, theirs.intermediate(y), y)
-                for x, y in self._real(attended, after)
+                (own.intermediate(x), x, total)
+                for x, total in blocks(attended, self._sums.output_sum)
             ),
-            self._basis.T @ theirs.output.dense.weight[:, :neurons],
+            self._basis.T @ self._theirs.output.dense.weight[:, :neurons],
         )
-        return [own.output(own.intermediate(one), one) for one in attended]
+        return torch.cat([own.output(own.intermediate(x), x) for (x,) in blocks(attended)])
 
-    def _attention(
-        self, hidden: Sequence[Tensor], given: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Fit the attention; the student's states after it, and the teacher's."""
+    def _attention(self, hidden: Tensor) -> Tensor:
+        """Fit the attention; the student's states after it."""
         own, theirs, sizes = self._own.attention, self._theirs.attention, self._sizes
         heads, head_size = self._full.num_heads, self._full.head_size
+        sums = moments(blocks(hidden, self._given))
         for name in ("query", "key", "value"):
             linear = getattr(theirs.self, name)
             # Scores are divided by the root of the head's size, which may be smaller here.
             scale = (sizes.head_size / head_size) ** 0.5 if name == "query" else 1.0
-            pairs = (
-                (x, scale * head_rows(linear(y).T, heads, sizes).T)
-                for x, y in self._real(hidden, given)
+            weight = scale * head_rows(linear.weight, heads, sizes)
+            bias = scale * head_rows(linear.bias, heads, sizes)
+            fit_by(
+                getattr(own.self, name),
+                sums.squares,
+                sums.crosses[0] @ weight.T.double(),
+                sums.means[0],
+                weight.double() @ sums.means[1] + bias.double(),
+                self._prior(getattr(own.self, name), weight @ self._basis),
             )
-            prior = scale * head_rows(linear.weight, heads, sizes) @ self._basis
-            fit_linear(getattr(own.self, name), pairs, prior)
-        context = self._contexts(own.self, sizes.num_heads, hidden)
-        their_context = self._contexts(theirs.self, heads, given)
+        context = self._texts.attend(
+            own.self.query(hidden), own.self.key(hidden), own.self.value(hidden), sizes.num_heads
+        )
         self._fit_output(
             own.output,
             theirs.output,
-            lambda: self._real(context, hidden, their_context, given),
+            lambda: blocks(context, hidden, self._sums.attention_sum),
             self._basis.T @ head_rows(theirs.output.dense.weight.T, heads, sizes).T,
         )
-        return (
-            [own.output(*pair) for pair in zip(context, hidden, strict=True)],
-            [theirs.output(*pair) for pair in zip(their_context, given, strict=True)],
-        )
+        return torch.cat([own.output(*pair) for pair in blocks(context, hidden)])
 
     def _fit_output(
-        self, own: Any, theirs: Any, examples: Callable[[], Examples], prior: Tensor
+        self,
+        own: Any,
+        theirs: Any,
+        examples: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor]]],
+        prior: Tensor,
     ) -> None:
         """Fit a linear with its residual and normalization to the teacher's.
 
         The linear makes the sum of both what the teacher normalizes, whatever the residual lacks.
+
+        Args:
+            examples: blocks of what the linear reads, of the residual, and of the teacher's sum.
         """
-        basis = self._basis
-        fit_linear(
+        basis = self._basis.double()
+        sums = moments(examples())
+        mean, mean_kept, mean_sum = sums.means
+        fit_by(
             own.dense,
-            ((x, (theirs.dense(y) + given) @ basis - kept) for x, kept, y, given in examples()),
-            prior,
+            sums.squares,
+            sums.crosses[1] @ basis - sums.crosses[0],
+            mean,
+            mean_sum @ basis - mean_kept,
+            self._prior(own.dense, prior),
         )
         fit_norm(
             own.LayerNorm,
-            ((own.dense(x) + kept, theirs(y, given) @ basis) for x, kept, y, given in examples()),
+            (
+                (own.dense(x) + kept, theirs.LayerNorm(total) @ self._basis)
+                for x, kept, total in examples()
+            ),
         )
 
-    def _real(self, *states: Sequence[Tensor]) -> Iterator[Any]:
-        """The real tokens of several states, batch by batch, (tokens, width) each."""
-        for mask, *ones in zip(self._masks, *states, strict=True):
-            yield tuple(one[mask] for one in ones)
-
-    def _contexts(self, module: Any, heads: int, hidden: Sequence[Tensor]) -> list[Tensor]:
-        """What attention gathers, before its output projection."""
-        found = []
-        for one, mask in zip(hidden, self._masks, strict=True):
-            query, key, value = (
-                part(one).unflatten(-1, (heads, -1)).transpose(1, 2)
-                for part in (module.query, module.key, module.value)
-            )  # (batch, heads, tokens, head_size)
-            mask = mask[:, None, None, :]
-            gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            found.append(gathered.transpose(1, 2).flatten(-2))  # (batch, tokens, qkv_size)
-        return found
+    def _prior(self, own: Any, prior: Tensor) -> Tensor:
+        return own.weight if self._from_own else prior
 
 
 def fit_head(
-    student: Any, teacher: Any, first: Tensor, given: Tensor, logits: Tensor, basis: Tensor
+    student: Any, evidence: Evidence, first: Tensor, basis: Tensor, *, from_own: bool = False
 ) -> None:
     """Fit pooler and classifier.
 
     Args:
-        first, given: the first token's last state, (texts, hidden) of student and teacher
-        logits: the teacher's, (texts, num_labels)
+        first: the student's last state of the first token, (texts, hidden)
+        from_own: as for :class:`LayerFit`.
     """
-    own, theirs = student.bert.pooler.dense, teacher.bert.pooler.dense
+    own, theirs = student.bert.pooler.dense, evidence.teacher.bert.pooler.dense
     width = own.out_features
-    fit_linear(own, [(first, theirs(given)[:, :width])], theirs.weight[:width] @ basis)
+    prior = own.weight if from_own else theirs.weight[:width] @ basis
+    fit_linear(own, [(first, theirs(evidence.first)[:, :width])], prior)
     pooled = own(first).tanh()
-    fit_linear(student.classifier, [(pooled, logits)], teacher.classifier.weight[:, :width])
+    classifier = student.classifier if from_own else evidence.teacher.classifier
+    fit_linear(student.classifier, [(pooled, evidence.logits)], classifier.weight[:, :width])
 
 
 def fit_linear(module: nn.Linear | KroneckerLinear, pairs: Pairs, prior: Tensor) -> None:
-    """Solve for a linear in place, near ``prior`` where the inputs say little.
+    """Solve for a linear in place, near ``prior`` where the inputs say little."""
+    _set(module, least_squares(pairs, prior, STRENGTH))
 
-    A factored one takes the factors whose outputs are nearest to those of the best weight.
-    """
-    found = least_squares(pairs, prior, STRENGTH)
+
+def fit_by(
+    module: nn.Linear | KroneckerLinear,
+    squares: Tensor,
+    cross: Tensor,
+    mean_inputs: Tensor,
+    mean_targets: Tensor,
+    prior: Tensor,
+) -> None:
+    """:func:`fit_linear` by sums, as :func:`supernet.distill.least_squares.solved` takes them."""
+    _set(module, solved(squares, cross, mean_inputs, mean_targets, prior, STRENGTH))
+
+
+def _set(module: nn.Linear | KroneckerLinear, found: Solution) -> None:
+    """Set a linear; a factored one takes the factors nearest by what they put out."""
     if isinstance(module, KroneckerLinear):
         left, right = nearest_by_outputs(found.weight, found.moments, factors_of(module))
         module.left.copy_(left)

@@ -1,4 +1,4 @@
-"""A linear map solved for from examples that come in batches."""
+"""Linear maps solved for from sums over examples."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from torch import Tensor
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
 """Batches of inputs (examples, in_features) and targets (examples, out_features)."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over examples of some inputs, and of what their targets are made of, in float64.
+
+    Args:
+        squares: of the inputs about their means, (in_features, in_features)
+        means: of the inputs, then of each other, (features,)
+        crosses: of the inputs with each other, about their means, (in_features, features)
+    """
+
+    squares: Tensor
+    means: tuple[Tensor, ...]
+    crosses: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -33,31 +48,70 @@ class Solution:
         return self.mean_targets - weight.double() @ self.mean_inputs
 
 
-def least_squares(pairs: Pairs, prior: Tensor, strength: float) -> Solution:
-    """The linear that maps inputs to targets.
+def moments(blocks: Iterable[tuple[Tensor, ...]]) -> Moments:
+    """Sum up blocks of examples, which are at least one.
+
+    Products are taken in the blocks' own precision about the first block's means, so that little
+    is lost by it, and added up in float64.
+
+    Args:
+        blocks: inputs and others, each (examples, features)
+    """
+    shifts: list[Tensor] = []
+    sums: list[Tensor] = []
+    products: list[Tensor] = []
+    count = 0
+    for block in blocks:
+        if not len(block[0]):
+            continue
+        if not shifts:
+            shifts = [one.mean(0) for one in block]
+            sums = [torch.zeros_like(one, dtype=torch.double) for one in shifts]
+            width = len(shifts[0])
+            products = [one.new_zeros(width, len(one), dtype=torch.double) for one in shifts]
+        inputs, *others = (one - shift for one, shift in zip(block, shifts, strict=True))
+        for total, one in zip(sums, (inputs, *others), strict=True):
+            total += one.sum(0)
+        for product, one in zip(products, (inputs, *others), strict=True):
+            product += inputs.T @ one
+        count += len(inputs)
+    for product, total in zip(products, sums, strict=True):
+        product -= torch.outer(sums[0], total) / count
+    means = tuple(shift.double() + total / count for shift, total in zip(shifts, sums, strict=True))
+    return Moments(products[0], means, tuple(products[1:]))
+
+
+def solved(
+    squares: Tensor,
+    cross: Tensor,
+    mean_inputs: Tensor,
+    mean_targets: Tensor,
+    prior: Tensor,
+    strength: float,
+) -> Solution:
+    """The linear of least squares, by sums.
 
     It minimizes ``|X W^T + b - Y|^2 + strength s |W - prior|^2`` with s the mean sum of squares of
     a centred input, so directions that the examples hardly show stay as the prior has them (ridge
-    regression towards a prior). Only sums over examples are kept.
+    regression towards a prior).
+
+    Args:
+        squares, cross: of the inputs, and of the inputs with the targets, about their means.
+        prior: (out_features, in_features)
+    """
+    start = prior.double()
+    ridged = squares.clone()
+    ridged.diagonal().add_(strength * squares.diagonal().mean().clamp(min=1e-30))
+    change = torch.linalg.solve(ridged, cross - squares @ start.T).T
+    return Solution(start + change, ridged, mean_inputs, mean_targets)
+
+
+def least_squares(pairs: Pairs, prior: Tensor, strength: float) -> Solution:
+    """The linear that maps inputs to targets: :func:`solved` by their sums.
 
     Args:
         prior: (out_features, in_features)
     """
-    start = prior.double()
-    outputs, inputs = start.shape
-    squares, cross = start.new_zeros(inputs, inputs), start.new_zeros(inputs, outputs)
-    sum_x, sum_y, count = start.new_zeros(inputs), start.new_zeros(outputs), 0
-    for some, targets in pairs:
-        x = some.double()
-        y = targets.double() - x @ start.T  # what the prior leaves
-        squares += x.T @ x
-        cross += x.T @ y
-        sum_x += x.sum(0)
-        sum_y += y.sum(0)
-        count += len(x)
-    mean_x, mean_y = sum_x / count, sum_y / count
-    squares -= torch.outer(sum_x, mean_x)
-    cross -= torch.outer(sum_x, mean_y)
-    squares.diagonal().add_(strength * squares.diagonal().mean().clamp(min=1e-30))
-    change = torch.linalg.solve(squares, cross).T
-    return Solution(start + change, squares, mean_x, mean_y + start @ mean_x)
+    sums = moments(pairs)
+    mean_inputs, mean_targets = sums.means
+    return solved(sums.squares, sums.crosses[0], mean_inputs, mean_targets, prior, strength)

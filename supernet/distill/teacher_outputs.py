@@ -7,7 +7,7 @@ in memory, the teacher reads them once, before it begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
+from supernet.distill.evidence import Evidence
 from supernet.observe import Observation, observe
 from supernet.student import shape_of
 from supernet.training import Progress
@@ -91,6 +92,26 @@ class TeacherOutputs:
                 observed = observe(teacher, {k: v.to(teacher.device) for k, v in inputs.items()})
             self._keep(torch.from_numpy(rows), compared.of(observed))
             progress(min(start + _BATCH, len(order)), len(order))
+
+    @classmethod
+    def of_evidence(cls, evidence: Evidence, states: Sequence[int]) -> TeacherOutputs:
+        """What a teacher is known to compute, without reading anything again.
+
+        Args:
+            evidence: on every example of some data, packed from them in their order.
+            states: numbers of the hidden states that are kept.
+        """
+        outputs = cls.__new__(cls)
+        order = evidence.texts.order.cpu()
+        outputs._lengths, outputs._starts = torch.empty_like(order), torch.empty_like(order)
+        outputs._lengths[order] = evidence.texts.lengths.cpu()
+        outputs._starts[order] = evidence.texts.starts.cpu()
+        outputs._heads = evidence.teacher.config.num_attention_heads
+        outputs._logits = torch.empty_like(evidence.logits, device="cpu")
+        outputs._logits[order] = evidence.logits.cpu()
+        outputs._states = [evidence.state(number).half().cpu() for number in states]
+        outputs._attentions = []
+        return outputs
 
     def __call__(self, rows: Tensor, tokens: int, device: torch.device) -> Observation:
         """What was compared, on the examples at ``rows``, padded to ``tokens``.

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from supernet.architecture import Architecture, Layer
+from supernet.architecture import Architecture, Layer, layer_map
 from supernet.compress.kronecker import factorized, large_matrices, plan
 from supernet.distill import fitted_start
 from supernet.distill.fitted_start import fit_to_teacher, principal_directions
-from supernet.distill.least_squares import least_squares
+from supernet.distill.least_squares import least_squares, moments
 from supernet.distill.losses import hidden_loss
-from supernet.distill.trainer import Learner, layer_map
+from supernet.distill.trainer import Learner
 from supernet.errors import NasError
 from supernet.factors import Factors, Rule, low_rank, sums_of
 from supernet.importance import measure_importance, reorder
@@ -196,7 +196,7 @@ def test_the_basis_spans_what_varies_most() -> None:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(5, 12))
     states = [torch.from_numpy(rng.normal(size=(200, 5)) @ mixing) for _ in range(2)]
-    basis = principal_directions([[one[:70], one[70:]] for one in states], 12, 5)
+    basis = principal_directions([moments([(one[:70],), (one[70:],)]).squares for one in states], 5)
     torch.testing.assert_close(basis.T @ basis, torch.eye(5).double())
     for one in states:
         centred = one - one.mean(0)
