@@ -325,6 +325,20 @@ class Architecture:
         return f"{self.num_layers}x{self.hidden_size} {layers}"
 
 
+def layer_map(num_layers: int, of_layers: int) -> list[int]:
+    """Which states of a deeper model stand at the same share of the depth.
+
+    For states 0 (embeddings) to M of a model of M layers, the state g(m) = m N / M of one of N,
+    rounded (TinyBERT, Jiao et al. 2020, section 3; halves round to the even layer). State m is what
+    layer m, from 1, puts out; the last is always the last.
+
+    Example:
+        >>> layer_map(2, 6)
+        [0, 3, 6]
+    """
+    return [round(m * of_layers / num_layers) for m in range(num_layers + 1)]
+
+
 def _check_positive(field: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise NasError(f"{field} must be a whole number of at least 1, not {value!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,19 +11,22 @@ from torch import Tensor, nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from supernet import elastic
-from supernet.architecture import Architecture
+from supernet.architecture import Architecture, Layer, layer_map
 from supernet.compress.kronecker import factorized
 from supernet.errors import NasError
 from supernet.observe import Observation
 from supernet.student import architecture_of, carried_settings, new_student, shape_of
 
+_LAYER = re.compile(r"\.layer\.(\d+)\.")
+
 
 class Supernet(nn.Module):
     """Weights shared by all sub-networks, held as a stock ``BertForSequenceClassification``.
 
-    A sub-network is the leading part of every weight: the first layers, and of each the leading
-    heads, the leading dimensions of a head, neurons and hidden units. It is an argument of the
-    call, never a state, so sub-networks of different shapes can run side by side.
+    A sub-network has layers at even distances, the last among them
+    (:func:`supernet.architecture.layer_map`), and of each the leading heads, the leading dimensions
+    of a head, neurons and hidden units. It is an argument of the call, never a state, so
+    sub-networks of different shapes can run side by side.
 
     Example:
         >>> from transformers import BertConfig
@@ -84,9 +89,9 @@ class Supernet(nn.Module):
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         hidden = elastic.embed(bert.embeddings, input_ids, token_type_ids, architecture.hidden_size)
         states, attentions = [hidden], []
-        for module, layer, full in zip(
-            elastic.layers_of(bert), architecture.layers, self.largest.layers, strict=False
-        ):
+        modules = elastic.layers_of(bert)
+        for index, layer in zip(self.layers_of(architecture), architecture.layers, strict=True):
+            module, full = modules[index], self.largest.layers[index]
             hidden, attention = elastic.attend(
                 module.attention, hidden, mask, full.num_heads, layer
             )
@@ -99,26 +104,40 @@ class Supernet(nn.Module):
         )
         return Observation(logits, tuple(states), tuple(attentions))
 
-    def extract(self, architecture: Architecture) -> PreTrainedModel:
+    def layers_of(self, architecture: Architecture) -> list[int]:
+        """Numbers, from 0, of the layers that a sub-network runs."""
+        mapped = layer_map(architecture.num_layers, self.largest.num_layers)
+        return [number - 1 for number in mapped[1:]]
+
+    def extract(
+        self, architecture: Architecture, layers: Sequence[int] | None = None
+    ) -> PreTrainedModel:
         """An independent model with a copy of a sub-network's weights.
 
         Its outputs equal the in-place sub-network's. Of an architecture with compressed layers, it
         has the nearest factors to them.
 
+        Args:
+            layers: numbers, from 0, of other layers to take than the sub-network's.
+
         Raises:
             NasError: the architecture does not fit in the supernet.
         """
         if architecture.is_factored:
-            return factorized(self.extract(architecture.whole), architecture.factors)
+            return factorized(self.extract(architecture.whole, layers), architecture.factors)
         self._check(architecture)
         student = self.blank(architecture)
         shared = self.weights.state_dict()
-        student.load_state_dict(
-            {
-                name: self._sliced(name, shared[name], tuple(value.shape), architecture)
-                for name, value in student.state_dict().items()
-            }
-        )
+        taken = self.layers_of(architecture) if layers is None else layers
+        sliced = {}
+        for name, value in student.state_dict().items():
+            source, layer, full = name, None, None
+            if match := _LAYER.search(name):
+                index = int(match[1])
+                source = name.replace(match[0], f".layer.{taken[index]}.")
+                layer, full = architecture.layers[index], self.largest.layers[taken[index]]
+            sliced[name] = _sliced(name, shared[source], tuple(value.shape), layer, full)
+        student.load_state_dict(sliced)
         return student.eval()
 
     def blank(self, architecture: Architecture) -> PreTrainedModel:
@@ -127,22 +146,26 @@ class Supernet(nn.Module):
         nn.Module.to(student, self.weights.device)
         return student
 
-    def _sliced(
-        self, name: str, full: Tensor, shape: tuple[int, ...], architecture: Architecture
-    ) -> Tensor:
-        """The part of the weight ``name`` that a student of ``architecture`` holds."""
-        parts = name.split(".")
-        if "attention" in parts and "LayerNorm" not in parts:
-            index = int(parts[parts.index("layer") + 1])
-            heads, layer = self.largest.layers[index].num_heads, architecture.layers[index]
-            if "self" in parts:
-                full = elastic.head_rows(full, heads, layer)
-            elif full.ndim == 2:
-                full = elastic.head_rows(full.T, heads, layer).T
-        return full[tuple(slice(size) for size in shape)].clone()
-
     def _check(self, architecture: Architecture) -> None:
         if not architecture.fits_in(self.largest):
             raise NasError(
                 f"architecture {architecture} does not fit in the supernet's {self.largest}"
             )
+
+
+def _sliced(
+    name: str, weight: Tensor, shape: tuple[int, ...], layer: Layer | None, full: Layer | None
+) -> Tensor:
+    """The part of a weight that a student holds.
+
+    Args:
+        name: of the student's parameter.
+        layer, full: its layer's sizes and the supernet's, where it stands in one.
+    """
+    parts = name.split(".")
+    if layer is not None and full is not None and "attention" in parts and "LayerNorm" not in parts:
+        if "self" in parts:
+            weight = elastic.head_rows(weight, full.num_heads, layer)
+        elif weight.ndim == 2:
+            weight = elastic.head_rows(weight.T, full.num_heads, layer).T
+    return weight[tuple(slice(size) for size in shape)].clone()

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from supernet.architecture import Architecture
-from supernet.distill.losses import hard_loss, relation_loss, soft_loss
+from supernet.architecture import Architecture, layer_map
+from supernet.distill.losses import hard_loss, hidden_loss, relation_loss, soft_loss
 from supernet.model import Supernet
 from supernet.observe import Observation
 from supernet.sandwich_settings import SandwichSettings
@@ -52,6 +52,14 @@ def sub_network_loss(
         loss = loss + settings.soft_weight * torch.stack(soft).mean()
     if settings.hard_weight and labels is not None:
         loss = loss + settings.hard_weight * hard_loss(output.logits, labels)
+    if settings.hidden_weight:
+        mapped = layer_map(len(output.hidden_states) - 1, len(teacher.hidden_states) - 1)
+        width = output.hidden_states[0].shape[-1]
+        states = [
+            hidden_loss(mine, teacher.hidden_states[number][..., :width], mask)
+            for mine, number in zip(output.hidden_states, mapped, strict=True)
+        ]
+        loss = loss + settings.hidden_weight * torch.stack(states).mean()
     if settings.relation_weight:
         pairs = zip(output.attentions[-1], teacher.attentions[-1], strict=True)
         relations = [relation_loss(mine, theirs, mask) for mine, theirs in pairs]
@@ -138,7 +146,7 @@ class SandwichTrainer(ResumableTrainer):
         labels = inputs.pop("labels", None)
         settings = self.sandwich_settings
         mask = inputs["attention_mask"]
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             teacher = self.teacher(**inputs)
         architectures = sandwich(self.space, settings.num_random, self.step_rng())
         total = teacher.logits.new_zeros(())

@@ -23,6 +23,8 @@ class SandwichSettings:
         temperature: softens predictions.
         soft_weight: of the imitation of predictions.
         hard_weight: of the labels.
+        hidden_weight: of the teacher's hidden states: those units that a sub-network has, after
+            layers at the same share of the depth.
         relation_weight: of the teacher's last layer's attention relations (MiniLM v2), the one loss
             that needs no head.
 
@@ -38,12 +40,14 @@ class SandwichSettings:
     temperature: float = 2.0
     soft_weight: float = 1.0
     hard_weight: float = 0.3
+    hidden_weight: float = 0.0
     relation_weight: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("num_random", self.num_random, 0, whole=True)
         check_number("temperature", self.temperature, 1e-3)
-        for name in ("soft_weight", "hard_weight", "relation_weight"):
+        weights = ("soft_weight", "hard_weight", "hidden_weight", "relation_weight")
+        for name in weights:
             check_number(name, getattr(self, name), 0)
-        if not (self.soft_weight or self.hard_weight or self.relation_weight):
-            raise NasError("soft_weight, hard_weight and relation_weight are all 0")
+        if not any(getattr(self, name) for name in weights):
+            raise NasError(f"{', '.join(weights[:-1])} and {weights[-1]} are all 0")

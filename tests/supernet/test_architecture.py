@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
-from supernet.architecture import Architecture, EncoderShape, Layer
+from supernet.architecture import Architecture, EncoderShape, Layer, layer_map
 from supernet.errors import NasError
 from supernet.student import new_student
 
@@ -172,3 +172,11 @@ def test_fits_in_compares_heads_and_their_size_apart() -> None:
     assert Architecture(32, (Layer(2, 16, 64),)).fits_in(full)
     assert not Architecture(32, (Layer(1, 16, 64),)).fits_in(full)  # a head of 16 > 8
     assert not Architecture(32, (Layer(4, 32, 64),) * 3).fits_in(full)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [(4, 12, [0, 3, 6, 9, 12]), (3, 6, [0, 2, 4, 6]), (4, 6, [0, 2, 3, 4, 6]), (1, 6, [0, 6])],
+)
+def test_layer_map(student: int, teacher: int, expected: list[int]) -> None:
+    assert layer_map(student, teacher) == expected
