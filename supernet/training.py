@@ -7,14 +7,18 @@ order of examples is a function of the seed alone, and only complete checkpoints
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -24,6 +28,9 @@ from supernet.training_settings import TrainingSettings
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
+
+BEST = "best.safetensors"
+"""In a training's folder: the weights that scored best so far."""
 
 GROUPED_BATCHES = 50
 """Batches of similar length are cut from this many batches' worth of shuffled examples."""
@@ -67,6 +74,35 @@ class EpochsSampler(Sampler[int]):
         return rng.permutation(order.reshape(batches, self.batch_size)).ravel()
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Has a training end with the weights that scored best, those it began with included.
+
+    Args:
+        score: of what is trained as it stands, in evaluation mode; higher is better.
+        every: steps between two scores; the last step's weights are scored too.
+        patience: so many scores in a row without a gain end the training; None for never.
+        minutes: that this process trains for at the most. A training that this bound ends is not
+            the same each time.
+    """
+
+    score: Callable[[], float]
+    every: int
+    patience: int | None = None
+    minutes: float | None = None
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether matrix products in bfloat16 are native here, and so a few times faster.
+
+    Trainings then run them in bfloat16, with weights, sums and losses in float32.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of newer versions
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 class ResumableTrainer(Trainer):
     """A Trainer that resumes exactly and reports its progress to a callable.
 
@@ -79,6 +115,7 @@ class ResumableTrainer(Trainer):
         collate: items to a batch of tensors.
         folder: where checkpoints stand, in ``checkpoints/``.
         seed: of the order of examples and of all chance in a step.
+        watch: which weights to end with; None for the last.
         checkpoint_every: seconds between checkpoints.
 
     Raises:
@@ -94,10 +131,12 @@ class ResumableTrainer(Trainer):
         folder: Path,
         *,
         seed: int,
+        watch: Watch | None = None,
         progress: Progress | None = None,
         checkpoint_every: float = 60.0,
     ) -> None:
         self.settings = settings
+        self.best = folder / BEST
         self.checkpoints = folder / "checkpoints"
         assert isinstance(data, Sized)
         self.sampler = EpochsSampler(data.lengths, settings, seed)  # type: ignore[attr-defined]
@@ -109,7 +148,8 @@ class ResumableTrainer(Trainer):
             use_cpu=not torch.accelerator.is_available(),  # else processes without one do not meet
             warmup_steps=round(settings.warmup * self.sampler.steps),
             learning_rate=settings.learning_rate,
-            lr_scheduler_type="linear",
+            lr_scheduler_type=settings.schedule,
+            bf16=computes_in_bfloat16(),
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
             save_strategy="no",  # by the clock, see below
@@ -127,6 +167,9 @@ class ResumableTrainer(Trainer):
         # would split batches over all devices it sees, which multiplies the batch size.
         arguments._n_gpu = min(1, arguments.n_gpu)
         callbacks: list[TrainerCallback] = [_CheckpointByClock(checkpoint_every)]
+        self.watch = watch
+        if watch is not None:
+            callbacks.insert(0, _KeepBest(self, watch))
         if progress is not None:
             callbacks.append(_ReportProgress(progress))
         super().__init__(
@@ -142,7 +185,13 @@ class ResumableTrainer(Trainer):
         """Train to the end, from the last complete checkpoint where there is one."""
         # What the first process sees counts for all: a shared disk may show it to others later.
         last = broadcast_object_list([last_checkpoint(self.checkpoints)])[0]
-        self.train(resume_from_checkpoint=None if last is None else str(last))
+        try:
+            self.train(resume_from_checkpoint=None if last is None else str(last))
+        finally:  # what Accelerate has put around the model's forward is for this training alone
+            for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+                self.model.__dict__.pop(name, None)
+        if self.watch is not None:
+            self.model.load_state_dict(load_file(self.best))
 
     def step_rng(self) -> np.random.Generator:
         """Chance for the step at hand: by seed, step and rank, hence the same after a resume."""
@@ -195,6 +244,68 @@ class _CheckpointByClock(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.last = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Best:
+    """When a training's weights scored best, and how well."""
+
+    step: int
+    score: float
+
+    @classmethod
+    def read(cls, path: Path) -> Best | None:
+        """Of :data:`BEST` in a training's folder; None before the first score."""
+        if not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            told = file.metadata()
+        return cls(int(told["step"]), float(told["score"]))
+
+
+class _KeepBest(TrainerCallback):
+    """Scores the model now and then, and keeps the best weights in one file.
+
+    That file is all the state there is: after a kill the same steps score the same again.
+    """
+
+    def __init__(self, trainer: ResumableTrainer, watch: Watch) -> None:
+        self.trainer = trainer
+        self.watch = watch
+        self.began = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if Best.read(self.trainer.best) is None:
+            self._look(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        watch, step = self.watch, state.global_step
+        if step % watch.every and step != state.max_steps:
+            return
+        best = self._look(step)
+        stale = (step - best.step) / watch.every
+        minutes = (time.monotonic() - self.began) / 60
+        if (watch.patience is not None and stale >= watch.patience) or (
+            watch.minutes is not None and minutes >= watch.minutes
+        ):
+            control.should_training_stop = True
+
+    def _look(self, step: int) -> Best:
+        """Score the model; the best so far."""
+        model, path = self.trainer.model, self.trainer.best
+        model.eval()
+        with self.trainer.accelerator.autocast():
+            score = self.watch.score()
+        model.train()
+        best = Best.read(path)
+        if best is not None and score <= best.score:
+            return best
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".tmp")
+        told = {"step": str(step), "score": repr(score)}
+        save_file(model.state_dict(), scratch, metadata=told)
+        os.replace(scratch, path)
+        return Best(step, score)
 
 
 class _ReportProgress(TrainerCallback):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from supernet.errors import NasError, check_number
+
+Schedule = Literal["linear", "constant_with_warmup", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -13,13 +15,15 @@ class TrainingSettings:
     """How long and how fast a training learns.
 
     Args:
-        learning_rate: AdamW's, after a linear warm-up and before a linear decay to 0.
+        learning_rate: AdamW's, after a linear warm-up.
         epochs: passes over the data; or
         steps: batches, in as many passes as they take.
         batch_size: examples a step; several processes share them.
         warmup: share of the steps that warm up.
         weight_decay: AdamW's, decoupled.
         max_grad_norm: gradients are scaled down to this norm.
+        schedule: what comes after the warm-up: a ``linear`` or ``cosine`` decay to 0, or none
+            (``constant_with_warmup``).
 
     Raises:
         NasError: a value out of range, or not one of ``epochs`` and ``steps``.
@@ -34,6 +38,7 @@ class TrainingSettings:
     warmup: float = 0.1
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    schedule: Schedule = "linear"
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -46,3 +51,6 @@ class TrainingSettings:
         for name in ("learning_rate", "weight_decay", "max_grad_norm"):
             check_number(name, getattr(self, name), 0)
         check_number("warmup", self.warmup, 0, 1)
+        if self.schedule not in get_args(Schedule):
+            accepted = ", ".join(get_args(Schedule))
+            raise NasError(f"schedule must be one of {accepted}, not {self.schedule!r}")

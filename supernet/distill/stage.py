@@ -111,6 +111,11 @@ class Stage:
             raise NasError(f"stage {self.name}: unlabelled texts teach nothing by labels alone")
 
     @property
+    def teaches_predictions(self) -> bool:
+        """Whether the student's own predictions are what a loss is of."""
+        return bool(self.losses.hard or self.losses.soft or self.mixup) and not self.replacement
+
+    @property
     def _mixed_with_teacher(self) -> bool:
         return self.mixup is not None and self.mixup.teacher_weight > 0
 

@@ -15,6 +15,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import BertForSequenceClassification, PreTrainedModel
 
+from supernet.architecture import layer_map
+from supernet.distill.evidence import Evidence
 from supernet.distill.least_squares import least_squares
 from supernet.distill.losses import (
     attention_loss,
@@ -38,15 +40,7 @@ from supernet.distill.teacher_outputs import (
 )
 from supernet.distill.theseus import assembled, check_replaceable, drawn
 from supernet.observe import Observation, observe, word_embeddings, word_table
-from supernet.training import Progress, ResumableTrainer
-
-
-def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
-    """For student states 0 (embeddings) to M, the teacher's state g(m) = m N / M, rounded.
-
-    (TinyBERT, Jiao et al. 2020, section 3; halves round to the even layer.)
-    """
-    return [round(m * teacher_layers / student_layers) for m in range(student_layers + 1)]
+from supernet.training import Progress, ResumableTrainer, Watch
 
 
 class Projection(nn.Linear):
@@ -122,7 +116,15 @@ class Learner(nn.Module):
         words = None
         if predicted is not None:
             words = self.word_head(states[-1][predicted], word_table(self.student).weight)
-        return replace(observed, hidden_states=tuple(map(self.projection, states))), words
+        # Losses are taken in float32, whatever the products were computed in.
+        return (
+            Observation(
+                observed.logits.float(),
+                tuple(self.projection(state).float() for state in states),
+                tuple((q.float(), k.float(), v.float()) for q, k, v in observed.attentions),
+            ),
+            words,
+        )
 
 
 def observe_mixed(
@@ -217,8 +219,10 @@ class DistillTrainer(ResumableTrainer):
     Args:
         teacher: a frozen classifier, its units in the order of the student's.
         masking: for stages that predict masked words.
+        evidence: what the teacher computes on all of ``data``, packed in its order, where that is
+            known: then it need not read them again.
         reading: called as the teacher reads the texts beforehand, where it does.
-        data, collate, folder, seed, progress: as in :class:`ResumableTrainer`.
+        data, collate, folder, seed, watch, progress: as in :class:`ResumableTrainer`.
 
     Raises:
         NasError: a replacement by layers that do not fit.
@@ -235,6 +239,8 @@ class DistillTrainer(ResumableTrainer):
         *,
         seed: int,
         masking: Masking | None = None,
+        evidence: Evidence | None = None,
+        watch: Watch | None = None,
         progress: Progress | None = None,
         reading: Progress | None = None,
     ) -> None:
@@ -250,6 +256,7 @@ class DistillTrainer(ResumableTrainer):
             replace(stage.training, learning_rate=rate),
             folder,
             seed=seed,
+            watch=watch,
             progress=progress,
         )
         self.learner = learner
@@ -260,11 +267,15 @@ class DistillTrainer(ResumableTrainer):
             stage, learner.student.config.num_hidden_layers, teacher.config.num_hidden_layers
         )
         self.reading = reading
+        self.evidence = evidence
         self.outputs: TeacherOutputs | None = None
         self._read = partial(TeacherOutputs, self.teacher, data, collate, self.theirs)
 
     def run(self) -> None:
-        if self._is_worth_keeping():
+        if self.evidence is not None and not self.theirs.attentions:
+            assert len(self.evidence.texts) == len(self.sampler.lengths), "evidence on all data"
+            self.outputs = TeacherOutputs.of_evidence(self.evidence, self.theirs.states)
+        elif self._is_worth_keeping():
             self.outputs = self._read(self.reading or (lambda _done, _total: None))
         super().run()
         self.learner.student.requires_grad_(True)
@@ -308,7 +319,8 @@ class DistillTrainer(ResumableTrainer):
 
     @torch.no_grad()
     def _teacher(self, mixture: Mixture | None, inputs: dict[str, Tensor]) -> Observation:
-        return observe_mixed(self.teacher, inputs, mixture)
+        with self.accelerator.autocast():
+            return observe_mixed(self.teacher, inputs, mixture)
 
     def _targets(self, rows: Tensor, inputs: dict[str, Tensor]) -> Observation:
         """What the student is compared with, kept or computed now."""

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertForSequenceClassification
 
+from supernet import training
 from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
 from supernet.sandwich_settings import SandwichSettings
@@ -80,9 +82,13 @@ def test_a_step_holds_largest_smallest_and_random(space: SearchSpace) -> None:
 
 
 def test_a_step_sums_the_gradients_of_its_sub_networks(
-    bert: BertForSequenceClassification, space: SearchSpace, tmp_path: Path
+    bert: BertForSequenceClassification,
+    space: SearchSpace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against autograd on a plain sum of the same losses, without the trainer."""
+    monkeypatch.setattr(training, "computes_in_bfloat16", lambda: False)
     trainer = sandwich_trainer(bert, space, tmp_path)
     batch = collate([trainer.train_dataset[index] for index in range(8)])
     trainer.training_step(trainer.model, dict(batch))

@@ -22,7 +22,6 @@ from supernet.distill.trainer import (
     Learner,
     Projection,
     compared,
-    layer_map,
     stage_losses,
 )
 from supernet.errors import NasError
@@ -55,14 +54,6 @@ def trainer(
 def batch() -> dict[str, torch.Tensor]:
     rows = Rows(48)
     return collate([rows[index] for index in range(48)])
-
-
-@pytest.mark.parametrize(
-    ("student", "teacher", "expected"),
-    [(4, 12, [0, 3, 6, 9, 12]), (3, 6, [0, 2, 4, 6]), (4, 6, [0, 2, 3, 4, 6]), (1, 6, [0, 6])],
-)
-def test_layer_map(student: int, teacher: int, expected: list[int]) -> None:
-    assert layer_map(student, teacher) == expected
 
 
 @pytest.mark.parametrize(
