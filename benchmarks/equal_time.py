@@ -28,6 +28,7 @@ from nas import distill, learning
 from nas.augment import augment, read_augmented
 from nas.data import Examples
 from nas.evaluate import collator, score
+from nas.guide import Guide, sample_batches
 from nas.progress import Display
 from nas.recipe import Distillation, Recipe, load_recipe
 from nas.request import Lesson, Study
@@ -149,9 +150,10 @@ class Bench:
         data = learning.read_data(study)
         teacher = learning.prepare_teacher(study, data)
         encoded = learning.tokenize(study, data, teacher)
-        guide = learning.ordered_supernet(study, teacher, encoded)
+        held = Guide(study, teacher, encoded)
+        guide = held.supernet
         sources = Sources(self, study, method, teacher, encoded)
-        texts = learning.sample_batches(study, encoded)
+        texts = sample_batches(study, encoded)
         began = process_time()
         learner = begin(guide, texts)
         beginning_s = process_time() - began
@@ -173,7 +175,8 @@ class Bench:
         untrained = scored(encoded.test)
         with tempfile.TemporaryDirectory() as scratch:
             began = process_time()
-            distill.learn(study, learner, guide.weights, sources, encoded, Path(scratch))
+            whole = distill.new_learner(study, learner, guide.weights, encoded)
+            distill.learn(study, whole, guide.weights, sources, encoded, Path(scratch))
             seconds = process_time() - began
         learner.eval()
         told = {

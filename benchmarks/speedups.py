@@ -1,12 +1,13 @@
-"""Test accuracy at given speed-ups over the teacher, beside hand-designed architectures.
+"""What a search is worth: test scores at given speed-ups, beside shapes that people design by hand.
 
-    NAS_DATA=... python benchmarks/speedups.py --task trec --budgets 2 4 9.4 --seeds 0
+    NAS_DATA=... python benchmarks/speedups.py --task trec --budgets 4 9.4 15 --seeds 0 1
 
-For each seed the pipeline runs once for every budget in one workspace. Beside each result stand
-hand-designed encoders of equal measured latency, given the training time that ours had: its own
-distillation and an equal share of the supernet's training. They begin as ours do, with weights
-fitted to the teacher's activations, and learn by the same further distillation, so the architecture
-is all that differs. A killed run goes on where it was.
+For each budget the pipeline runs alone, with search, race and distillation, on one thread. Beside
+it stand fewer layers of the teacher's, all its layers made thin, TinyBERT's proportions, and an
+architecture drawn at random, each the largest that measures within the budget. They begin as ours
+does, fitted to the teacher on all training texts, and learn by the same distillation, for the same
+processor time as ours had for everything after the teacher and the profile. Every training ends
+with its best weights by validation. A run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,219 +16,247 @@ import argparse
 import json
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from latency.beside import time_beside
+import numpy as np
+import torch
+from equal_time import METRICS
+from ranking import Lab
+
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.target import Budget
-from nas import distill, learning
-from nas.device import exported
-from nas.pipeline import run_pipeline
+from nas.choosing import goals_of
+from nas.designs import designed
+from nas.device import Trial, timed
+from nas.distill import learn, new_learner, validation_quality
+from nas.guide import Guide
+from nas.learning import read_score
+from nas.pipeline import Pipeline
 from nas.plots import PALETTE
 from nas.progress import Display
-from nas.recipe import Recipe, load_recipe
-from nas.report import Report
+from nas.recipe import load_recipe
 from nas.request import Request, Run
-from nas.result_folder import MODEL
+from nas.search.goals import Goals
+from nas.search.pool import Pool, build_pool
 from nas.settings import data_folder
-from nas.teacher import outline
-from nas.workspace import Artifact, Workspace
+from nas.workspace import Workspace
 from supernet.architecture import Architecture
 from supernet.configs import load_space
-from supernet.distill.stage import Stage
-from supernet.training import EpochsSampler
+from supernet.training import ResumableTrainer
 
 RESULTS = Path(__file__).parent / "results"
-TINYBERT = Architecture.uniform(num_layers=4, hidden_size=312, num_heads=12, intermediate_size=1200)
+OURS = "TailorBERT"
+TRIAL_STEPS = 30
 
 
-def fewer_layers(teacher: Architecture) -> Iterator[Architecture]:
-    """The teacher's first layers at full width, slowest first."""
-    for depth in range(teacher.num_layers, 0, -1):
-        yield Architecture(teacher.hidden_size, teacher.layers[:depth])
+class Comparison:
+    """One task, seed and budget."""
 
-
-def tinybert_proportions(teacher: Architecture) -> Iterator[Architecture]:
-    """TinyBERT's 4 layers of 312 with an intermediate size of 1200, scaled, slowest first."""
-    for hidden in range(teacher.hidden_size, 12, -12):
-        intermediate = round(TINYBERT.layers[0].intermediate_size * hidden / TINYBERT.hidden_size)
-        yield Architecture.uniform(
-            num_layers=4, hidden_size=hidden, num_heads=12, intermediate_size=intermediate
-        )
-
-
-DESIGNS = {"fewer layers": fewer_layers, "TinyBERT proportions": tinybert_proportions}
-
-
-class Study:
-    """One seed's pipeline runs and baselines in one workspace."""
-
-    def __init__(self, arguments: argparse.Namespace, folder: Path, seed: int) -> None:
+    def __init__(self, arguments: argparse.Namespace, seed: int, speedup: float) -> None:
         self.display = Display()
-        self.workspace = Workspace(arguments.workspace, warn=self.display.warn)
-        self.output = arguments.workspace / "outputs" / f"seed{seed}"
-        self.request = Request(
-            teacher=arguments.teacher,
+        recipe = load_recipe(arguments.recipe)
+        if arguments.limit:
+            recipe = recipe.model_copy(update={"limit": arguments.limit})
+        folder = data_folder()
+        assert folder is not None, "it was looked for"
+        request = Request(
+            teacher="minilm",
             data=str(folder / arguments.task),
-            budget=Budget.parse("2x"),
+            budget=Budget(speedup=speedup),
             space=load_space(arguments.space),
             target=load_target(arguments.target),
-            recipe=load_recipe(arguments.recipe),
-            metric=arguments.metric,
+            recipe=recipe,
+            metric=METRICS.get(arguments.task),
             seed=seed,
         )
-        self.run = Run(self.request, self.workspace, self.display)
-        self.data = learning.read_data(self.run)
+        self.arguments, self.recipe, self.seed = arguments, recipe, seed
+        workspace = Workspace(arguments.workspace, warn=self.display.warn)
+        self.run = Run(request, workspace, self.display)
+        self.output = arguments.workspace / "outputs" / f"{speedup:g}x-{seed}"
+        self.pipeline = Pipeline([self.run])
+        for stage in ("data", "profiles", "teacher"):
+            self.pipeline.finish(stage)
 
-    def ours(self, speedup: float) -> Report:
-        request = replace(self.request, budget=Budget(speedup=speedup))
-        run = Run(request, self.workspace, self.display)
-        return run_pipeline([run], [self.output / f"{speedup:g}x"])[0]
-
-    def baseline(self, design: str, ours: Report, seconds: float) -> dict[str, Any]:
-        """Train and time the slowest of a design that is not slower than ours."""
-        teacher = learning.prepare_teacher(self.run, self.data)
-        architecture = self._as_fast(design, ours, teacher)
-        longer = seconds / ours_seconds(self.workspace, ours)
-        task = learning.tokenize(self.run, self.data, teacher)
-        recipe = scaled(self.request.recipe, longer, len(task.train))
-        run = Run(replace(self.request, recipe=recipe), self.workspace, self.display)
-        beginning = distill.read_student(json.dumps(architecture.to_dict()), recipe.max_length)
-        artifact = distill.distilled(run, beginning, teacher, task)
-        original, target = outline(teacher.path / MODEL), self.request.target
-        folders = (self.output / f"{self.speedup_of(ours):g}x", artifact.path)
-        models = [*(exported(one, target) for one in folders), original.architecture]
-        mine, theirs, _ = time_beside(models, target, original.shape)
+    def ours(self) -> dict[str, Any]:
+        began = time.process_time()
+        report = self.pipeline.develop(0, self.output)
+        seconds = time.process_time() - began
+        fresh = all(report.stages[name] for name in ("search", "choice", "racer", "student"))
         return {
-            "design": design,
-            "architecture": str(architecture),
-            "score": learning.read_score(artifact, self.data.task, "test"),
-            "training": longer,
-            "train_seconds": artifact.seconds,
-            "p50_ms": theirs.p50_ms,
-            "latency_over_ours": theirs.p50_ms / mine.p50_ms,
+            "design": OURS,
+            "architecture": str(report.architecture),
+            "test": report.score,
+            "speedup": report.speedup,
+            "seconds": seconds,
+            "whole": fresh,  # else a part was done before, and the seconds are not all
+            "used_of_budget": report.measured_p50_ms / report.budget_ms,
+            "race": [[str(one.architecture), *one.scores] for one in report.race],
+            "expected_deviation": report.expected_deviation,
         }
 
-    @staticmethod
-    def speedup_of(report: Report) -> float:
-        speedup = Budget.parse(str(report.settings["budget"])).speedup
-        assert speedup is not None
-        return speedup
+    def others(self) -> Iterable[tuple[str, Trial]]:
+        """Each design's largest within the budget, as it measures; the next smaller, if it is not.
 
-    def _as_fast(self, design: str, ours: Report, teacher: Artifact) -> Architecture:
-        original = outline(teacher.path / MODEL)
-        target = self.request.target
-        for architecture in DESIGNS[design](original.architecture):
-            if architecture.flops(64) > 2.5 * ours.architecture.flops(64):
-                continue  # far slower: not worth timing
-            models = [ours.architecture, architecture, original.architecture]
-            mine, theirs, _ = time_beside(models, target, original.shape)
-            if theirs.p50_ms <= 1.02 * mine.p50_ms:
-                return architecture
-        raise SystemExit(f"no {design} is as fast as {ours.architecture}")
+        Of 'random', one of the slower half of all that are fast enough.
+        """
+        (goal,) = goals_of([self.run], self.pipeline.profiles, self.pipeline.original)
+        rng = np.random.default_rng(self.seed)
+        pool = build_pool(self.pipeline.space, Goals((goal,)), max_enumerated=2_000_000, rng=rng)
+        for name in (*designed_names(pool, self.pipeline.original.architecture), "random"):
+            limit = 1.0
+            while True:
+                found = self._largest(pool, name, limit, rng)
+                if found is None:
+                    break
+                architecture, ms = found
+                trial = timed(self.run, architecture, ms, self.pipeline.original, headroom=True)
+                if trial.met:
+                    yield name, trial
+                    break
+                limit *= 0.97
+
+    def _largest(
+        self, pool: Pool, name: str, limit: float, rng: np.random.Generator
+    ) -> tuple[Architecture, float] | None:
+        rows = np.flatnonzero(pool.usage[0] <= limit)
+        if name == "random":
+            rows = rows[pool.usage[0][rows] > 0.9 * limit]
+            row = int(rng.choice(rows))
+            return pool.batch(np.array([row])).architecture(0), float(pool.latency_ms[row])
+        teacher = self.pipeline.original.architecture
+        found = designed(pool, rows, pool.latency_ms[rows], teacher).get(name)
+        return None if found is None else (found, float("nan"))
+
+    def developed(self, architecture: Architecture, seconds: float) -> dict[str, Any]:
+        """Fit and distil for so much processor time in all."""
+        lab, evidence = self.lab, self.lab.guide.evidence
+        weights = lab.guide.supernet.weights
+        began = time.process_time()
+        student = lab.fitted(architecture, evidence)
+        fitted = lab.told(student)
+        left = seconds - self.reading_s - (time.process_time() - began)
+        steps = max(1, round(left / self._seconds_of_a_step(lab, architecture)))
+        stage = self.recipe.distill.stages[0]
+        stage = replace(stage, training=replace(stage.training, steps=steps, epochs=None))
+        learner = new_learner(self.run, student, weights, lab.task)
+        with tempfile.TemporaryDirectory() as scratch:
+            learn(
+                self.run, learner, weights, lambda _: lab.task.train, lab.task, Path(scratch),
+                lab.guide.evidence_on, validation_quality(student, lab.guide, lab.task), (stage,),
+            )  # fmt: skip
+        spent = self.reading_s + time.process_time() - began
+        return {"seconds": spent, "steps": steps, "fitted": fitted, **lab.told(student)}
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The others' teacher, which has read the texts for itself."""
+        began = time.process_time()
+        guide = Guide(self.run, self.pipeline.teacher, self.pipeline.task)
+        lab = Lab(self.run, self.recipe, self.pipeline.task, self.pipeline.teacher, guide)
+        _ = guide.evidence
+        self.reading_s = time.process_time() - began
+        return lab
+
+    def _seconds_of_a_step(self, lab: Lab, architecture: Architecture) -> float:
+        """Of the distillation, its scores on validation included."""
+        student = lab.guide.supernet.blank(architecture)
+        stage = self.recipe.distill.stages[0]
+        stage = replace(stage, training=replace(stage.training, steps=TRIAL_STEPS, epochs=None))
+        learner = new_learner(self.run, student, lab.guide.supernet.weights, lab.task)
+        ticks: list[float] = []
+        before = ResumableTrainer.training_step
+
+        def ticking(*given: Any) -> Any:
+            ticks.append(time.process_time())
+            return before(*given)
+
+        ResumableTrainer.training_step = ticking  # type: ignore[method-assign]
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                learn(
+                    self.run, learner, lab.guide.supernet.weights, lambda _: lab.task.train,
+                    lab.task, Path(scratch), lab.guide.evidence_on, None, (stage,),
+                )  # fmt: skip
+        finally:
+            ResumableTrainer.training_step = before  # type: ignore[method-assign]
+        return float(np.median(np.diff(ticks)))
 
 
-def scaled(recipe: Recipe, longer: float, examples: int) -> Recipe:
-    """The recipe with ``longer`` times the steps in each stage of the student's training."""
-
-    def lengthened(stage: Stage) -> Stage:
-        settings = recipe.distill.augmentation
-        copies = settings.originals + settings.copies if stage.data == "augmented" else 1
-        rows = [1] * (examples * copies)
-        steps = round(longer * EpochsSampler(rows, stage.training, seed=0).steps)
-        return replace(stage, training=replace(stage.training, epochs=None, steps=max(1, steps)))
-
-    stages = tuple(map(lengthened, recipe.distill.stages))
-    return recipe.model_copy(
-        update={"distill": recipe.distill.model_copy(update={"stages": stages})}
-    )
-
-
-def ours_seconds(workspace: Workspace, report: Report) -> float:
-    """What the student's own distillation took, when it was not yet in the workspace."""
-    manifests = (workspace.root / "student").glob("*/manifest.json")
-    for path in manifests:
-        manifest = json.loads(path.read_text())
-        same = manifest["inputs"]["architecture"] == report.architecture.to_dict()
-        if same and manifest["inputs"]["seed"] == report.seed:
-            return float(manifest["seconds"])
-    raise SystemExit("no student of this report in the workspace")
-
-
-def supernet_seconds(workspace: Workspace, seed: int) -> float:
-    for path in (workspace.root / "supernet").glob("*/manifest.json"):
-        manifest = json.loads(path.read_text())
-        if manifest["inputs"]["seed"] == seed:
-            return float(manifest["seconds"])
-    raise SystemExit("no supernet of this seed in the workspace")
+def designed_names(pool: Pool, teacher: Architecture) -> list[str]:
+    rows = np.flatnonzero(pool.usage[0] <= 1)
+    return list(designed(pool, rows, pool.latency_ms[rows], teacher))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="trec", help="a folder under NAS_DATA")
-    parser.add_argument("--metric", default=None)
-    parser.add_argument("--teacher", default="minilm")
     parser.add_argument("--space", default="minilm")
-    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--target", default="cpu-1-thread")
     parser.add_argument("--recipe", default="full")
-    parser.add_argument("--budgets", type=float, nargs="+", default=[2.0, 4.0, 9.4])
+    parser.add_argument("--limit", type=int, default=None, help="training examples at most")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[4.0, 9.4, 15.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--designs", nargs="*", default=list(DESIGNS), choices=list(DESIGNS))
     parser.add_argument("--workspace", type=Path, default=Path("tailorbert-workspace"))
+    parser.add_argument("--plot", action="store_true", help="draw what was measured, nothing else")
     arguments = parser.parse_args()
-    folder = data_folder()
-    if folder is None:
+    if data_folder() is None:
         raise SystemExit("set NAS_DATA to the folder of data sets")
-
-    rows: list[dict[str, Any]] = []
+    torch.set_num_threads(1)
     path = RESULTS / f"speedups-{arguments.task}.json"
-    for seed in arguments.seeds:
-        study = Study(arguments, folder, seed)
-        reports = [study.ours(budget) for budget in arguments.budgets]
-        share = supernet_seconds(study.workspace, seed) / len(reports)
-        for budget, report in zip(arguments.budgets, reports, strict=True):
-            own = ours_seconds(study.workspace, report)
-            row = {
-                "seed": seed,
-                "budget": budget,
-                "teacher_score": report.teacher_score,
-                "metric": report.metric,
-            }
-            ours = {
-                "design": "TailorBERT",
-                "architecture": str(report.architecture),
-                "score": report.score,
-                "training": 1.0,
-                "train_seconds": own + share,
-                "p50_ms": report.measured_p50_ms,
-                "latency_over_ours": 1.0,
-                "speedup": report.speedup,
-            }
-            rows.append(row | ours)
-            save(path, rows, arguments)
-            for design in arguments.designs:
-                found = study.baseline(design, report, own + share)
-                speedup = report.speedup / found["latency_over_ours"]
-                rows.append(row | found | {"speedup": speedup})
-                save(path, rows, arguments)
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.is_file() else []
+    for seed in () if arguments.plot else arguments.seeds:
+        for speedup in arguments.budgets:
+            compare(arguments, seed, speedup, rows, path)
     print(table(rows))
     plot(rows, path.with_suffix(".png"))
 
 
+def compare(
+    arguments: argparse.Namespace,
+    seed: int,
+    speedup: float,
+    rows: list[dict[str, Any]],
+    path: Path,
+) -> None:
+    """Add the rows of one budget that are missing."""
+    known = {row["design"]: row for row in rows if (row["seed"], row["budget"]) == (seed, speedup)}
+    comparison = Comparison(arguments, seed, speedup)
+    pipeline = comparison.pipeline
+    teacher = read_score(pipeline.teacher, pipeline.task.data.task, "test")
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append({"seed": seed, "budget": speedup, "teacher_test": teacher} | row)
+        known[row["design"]] = rows[-1]
+        save(path, rows, arguments)
+
+    if OURS not in known:
+        add(comparison.ours())
+    for name, trial in comparison.others():
+        if name not in known:
+            row = {
+                "design": name,
+                "architecture": str(trial.architecture),
+                "speedup": trial.teacher_p50_ms / trial.p50_ms,
+                "used_of_budget": trial.measured_ms / trial.limit_ms,
+            }
+            add(row | comparison.developed(trial.architecture, known[OURS]["seconds"]))
+
+
 def save(path: Path, rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    fingerprint = Fingerprint.of_this_machine(load_target(arguments.target))
     content = {
         "script": "benchmarks/speedups.py",
         "arguments": {
             name: value for name, value in vars(arguments).items() if name != "workspace"
         },
         "recipe": load_recipe(arguments.recipe).to_dict(),
-        "machine": fingerprint.to_dict(),
+        "machine": Fingerprint.of_this_machine(load_target(arguments.target)).to_dict(),
         "platform": platform.platform(),
         "finished": time.strftime("%Y-%m-%d", time.gmtime()),
         "rows": rows,
@@ -238,20 +267,20 @@ def save(path: Path, rows: list[dict[str, Any]], arguments: argparse.Namespace) 
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| budget | design | architecture | speed-up | score | of the teacher's | train s |",
+        "| budget | design | architecture | speed-up | test | of the teacher's | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
-    keys = sorted({(row["budget"], row["design"]) for row in rows}, key=lambda k: (k[0], k[1]))
-    for budget, design in keys:
+    keys = sorted({(r["budget"], r["design"] != OURS, r["design"]) for r in rows})
+    for budget, _, design in keys:
         same = [row for row in rows if (row["budget"], row["design"]) == (budget, design)]
-        shares = [row["score"] / row["teacher_score"] for row in same]
+        shares = [row["test"] / row["teacher_test"] for row in same]
         spread = f" ± {statistics.stdev(shares):.1%}" if len(shares) > 1 else ""
         lines.append(
             f"| {budget:g}x | {design} | {', '.join(row['architecture'] for row in same)} "
             f"| {statistics.mean(row['speedup'] for row in same):.2f}x "
-            f"| {statistics.mean(row['score'] for row in same):.4f} "
+            f"| {statistics.mean(row['test'] for row in same):.4f} "
             f"| {statistics.mean(shares):.1%}{spread} "
-            f"| {statistics.mean(row['train_seconds'] for row in same):.0f} |"
+            f"| {statistics.mean(row['seconds'] for row in same):.0f} |"
         )
     return "\n".join(lines)
 
@@ -262,25 +291,25 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     styles = {
-        "TailorBERT": ("o", PALETTE["chosen"]),
+        OURS: ("o", PALETTE["chosen"]),
         "fewer layers": ("s", PALETTE["front"]),
-        "TinyBERT proportions": ("^", PALETTE["teacher"]),
+        "thinner": ("v", PALETTE["front"]),
+        "TinyBERT's proportions": ("^", PALETTE["teacher"]),
+        "random": ("x", PALETTE["muted"]),
     }
     for design, (marker, colour) in styles.items():
         same = [row for row in rows if row["design"] == design]
-        axes.plot(
-            [row["speedup"] for row in same],
-            [100 * row["score"] / row["teacher_score"] for row in same],
-            marker,
-            color=colour,
-            label=design,
-        )
+        if same:
+            shares = [100 * row["test"] / row["teacher_test"] for row in same]
+            speeds = [row["speedup"] for row in same]
+            axes.plot(speeds, shares, marker, color=colour, label=design)
     axes.set_xscale("log")
-    axes.set_xticks([2, 4, 9.4], ["2x", "4x", "9.4x"])
+    budgets = sorted({row["budget"] for row in rows})
+    axes.set_xticks(budgets, [f"{budget:g}x" for budget in budgets])
     axes.minorticks_off()
     axes.axhline(100, color=PALETTE["muted"], linewidth=1)
     axes.set_xlabel("speed-up over the teacher, measured")
-    axes.set_ylabel(f"share of the teacher's {rows[0]['metric']} on test (%)")
+    axes.set_ylabel("share of the teacher's score on test (%)")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=160)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latency.target import Target
-from nas.device import PROFILE, Trial, load_predictor, timed
+from nas.device import PROFILE, Trial, load_predictor, teacher_ms, timed
 from nas.evaluate import collator
-from nas.learning import EncodedTask, sample_batches
+from nas.guide import Guide, sample_batches
+from nas.learning import EncodedTask
 from nas.manifest import SCRATCH, file_digest
 from nas.request import Run, origin
 from nas.result_folder import MODEL
@@ -31,7 +32,6 @@ from nas.shared_scores import open_scores
 from nas.teacher import Outline
 from nas.trials import Trials, run_seeds
 from nas.workspace import Artifact
-from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.space import SearchSpace
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # Optuna is an extra
     from nas.search.study import SearchStudy
 
 FITTED = 128
-"""Texts on which the factors of a compressed sub-network are fitted before it is scored."""
+"""Texts on which a sub-network is repaired, or its factors fitted, before it is scored."""
 
 
 def check_budgets(
@@ -51,17 +51,16 @@ def check_budgets(
     Raises:
         NasError: saying what would be feasible.
     """
-    settings = _settings(runs[0])
-    goals = Goals(_goals(runs, profiles, teacher))
+    settings = search_settings(runs[0])
+    goals = Goals(goals_of(runs, profiles, teacher))
     rng = np.random.default_rng(settings.seed)
     pool = build_pool(space, goals, max_enumerated=settings.max_enumerated, rng=rng)
     new_searcher(space, goals, pool, settings)  # which may refuse the space or the goals
     for run, profile in zip(runs, profiles, strict=True):
         if run.request.budget.speedup is not None:
             run.display.say(
-                f"budget    {run.request.budget}: {_limits(run, teacher, profile).latency_ms:.3g} "
-                f"ms, as the teacher is predicted to take "
-                f"{_teacher_ms(run, teacher, profile):.3g} ms"
+                f"budget    {run.request.budget}: {_limits(run, profile).latency_ms:.3g} "
+                f"ms, as the teacher takes {teacher_ms(run, profile):.3g} ms"
             )
 
 
@@ -72,6 +71,7 @@ def search(
     profiles: Sequence[Artifact],
     teacher: Outline,
     task: EncodedTask,
+    guide: Guide,
 ) -> Artifact:
     """Artifact ``search``: the scored architectures and the front, for the budget of each run.
 
@@ -79,17 +79,24 @@ def search(
         runs: they differ in budget and target alone.
         profiles: of each run's target.
     """
-    run, settings = runs[0], _settings(runs[0])
-    goals = _goals(runs, profiles, teacher)
+    run, settings = runs[0], search_settings(runs[0])
+    goals = goals_of(runs, profiles, teacher)
+    how = run.request.recipe.scores
+    count = run.request.recipe.importance_examples if how == "fitted" else FITTED
     data = f"{task.data.digest} {task.data.task.metric}"
+    if how != "inherited":
+        data += f" {how} on {count}"
 
     def build(folder: Path) -> None:
+        needs_texts = how != "inherited" or space.compression != (1,)
         scorer = SupernetScorer.of(
             Supernet.from_pretrained(supernet.path / MODEL),
             task.validation,
             collator(task.tokenizer),
             task.data.task.metric,
-            sample_batches(run, task, FITTED) if space.compression != (1,) else (),
+            sample_batches(run, task, count) if needs_texts else (),
+            how,
+            None if how == "inherited" else guide.supernet,
         )
         scores = open_scores(run.workspace, supernet=supernet.key, data=data)
         part = f"{data} on {settings.fidelity:g}"
@@ -120,7 +127,8 @@ def search(
     inputs: dict[str, Any] = {
         "supernet": supernet.key,
         "space": space.to_dict(),
-        "fitted": FITTED,
+        "scores": how,
+        "fitted": count,
         "data": task.data.digest,
         "metric": task.data.task.metric,
         "goals": [
@@ -141,7 +149,7 @@ def search(
         best = read_search(found, goal).best
         run.display.say(
             f"search    {best.architecture}: predicted {best.latency_ms:.3g} ms, "
-            f"{task.data.task.metric} {best.score:.4f} inherited{origin(found)}"
+            f"{task.data.task.metric} {best.score:.4f} {how}{origin(found)}"
         )
     return found
 
@@ -195,26 +203,27 @@ def _record(
         runs[0].display.warn(f"the search is not recorded: {error}")
 
 
-def _goals(runs: Sequence[Run], profiles: Sequence[Artifact], teacher: Outline) -> tuple[Goal, ...]:
+def goals_of(
+    runs: Sequence[Run], profiles: Sequence[Artifact], teacher: Outline
+) -> tuple[Goal, ...]:
     return tuple(
-        Goal(_latency(run, profile), _limits(run, teacher, profile), teacher.shape)
+        Goal(_latency(run, profile), _limits(run, profile), teacher.shape)
         for run, profile in zip(runs, profiles, strict=True)
     )
 
 
-def _limits(run: Run, teacher: Outline, profile: Artifact) -> Limits:
-    """What a search keeps to. A speed-up is over the teacher as predicted, like all the others.
+def _limits(run: Run, profile: Artifact) -> Limits:
+    """What a search keeps to. A speed-up is over the teacher as it was timed with the profile.
 
-    A teacher timed at another moment than the profile would shift the limit by as much as the
-    machine's pace has changed meanwhile. What is left free is the recipe's headroom, and what
-    predictions may fall short by at the recipe's confidence.
+    What is left free is the recipe's headroom, and what predictions may fall short by at the
+    recipe's confidence.
     """
     request = run.request
     predictor = load_predictor(profile)
     confidence = min(request.recipe.confidence, predictor.max_confidence)
     margin = predictor.margin(confidence, request.budget.percentile)
     return Limits(
-        request.budget.limit_ms(_teacher_ms(run, teacher, profile)),
+        request.budget.limit_ms(teacher_ms(run, profile)),
         request.max_parameters,
         request.max_memory_bytes,
         _kept_free(request.recipe.headroom, margin),
@@ -229,11 +238,7 @@ def _kept_free(headroom: float, margin: float) -> float:
     return 1 - (1 - headroom) / (1 + max(margin, 0.0))
 
 
-def _teacher_ms(run: Run, teacher: Outline, profile: Artifact) -> float:
-    return float(_latency(run, profile)(ArchitectureBatch.of([teacher.architecture]))[0])
-
-
-def _settings(run: Run) -> SearchSettings:
+def search_settings(run: Run) -> SearchSettings:
     settings = run.request.recipe.search
     return replace(settings, seed=settings.seed + run.request.seed)
 
@@ -268,10 +273,10 @@ def choose(
             while not (trials and trials[-1].met):
                 bar(len(trials), run.request.recipe.candidates)
                 if len(trials) - len(too_slow) >= run.request.recipe.candidates:
-                    raise NasError(_unmet(run, trials))
+                    raise NasError(unmet(run, trials))
                 pick = result.best_within(_cut_ms(result.limits, trials))
                 if pick is None:
-                    raise NasError(_unmet(run, trials))
+                    raise NasError(unmet(run, trials))
                 trials.append(
                     timed(run, pick.architecture, pick.latency_ms, teacher, headroom=True)
                 )
@@ -308,7 +313,7 @@ def _cut_ms(limits: Limits, trials: Sequence[Trial]) -> float:
     return min([limits.max_latency_ms / max(1.0, shortfall), *slower_than_any])
 
 
-def _unmet(run: Run, trials: Sequence[Trial]) -> str:
+def unmet(run: Run, trials: Sequence[Trial]) -> str:
     fastest = min(trial.measured_ms for trial in trials)
     headroom = run.request.recipe.headroom
     return (

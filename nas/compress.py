@@ -12,7 +12,8 @@ from latency.runtimes import runtime_of
 from latency.target import Target
 from nas.distill import Beginning
 from nas.export import onnx_model, save_onnx
-from nas.learning import EncodedTask, sample_batches
+from nas.guide import sample_batches
+from nas.learning import EncodedTask
 from nas.measured import load_model
 from nas.request import Study
 from nas.result_folder import MODEL, ONNX

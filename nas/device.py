@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +19,13 @@ from nas.request import Run, origin
 from nas.result_folder import MODEL, ONNX
 from nas.teacher import Outline
 from nas.workspace import Artifact
-from supernet.architecture import Architecture, EncoderShape
+from supernet.architecture import Architecture
 from supernet.errors import NasError
 from supernet.space import SearchSpace
 
 PROFILE = "profile.json"
+TEACHER = "teacher.json"
+"""Beside a profile: the teacher's milliseconds, by percentile."""
 
 
 def check_target(target: Target) -> None:
@@ -41,13 +45,13 @@ def check_target(target: Target) -> None:
         )
 
 
-def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifact:
-    """Artifact ``profile``: the measured kernels and models of the target.
+def profile_target(run: Run, space: SearchSpace, teacher: Outline) -> Artifact:
+    """Artifact ``profile``: the measured kernels and models of the target, and the teacher's time.
 
     Raises:
         NasError: it cannot be measured steadily, or by another machine or software than was asked.
     """
-    target = run.request.target
+    target, shape = run.request.target, teacher.shape
     device = run.device.fingerprint(target)
 
     def build(folder: Path) -> None:
@@ -83,12 +87,15 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
                 f"({'; '.join(differences)}): retry the search"
             )
         profile.save(folder / PROFILE)
+        with run.display.stage("Time the teacher"):
+            (folder / TEACHER).write_text(json.dumps(time_teacher(run, space, teacher, profile)))
 
     inputs = {
         "format": VERSION,
         "target": target.to_dict(),
         "space": space.to_dict(),
         "shape": asdict(shape),
+        "teacher": teacher.architecture.to_dict(),
         "seconds": run.request.recipe.profile_s,
         "count_disturbed": run.request.recipe.count_disturbed,
         "device": device.to_dict(),
@@ -102,6 +109,33 @@ def profile_target(run: Run, space: SearchSpace, shape: EncoderShape) -> Artifac
         f"{origin(profile)}"
     )
     return profile
+
+
+def time_teacher(
+    run: Run, space: SearchSpace, teacher: Outline, profile: Profile
+) -> dict[str, float]:
+    """The teacher's milliseconds at the pace of a profile, by percentile.
+
+    It may be far larger than anything that the profile holds, so it is timed and not predicted:
+    beside the largest of the space, whose prediction tells by how much the pace has changed.
+    """
+    request, largest = run.request, space.largest
+    theirs, reference = run.device.time(
+        [teacher.architecture, largest],
+        request.target,
+        teacher.shape,
+        rounds=request.recipe.timing_rounds,
+    )
+    predictor = LatencyPredictor(profile).fit()
+    predicted_ms = float(predictor.predict([largest], target=request.target)[0])
+    pace = predicted_ms / reference.p50_ms
+    return {str(percentile): theirs.at(percentile) * pace for percentile in (50, 95)}
+
+
+def teacher_ms(run: Run, profile: Artifact) -> float:
+    """The teacher's milliseconds, at the budget's percentile, that a profile's stage timed."""
+    by_percentile = json.loads((profile.path / TEACHER).read_text())
+    return float(by_percentile[str(run.request.budget.percentile)])
 
 
 @cache
@@ -159,31 +193,53 @@ def timed(
 
     A miss is measured once more before it counts: machines have slow moments.
     """
+    for _ in range(2):
+        (trial,) = timed_together(
+            run, [model or architecture], [architecture], [predicted_ms], teacher, headroom=headroom
+        )
+        if trial.met:
+            break
+    return trial
+
+
+def timed_together(
+    run: Run,
+    models: Sequence[Architecture | Path],
+    architectures: Sequence[Architecture],
+    predicted_ms: Sequence[float],
+    teacher: Outline,
+    *,
+    headroom: bool,
+) -> list[Trial]:
+    """Time several models side by side, the teacher's among them.
+
+    Args:
+        models: finished ones, or the architectures themselves.
+        architectures, predicted_ms: of each.
+    """
     budget = run.request.budget
     spare = run.request.recipe.headroom if headroom else 0.0
-    for _ in range(2):
-        ours, theirs = run.device.time(
-            [model or architecture, teacher.architecture],
-            run.request.target,
-            teacher.shape,
-            rounds=run.request.recipe.timing_rounds,
-        )
-        limit_ms = budget.limit_ms(theirs.at(budget.percentile))
-        measured_ms = ours.at(budget.percentile)
-        met = measured_ms <= limit_ms * (1 - spare)
-        if met:
-            break
-    return Trial(
-        architecture=architecture,
-        predicted_ms=predicted_ms,
-        limit_ms=limit_ms,
-        measured_ms=measured_ms,
-        p50_ms=ours.p50_ms,
-        p95_ms=ours.p95_ms,
-        teacher_p50_ms=theirs.p50_ms,
-        teacher_p95_ms=theirs.p95_ms,
-        met=met,
+    *found, theirs = run.device.time(
+        [*models, teacher.architecture],
+        run.request.target,
+        teacher.shape,
+        rounds=run.request.recipe.timing_rounds,
     )
+    limit_ms = budget.limit_ms(theirs.at(budget.percentile))
+    return [
+        Trial(
+            architecture=architecture,
+            predicted_ms=predicted,
+            limit_ms=limit_ms,
+            measured_ms=ours.at(budget.percentile),
+            p50_ms=ours.p50_ms,
+            p95_ms=ours.p95_ms,
+            teacher_p50_ms=theirs.p50_ms,
+            teacher_p95_ms=theirs.p95_ms,
+            met=ours.at(budget.percentile) <= limit_ms * (1 - spare),
+        )
+        for architecture, predicted, ours in zip(architectures, predicted_ms, found, strict=True)
+    ]
 
 
 def verify(run: Run, chosen: Trial, student: Artifact, teacher: Outline) -> Trial:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -21,39 +22,36 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 from latency.candidates import read_candidates
 from nas.augment import augment, read_augmented
 from nas.data import Examples, Task
-from nas.evaluate import collator, scores
+from nas.evaluate import collator, predict, scores
 from nas.export import export
+from nas.guide import Guide, sample_batches
 from nas.labels import align_labels, check_labels
-from nas.learning import (
-    SCORES,
-    EncodedTask,
-    ordered_supernet,
-    read_score,
-    sample_batches,
-    unlabelled_texts,
-)
+from nas.learning import SCORES, EncodedTask, read_score, unlabelled_texts
 from nas.manifest import SCRATCH, read_manifest
 from nas.measured import load_model, model_folder
 from nas.metrics import METRICS_OF
+from nas.quality import quality
 from nas.recipe import Distillation
 from nas.request import Study, origin
 from nas.result_folder import MODEL
 from nas.teacher import digest
 from nas.tokenization import EncodedExamples, encode
 from nas.workspace import Artifact
-from supernet.architecture import Architecture
+from supernet.architecture import Architecture, layer_map
 from supernet.compress.kronecker import unfitted
-from supernet.distill.fitted_start import fit_to_teacher
+from supernet.distill.evidence import Evidence
+from supernet.distill.fitted_start import fit, fit_to_teacher
 from supernet.distill.losses import hidden_loss
 from supernet.distill.masked_words import Masking
 from supernet.distill.stage import Stage
-from supernet.distill.trainer import DistillTrainer, Learner, layer_map
+from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.observe import observe
 from supernet.space import SearchSpace
+from supernet.training import EpochsSampler, Watch
 
-EDITION = 3
+EDITION = 4
 """Of what a recipe means: raised when the same one comes to train another student."""
 
 Change = Callable[[PreTrainedModel, Study, EncodedTask], PreTrainedModel]
@@ -71,6 +69,8 @@ class Beginning:
         identity: what tells its own weights from others'.
         load: makes it, with its own weights, from the teacher, ordered by importance, and the task.
         finished: whether it is a model that has learnt by itself.
+        learner: the state of a :class:`supernet.distill.trainer.Learner` that has begun to learn
+            from this teacher: it goes on from there.
         changed, change: what is done to it then, by a recipe, and what tells that from other
             changes.
     """
@@ -79,29 +79,33 @@ class Beginning:
     identity: str
     load: Callable[[Supernet, Task], PreTrainedModel]
     finished: bool = False
+    learner: Path | None = None
     changed: Change | None = None
     change: str = ""
 
     def start(self, recipe: Distillation) -> str:
         """Which weights it begins with, by a recipe; a finished model is not fitted anew."""
+        if self.learner is not None:
+            return "raced"
         return "own" if self.finished and recipe.start == "fitted" else recipe.start
 
-    def with_weights(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
+    def with_weights(self, run: Study, guide: Guide, task: EncodedTask) -> PreTrainedModel:
         """The student with the weights that a run's recipe has it begin with."""
         student = self._started(run, guide, task)
         return student if self.changed is None else self.changed(student, run, task)
 
-    def _started(self, run: Study, guide: Supernet, task: EncodedTask) -> PreTrainedModel:
-        start = self.start(run.request.recipe.distill)
+    def _started(self, run: Study, guide: Guide, task: EncodedTask) -> PreTrainedModel:
+        start, supernet = self.start(run.request.recipe.distill), guide.supernet
         if start == "own":
-            return self.load(guide, task.data.task)
+            return self.load(supernet, task.data.task)
         if start == "teacher":
-            return guide.extract(self.architecture)
+            return supernet.extract(self.architecture, range(self.architecture.num_layers))
         torch.manual_seed(run.request.seed)
-        student = guide.blank(self.architecture)
+        student = supernet.blank(self.architecture)
         if start == "fitted":
+            evidence = guide.evidence
             with run.display.stage("Fit the student to the teacher") as bar:
-                fit_to_teacher(student, guide.weights, sample_batches(run, task), bar)
+                fit(student, evidence, bar)
         return student
 
 
@@ -188,20 +192,30 @@ def check_for_search(recipe: Distillation, space: SearchSpace, teacher: Architec
             )
 
 
-def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: EncodedTask) -> Artifact:
-    """Artifact ``student``: what a student becomes by the recipe, exported and scored."""
+def distilled(
+    run: Study,
+    beginning: Beginning,
+    teacher: Artifact,
+    task: EncodedTask,
+    guide: Guide | None = None,
+) -> Artifact:
+    """Artifact ``student``: what a student becomes by the recipe, exported and scored.
+
+    Args:
+        guide: of the run's teacher and task; None for one of its own.
+    """
     recipe = run.request.recipe.distill
+    guide = guide or Guide(run, teacher, task)
     start = beginning.start(recipe)
     texts: tuple[str, ...] = ()
     if any(stage.data == "unlabelled" for stage in recipe.stages):
         texts = unlabelled_texts(run, recipe.texts, task, recipe.limit)
 
     def build(folder: Path) -> None:
-        guide = ordered_supernet(run, teacher, task)
         student = beginning.with_weights(run, guide, task)
+        ordered = guide.supernet
         if start == "own":
-            as_it_was = Supernet.from_pretrained(teacher.path / MODEL)
-            guide = in_the_order_of(student, [guide, as_it_was], first_batch(task))
+            ordered = in_the_order_of(student, [ordered, guide.as_it_was], first_batch(task))
         length = run.request.recipe.max_length
 
         def data_of(stage: Stage) -> EncodedExamples:
@@ -213,7 +227,11 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
                 return encode(examples, task.tokenizer, length)
             return task.train
 
-        learn(run, student, guide.weights, data_of, task, folder / SCRATCH)
+        learner = new_learner(run, student, ordered.weights, task, beginning.learner)
+        is_guide = ordered is guide.supernet
+        evidence_on = guide.evidence_on if is_guide else no_evidence
+        watched = validation_quality(student, guide, task)
+        learn(run, learner, ordered.weights, data_of, task, folder / SCRATCH, evidence_on, watched)
         student.eval()
         collate = collator(task.tokenizer)
         export(student, task.tokenizer, folder, sample=first_batch(task))
@@ -232,7 +250,7 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
     inputs = {
         "edition": EDITION,
         "architecture": beginning.architecture.to_dict(),
-        "begins_as": beginning.identity if start == "own" else start,
+        "begins_as": beginning.identity if start in ("own", "raced") else start,
         "changed": beginning.change,
         "teacher": teacher.key,
         "data": task.data.digest,
@@ -240,6 +258,7 @@ def distilled(run: Study, beginning: Beginning, teacher: Artifact, task: Encoded
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "max_length": run.request.recipe.max_length,
         "importance_examples": run.request.recipe.importance_examples,
+        "fit_examples": run.request.recipe.fit_examples,
         "seed": run.request.seed,
     }
     student = run.workspace.artifact("student", inputs, build)
@@ -279,29 +298,81 @@ def in_the_order_of(
     return min(guides, key=distance)
 
 
-def learn(
+def new_learner(
     run: Study,
     student: PreTrainedModel,
+    teacher: BertForSequenceClassification,
+    task: EncodedTask,
+    begun: Path | None = None,
+) -> Learner:
+    """A student with what its training needs besides.
+
+    Args:
+        begun: the state of a learner that goes on; None for one that begins.
+    """
+    torch.manual_seed(run.request.seed)  # for what a learner has besides the student
+    learner = Learner(student, teacher.config.hidden_size)
+    if begun is not None:
+        learner.load_state_dict(load_file(str(begun)))
+    elif any(stage.losses.hidden for stage in run.request.recipe.distill.stages):
+        learner.align(teacher, sample_batches(run, task, ALIGNED))
+    return learner
+
+
+def validation_quality(
+    student: PreTrainedModel, guide: Guide, task: EncodedTask
+) -> Callable[[], float]:
+    """What tells on validation how good a student is, as it stands: :func:`nas.quality.quality`."""
+    collate, examples = collator(task.tokenizer), task.validation
+    metric, labels = task.data.task.metric, np.asarray(examples.labels)
+
+    def found() -> float:
+        logits = predict(lambda batch: student(**batch).logits, examples, collate, student.device)
+        return quality(metric, logits, guide.validation_logits, labels)
+
+    return found
+
+
+def no_evidence(_data: EncodedExamples) -> Evidence | None:
+    """Nothing is known beforehand of what a teacher computes."""
+    return None
+
+
+def learn(
+    run: Study,
+    learner: Learner,
     teacher: BertForSequenceClassification,
     data_of: Callable[[Stage], EncodedExamples],
     task: EncodedTask,
     folder: Path,
+    evidence_on: Callable[[EncodedExamples], Evidence | None] = no_evidence,
+    watched: Callable[[], float] | None = None,
+    stages: Sequence[Stage] | None = None,
 ) -> None:
-    """Train ``student`` in place by all stages; one that ended is not repeated after a crash."""
-    torch.manual_seed(run.request.seed)  # for what a learner has besides the student
-    learner = Learner(student, teacher.config.hidden_size)
-    stages = run.request.recipe.distill.stages
-    if any(stage.losses.hidden for stage in stages) and not any(folder.glob("*.safetensors")):
-        learner.align(teacher, sample_batches(run, task, ALIGNED))
-    for number, stage in enumerate(stages, start=1):
+    """Train a student in place by all stages; one that ended is not repeated after a crash.
+
+    Args:
+        evidence_on: what the teacher computes on data, where that is known.
+        watched: how good the student is as it stands, for stages that teach predictions: each ends
+            with the best.
+        stages: other ones than the recipe's.
+    """
+    recipe = run.request.recipe.distill
+    for number, stage in enumerate(stages or recipe.stages, start=1):
         finished = folder / f"{number}-{stage.name}.safetensors"
         if not finished.is_file():
+            data = data_of(stage)
             masking = None
             if stage.losses.mlm:
-                masking = Masking.of(task.tokenizer, student.config.vocab_size)
+                masking = Masking.of(task.tokenizer, learner.student.config.vocab_size)
+            watch = None
+            if watched is not None and recipe.checks and stage.teaches_predictions:
+                steps = EpochsSampler(data.lengths, stage.training, seed=0).steps
+                watch = Watch(watched, max(1, -(-steps // recipe.checks)))
             trainer = partial(
-                DistillTrainer, learner, teacher, data_of(stage), collator(task.tokenizer), stage,
-                finished.with_suffix(""), seed=(run.request.seed + number) % 2**32, masking=masking,
+                DistillTrainer, learner, teacher, data, collator(task.tokenizer), stage,
+                finished.with_suffix(""), seed=(run.request.seed + number) % 2**32,
+                masking=masking, evidence=evidence_on(data), watch=watch,
             )  # fmt: skip
             with run.display.stage(f"Distil: {stage.name}") as bar:
                 trainer(progress=bar, reading=bar.before).run()

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from nas.choosing import read_search
 from nas.device import Trial, load_predictor
+from nas.expected import Expectation, once_developed
 from nas.learning import EncodedTask, read_score
-from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Report
+from nas.race import Racer
+from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Raced, Report
 from nas.request import Request
 from nas.result_folder import MODEL, ONNX, replacing_folder
+from nas.search.result import SearchResult
+from nas.search.score_predictor import ScorePredictor
 from nas.teacher import outline
 from nas.workspace import Artifact
+from supernet.batch import ArchitectureBatch
+
+
+@dataclass(frozen=True)
+class Developed:
+    """A model that met its budget, and how it was chosen.
+
+    Args:
+        final: its own file, timed.
+        trials: what was timed on the device, the model's architecture last.
+        racers: of the race that it won, the winner first; none without a race.
+    """
+
+    student: Artifact
+    final: Trial
+    trials: Sequence[Trial]
+    racers: tuple[Racer, ...] = ()
 
 
 def write_up(
     request: Request,
-    final: Trial,
-    trials: Sequence[Trial],
+    developed: Developed,
     task: EncodedTask,
     stages: Sequence[Artifact],
     goal: int,
@@ -29,6 +52,7 @@ def write_up(
     Args:
         goal: the run's place among those that the search served.
     """
+    final, trials = developed.final, developed.trials
     last = {artifact.stage: artifact for artifact in stages}
     teacher, student, profile, found = (
         last[stage] for stage in ("teacher", "student", "profile", "search")
@@ -39,6 +63,7 @@ def write_up(
         spent = 0.0 if artifact.reused else artifact.seconds
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
     result = read_search(found, goal)
+    expect = expectation(request, result, developed, task, teacher)
     predictor = load_predictor(profile)
     fingerprint = predictor.profile.fingerprint
     predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
@@ -71,19 +96,22 @@ def write_up(
             "space": request.space.name,
             "recipe": request.recipe.to_dict(),
         },
+        expected_deviation=expect.deviation,
         front=tuple(
-            FrontPoint(point.architecture, point.latency_ms, point.score) for point in result.front
+            FrontPoint(point.architecture, point.latency_ms, float(expect(point.score)))
+            for point in result.front
         ),
         evaluations=tuple(
             Evaluated(
                 one.architecture,
                 one.latency_ms,
-                one.score,
-                one.smoothed_score,
+                float(expect(one.score)),
+                float(expect(one.smoothed_score)),
                 one.architecture.parameters(shape) <= result.limits.max_parameters,
             )
             for one in result.evaluations
         ),
+        race=tuple(Raced(racer.architecture, racer.scores) for racer in developed.racers),
         candidates=tuple(
             Candidate(trial.architecture, float(predicted), trial.p50_ms, trial.met)
             for trial, predicted in zip(trials, predicted_ms, strict=True)
@@ -93,6 +121,34 @@ def write_up(
             for predicted, ms in zip(*predictor.held_out(), strict=True)
         ),
         predictor_errors=predictor.errors().to_dict(),
+    )
+
+
+def expectation(
+    request: Request,
+    result: SearchResult,
+    developed: Developed,
+    task: EncodedTask,
+    teacher: Artifact,
+) -> Expectation:
+    """What the search's scores let expect, by what was developed: the race, or the one model."""
+    of_teacher = read_score(teacher, task.data.task, "validation")
+    of_winner = read_score(developed.student, task.data.task, "validation")
+    scores = [one.score for one in result.evaluations]
+    predictor = ScorePredictor(request.seed).fit(
+        ArchitectureBatch.of([one.architecture for one in result.evaluations]), np.array(scores)
+    )
+    architectures, after = [developed.final.architecture], [of_winner]
+    if developed.racers and developed.racers[0].architecture == developed.final.architecture:
+        architectures = [racer.architecture for racer in developed.racers]
+        after = once_developed([r.scores for r in developed.racers], of_winner, of_teacher)
+    inherited = request.recipe.scores == "inherited"
+    return Expectation.of(
+        predictor.expect(ArchitectureBatch.of(architectures)),
+        after,
+        # The teacher agrees with itself: of a quality, one half is 1.
+        teacher_before=of_teacher if inherited else (of_teacher + 1) / 2,
+        teacher_after=of_teacher,
     )
 
 

@@ -18,26 +18,24 @@ from typing import Any
 from latency.atomic import write_text
 from latency.target import Target
 from nas import choosing
-from nas.choosing import check_budgets, choose, read_trials
+from nas.choosing import check_budgets, choose, read_trials, unmet
 from nas.compress import Kronecker, check_forms, timed_forms
 from nas.data import TaskData
 from nas.device import Trial, check_target, profile_target, verify
 from nas.distill import check_for_search, describe, distilled, read_student, sub_network
-from nas.handover import hand_over, write_up
-from nas.learning import (
-    EncodedTask,
-    given_supernet,
-    prepare_teacher,
-    read_data,
-    tokenize,
-    train_supernet,
-)
+from nas.finalists import finalists
+from nas.guide import Guide
+from nas.handover import Developed, hand_over, write_up
+from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize
+from nas.race import race
 from nas.report import Report
 from nas.report import write as write_report
 from nas.request import Run, Study
 from nas.result_folder import DISTILLATION, check_output
+from nas.supernet_stage import given_supernet, train_supernet
 from nas.teacher import Outline, inspect_teacher
 from nas.workspace import Artifact
+from supernet.errors import NasError
 from supernet.space import SearchSpace, trimmed
 
 STAGES = ("data", "profiles", "teacher", "supernet", "search")
@@ -89,7 +87,7 @@ class Pipeline:
     @cached_property
     def profiles(self) -> list[Artifact]:
         """Of each run's target; that its budget can be met is checked by them."""
-        profiles = [profile_target(one, self.space, self.original.shape) for one in self.runs]
+        profiles = [profile_target(one, self.space, self.original) for one in self.runs]
         check_budgets(self.runs, self.space, self.original, profiles)
         return profiles
 
@@ -104,14 +102,19 @@ class Pipeline:
         return tokenize(self._run, self.data, self.teacher)
 
     @cached_property
+    def guide(self) -> Guide:
+        """The teacher as sub-networks and students are held to it."""
+        return Guide(self._run, self.teacher, self.task)
+
+    @cached_property
     def supernet(self) -> Artifact:
-        """Trained here, by several processes of a cluster, or given."""
-        return _supernet(self._run, self.space, self.teacher, self.task)
+        """Trained here, by several processes of a cluster, given, or left untrained."""
+        return _supernet(self._run, self.space, self.teacher, self.task, self.guide)
 
     @cached_property
     def search(self) -> Artifact:
         """What was scored, for all runs."""
-        shared = (self.supernet, self.profiles, self.original, self.task)
+        shared = (self.supernet, self.profiles, self.original, self.task, self.guide)
         return choosing.search(self.runs, self.space, *shared)
 
     def develop(self, goal: int, output: Path) -> Report:
@@ -120,9 +123,57 @@ class Pipeline:
         Args:
             goal: the run's place among those that the search serves.
         """
-        run, stages = self.runs[goal], [self.profiles[goal], self.teacher, self.supernet]
-        stages.append(self.search)
-        return _developed(run, goal, stages, self.original, self.task, output)
+        stages = [self.profiles[goal], self.teacher, self.supernet, self.search]
+        develop = self._choose if self._run.request.recipe.race is None else self._race
+        developed = develop(goal, stages)
+        run = self.runs[goal]
+        report = write_up(run.request, developed, self.task, stages, goal)
+        hand_over(developed.student, output, lambda folder: write_report(report, folder))
+        return report
+
+    def _choose(self, goal: int, stages: list[Artifact]) -> Developed:
+        """Develop the best that measures within the budget; the next best, should it not after.
+
+        Args:
+            stages: to which those are added that this takes.
+        """
+        run, too_slow = self.runs[goal], list[Trial]()
+        while True:
+            choice = choose(run, self.search, goal, self.original, too_slow)
+            trials = read_trials(choice)
+            beginning = sub_network(trials[-1].architecture, self.supernet)
+            student = distilled(run, beginning, self.teacher, self.task, self.guide)
+            stages += [choice, student]
+            final = verify(run, trials[-1], student, self.original)
+            if final.met:
+                return Developed(student, final, trials)
+            run.display.warn(f"the developed {final}: taking the next architecture")
+            too_slow.append(final)
+
+    def _race(self, goal: int, stages: list[Artifact]) -> Developed:
+        """Race those that measure within the budget, and develop the winner; the next, likewise.
+
+        Args:
+            stages: as for :meth:`_choose`.
+        """
+        run, settings = self.runs[goal], self._run.request.recipe.race
+        assert settings is not None, "there is a race"
+        profile = self.profiles[goal]
+        choice = finalists(run, self.search, goal, self.space, profile, self.original)
+        trials = {trial.architecture: trial for trial in read_trials(choice)}
+        racers = race(run, settings, list(trials), self.teacher, self.task, self.guide)
+        stages += [choice, *(rung for racer in racers for rung in racer.rungs)]
+        for racer in racers:
+            beginning = racer.beginning()
+            student = distilled(run, beginning, self.teacher, self.task, self.guide)
+            stages.append(student)
+            final = verify(run, trials[racer.architecture], student, self.original)
+            if final.met:
+                others = [t for a, t in trials.items() if a != racer.architecture]
+                trials_in_order = [*others, trials[racer.architecture]]
+                return Developed(student, final, trials_in_order, tuple(racers))
+            run.display.warn(f"the developed {final}: taking the next of the race")
+        raise NasError(unmet(run, list(trials.values())))
 
 
 def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:
@@ -145,11 +196,13 @@ def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:
         return [pipeline.develop(goal, output) for goal, output in enumerate(outputs)]
 
 
-def _supernet(run: Run, space: SearchSpace, teacher: Artifact, task: EncodedTask) -> Artifact:
+def _supernet(
+    run: Run, space: SearchSpace, teacher: Artifact, task: EncodedTask, guide: Guide
+) -> Artifact:
     if run.supernet is not None:
         return given_supernet(run, run.supernet, space, teacher, task)
     if run.cluster is None or run.train_workers == 1:
-        return train_supernet(run, space, teacher, task)
+        return train_supernet(run, space, teacher, task, guide)
     from nas.cluster.connection import connected
     from nas.cluster.training import train_distributed
 
@@ -158,34 +211,7 @@ def _supernet(run: Run, space: SearchSpace, teacher: Artifact, task: EncodedTask
         train_distributed, workers=run.train_workers, cpus=cluster.threads, gpus=ceil(cluster.gpus)
     )
     with connected(cluster.address):
-        return train_supernet(run, space, teacher, task, train, run.train_workers)
-
-
-def _developed(
-    run: Run,
-    goal: int,
-    stages: list[Artifact],
-    original: Outline,
-    task: EncodedTask,
-    output: Path,
-) -> Report:
-    """Train what was found for one goal, until a model measures within the budget."""
-    _, teacher, supernet, found = stages
-    too_slow: list[Trial] = []
-    while True:
-        choice = choose(run, found, goal, original, too_slow)
-        trials = read_trials(choice)
-        beginning = sub_network(trials[-1].architecture, supernet)
-        student = distilled(run, beginning, teacher, task)
-        stages += [choice, student]
-        final = verify(run, trials[-1], student, original)
-        if final.met:
-            break
-        run.display.warn(f"the developed {final}: taking the next architecture")
-        too_slow.append(final)
-    report = write_up(run.request, final, trials, task, stages, goal)
-    hand_over(student, output, lambda folder: write_report(report, folder))
-    return report
+        return train_supernet(run, space, teacher, task, guide, train, run.train_workers)
 
 
 def run_distillation(

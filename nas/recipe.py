@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.finetune_settings import FinetuneSettings
 from nas.search.settings import SearchSettings
 from supernet.configs import read_config
 from supernet.distill.augmentation import Augmentation
@@ -15,6 +16,8 @@ from supernet.distill.stage import Losses, Stage
 from supernet.errors import NasError, shown
 from supernet.sandwich_settings import SandwichSettings
 from supernet.training_settings import TrainingSettings
+
+Scores = Literal["inherited", "repaired", "fitted"]
 
 
 class General(BaseModel):
@@ -35,9 +38,27 @@ class General(BaseModel):
     @field_validator("settings")
     @classmethod
     def _needs_no_labels(cls, settings: SandwichSettings) -> SandwichSettings:
-        if not (settings.soft_weight or settings.relation_weight):
-            raise ValueError("soft_weight and relation_weight are both 0: nothing else is learnt")
+        if not (settings.soft_weight or settings.hidden_weight or settings.relation_weight):
+            raise ValueError(
+                "soft_weight, hidden_weight and relation_weight are all 0: nothing else is learnt"
+            )
         return settings
+
+
+class Race(BaseModel):
+    """A race in training: successive halving (Jamieson and Talwalkar 2016) over training steps.
+
+    Args:
+        finalists: architectures that begin: the best expected of each depth that is fast enough,
+            shapes that people design by hand, and the best expected of all.
+        rungs: steps that those still in the race train for by the first stage of ``distill``; after
+            each, the better half by validation goes on. Its winner then has that stage to itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    finalists: int = Field(default=6, ge=2)
+    rungs: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(100, 200), min_length=1)
 
 
 class Distillation(BaseModel):
@@ -53,6 +74,8 @@ class Distillation(BaseModel):
         augmentation: of the texts, for stages on ``augmented`` data.
         texts: unlabelled texts, for stages on ``unlabelled`` data, as ``--data`` names data.
         limit: at most this many of them.
+        checks: how often a student is scored on validation while a stage teaches predictions; it
+            ends with the weights that scored best, those it began with included. 0 takes the last.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +85,7 @@ class Distillation(BaseModel):
     augmentation: Augmentation = Augmentation()
     texts: str = "pydoc"
     limit: int | None = Field(default=None, ge=1)
+    checks: int = Field(default=6, ge=0)
 
     @field_validator("stages")
     @classmethod
@@ -88,14 +112,18 @@ class Recipe(BaseModel):
         max_length: tokens kept of an example.
         limit: at most this many training examples.
         finetune: of a teacher without a head for the task.
-        importance_examples: examples on which the teacher's activations are studied: importance is
-            measured on them, and fitted students are fitted.
+        importance_examples: examples on which importance is measured, and sub-networks are fitted
+            before they are scored.
+        fit_examples: examples on which students are fitted; None for all that fit in memory.
         general: an optional first training of the supernet on unlabelled text.
-        supernet: its training on the task.
+        supernet: its training on the task; None for no supernet.
+        scores: of sub-networks as they are ``inherited`` from the supernet, ``repaired`` in closed
+            form, or ``fitted`` to the teacher, without the supernet's weights.
         profile_s: time spent on profiling the device.
         count_disturbed: whether a busy machine's measurements count in the profile; else a profile
             is refused that has mostly such.
         search: evaluations and how they are chosen.
+        race: in training, among the few that the search finds best; None to develop the best.
         distill: the chosen architecture's own training.
         confidence: probability that an architecture which the search finds within the budget
             measures within it.
@@ -109,18 +137,27 @@ class Recipe(BaseModel):
 
     max_length: int = Field(default=64, ge=4)
     limit: int | None = Field(default=None, ge=2)
-    finetune: TrainingSettings = TrainingSettings(epochs=4, learning_rate=1e-4)
+    finetune: FinetuneSettings = FinetuneSettings()
     importance_examples: int = Field(default=512, ge=1)
+    fit_examples: int | None = Field(default=None, ge=1)
     general: General | None = None
-    supernet: SandwichSettings = SandwichSettings()
+    supernet: SandwichSettings | None = SandwichSettings()
+    scores: Scores = "inherited"
     profile_s: float = Field(default=90.0, gt=0)
     count_disturbed: bool = False
     search: SearchSettings = SearchSettings()
+    race: Race | None = None
     distill: Distillation = Distillation(stages=(DISTIL,))
     confidence: float = Field(default=0.9, gt=0, lt=1)
     headroom: float = Field(default=0.03, ge=0, lt=1)
     candidates: int = Field(default=6, ge=1)
     timing_rounds: int = Field(default=40, ge=3)
+
+    @model_validator(mode="after")
+    def _has_what_it_scores(self) -> Recipe:
+        if self.supernet is None and (self.scores != "fitted" or self.general is not None):
+            raise ValueError("without a supernet, scores must be fitted and general null")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

@@ -22,7 +22,7 @@ class FrontPoint:
 
     Args:
         latency_ms: predicted, at the budget's percentile.
-        score: on validation data, with inherited weights.
+        score: that the developed model is expected to have on validation data.
     """
 
     architecture: Architecture
@@ -36,7 +36,7 @@ class Evaluated:
 
     Args:
         latency_ms: predicted, at the budget's percentile.
-        score: on validation data, with inherited weights.
+        score: that the developed model is expected to have on validation data, by this evaluation.
         smoothed_score: weighed against those of similar architectures; by this the best is chosen.
         within_caps: whether it may be on the front, which has no place for what is too large.
     """
@@ -56,6 +56,14 @@ class Candidate:
     predicted_ms: float
     measured_p50_ms: float
     met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """An architecture that learnt in a race, and its validation scores: fitted, then by rung."""
+
+    architecture: Architecture
+    scores: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,9 @@ class Report:
         front: the non-dominated architectures that the search found.
         evaluations: all that the front is drawn from, oldest first; earlier searches' as well.
         candidates: what was timed on the device, the last being the model handed over.
+        race: who learnt in a race, the winner first; empty without one.
+        expected_deviation: of a developed model's score about the expected one, one standard
+            deviation; None in reports of older versions.
         calibration: whole models timed to check the predictor.
         predictor_errors: the predictor's error figures beside the repeatability floor.
 
@@ -116,6 +127,8 @@ class Report:
     front: tuple[FrontPoint, ...] = ()
     evaluations: tuple[Evaluated, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    race: tuple[Raced, ...] = ()
+    expected_deviation: float | None = None
     calibration: tuple[Calibration, ...] = ()
     predictor_errors: Mapping[str, float] = field(default_factory=dict)
 
@@ -192,6 +205,7 @@ class ShownFront:
         percentile: of all latencies here, 50 or 95.
         budget_ms: what was asked for; None on another target than that.
         model, teacher: (measured ms, score on test); None where they were not measured.
+        deviation: of developed scores about the expected ones; None where it is not known.
     """
 
     metric: str
@@ -202,6 +216,7 @@ class ShownFront:
     budget_ms: float | None
     model: tuple[float, float] | None
     teacher: tuple[float, float] | None
+    deviation: float | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ShownFront:
@@ -224,6 +239,7 @@ class ShownFront:
             budget_ms=data["budget_ms"],
             model=(data[f"measured_p{percentile}_ms"], data["score"]),
             teacher=(data[f"teacher_p{percentile}_ms"], data["teacher_score"]),
+            deviation=data.get("expected_deviation"),
         )
 
 
@@ -307,7 +323,10 @@ def quality(report: Report) -> str:
         share = f"{report.score / report.teacher_score:.1%} of the teacher's"
     else:
         share = f"the teacher's is {score_in_words(report.metric, report.teacher_score)}"
-    return f"{score}, {share}, at {report.speedup:.1f}x its speed."
+    told = f"{score}, {share}, at {report.speedup:.1f}x its speed."
+    if report.score > report.teacher_score > 0:
+        told += " A student above its teacher tells of a teacher that has not learnt enough."
+    return told
 
 
 def score_in_words(metric: str, value: float) -> str:

@@ -1,4 +1,4 @@
-"""What scores sub-networks with the weights they inherit: plain arrays, from which any process
+"""What scores sub-networks before any of them is developed: plain arrays, from which any process
 builds the same scorer.
 """
 
@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
-from nas.evaluate import Collate, accelerator, batches_by_length
+from nas.evaluate import Collate, Logits, accelerator, batches_by_length
 from nas.metrics import compute
+from nas.quality import quality
+from nas.recipe import Scores
 from nas.tokenization import EncodedExamples
 from supernet.architecture import Architecture
-from supernet.distill.fitted_start import fit_to_teacher
+from supernet.distill.evidence import Evidence
+from supernet.distill.fitted_start import fit, fit_to_teacher, repair
+from supernet.distill.packed_texts import PackedTexts
 from supernet.model import Supernet
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -49,7 +53,10 @@ class SupernetScorer:
         batches: padded model inputs of the validation data, (batch, tokens) each.
         labels: (examples,), in the order of the batches.
         metric: that is computed of all predictions.
-        texts: batches without labels, that the factors of compressed sub-networks are fitted on.
+        texts: batches without labels, that sub-networks are fitted on.
+        scores: with which weights: ``inherited`` from the supernet, ``repaired`` so that they
+            compute more of what the teacher does, or ``fitted`` to it without the supernet's.
+        teacher: its weights, by name, its units in the supernet's order; needed but for inherited.
     """
 
     config: BertConfig
@@ -58,6 +65,8 @@ class SupernetScorer:
     labels: NDArray[Any]
     metric: str
     texts: tuple[Arrays, ...] = ()
+    scores: Scores = "inherited"
+    teacher: Arrays | None = None
 
     @classmethod
     def of(
@@ -67,8 +76,14 @@ class SupernetScorer:
         collate: Collate,
         metric: str,
         texts: Sequence[Mapping[str, Tensor]] = (),
+        scores: Scores = "inherited",
+        teacher: Supernet | None = None,
     ) -> SupernetScorer:
-        """The scorer of a supernet on labelled examples."""
+        """The scorer of a supernet on labelled examples.
+
+        Args:
+            teacher: from which it learnt, its units in the same order.
+        """
         assert validation.labels is not None
         rows, batches = zip(*batches_by_length(validation, collate), strict=True)
         return cls(
@@ -78,26 +93,39 @@ class SupernetScorer:
             np.asarray(validation.labels)[np.concatenate(rows)],
             metric,
             tuple(map(_arrays, texts)),
+            scores,
+            None if teacher is None else _arrays(teacher.weights.state_dict()),
         )
 
     def build(self) -> Score:
         device = accelerator()
-        model = BertForSequenceClassification(self.config)
-        model.load_state_dict(_tensors(self.weights), assign=True)
-        supernet = Supernet(model).eval().to(device)
+        supernet = _supernet(self.config, self.weights, device)
         texts = [_tensors(batch, device) for batch in self.texts]
+        evidence, wanted = None, None
+        if self.teacher is not None:
+            teacher = _supernet(self.config, self.teacher, device)
+            evidence = Evidence(teacher.weights, PackedTexts.of(texts))
+            wanted = teacher
 
         @cache
-        def examples(share: float) -> tuple[list[dict[str, Tensor]], NDArray[Any]]:
+        def examples(
+            share: float,
+        ) -> tuple[list[dict[str, Tensor]], NDArray[Any], NDArray[np.float32] | None]:
             batches, labels = self._part(share)
-            return [_tensors(batch, device) for batch in batches], labels
+            ready = [_tensors(batch, device) for batch in batches]
+            theirs = None if wanted is None else _predicted(lambda b: wanted(**b).logits, ready)
+            return ready, labels, theirs
 
         def score(architecture: Architecture, share: float) -> float:
-            logits = sub_network(supernet, architecture, texts)
-            batches, labels = examples(share)
-            with torch.inference_mode():
-                predicted = torch.cat([logits(batch).float() for batch in batches])
-            return compute(self.metric, predicted.cpu().numpy(), labels)
+            if evidence is None or self.scores == "inherited":
+                logits = sub_network(supernet, architecture, texts)
+            else:
+                logits = solved(supernet, architecture, evidence, self.scores)
+            batches, labels, theirs = examples(share)
+            predicted = _predicted(logits, batches)
+            if theirs is None:
+                return compute(self.metric, predicted, labels)
+            return quality(self.metric, predicted, theirs, labels)
 
         return score
 
@@ -118,7 +146,7 @@ class SupernetScorer:
 
 def sub_network(
     supernet: Supernet, architecture: Architecture, texts: Sequence[Mapping[str, Tensor]]
-) -> Callable[[Mapping[str, Tensor]], Tensor]:
+) -> Logits:
     """From batches to a sub-network's logits: in place, or with factors fitted to it.
 
     Args:
@@ -129,6 +157,34 @@ def sub_network(
     model = supernet.blank(architecture)
     fit_to_teacher(model, supernet.extract(architecture.whole), texts)
     return lambda batch: model(**batch).logits
+
+
+def solved(
+    supernet: Supernet, architecture: Architecture, evidence: Evidence, scores: Scores
+) -> Logits:
+    """From batches to the logits of a sub-network that is repaired, or fitted to the teacher.
+
+    One with factored matrices is fitted in any case.
+    """
+    if scores == "repaired" and not architecture.is_factored:
+        model = supernet.extract(architecture)
+        repair(model, evidence)
+    else:
+        model = supernet.blank(architecture)
+        fit(model, evidence)
+    return lambda batch: model(**batch).logits
+
+
+def _supernet(config: BertConfig, weights: Arrays, device: torch.device) -> Supernet:
+    model = BertForSequenceClassification(config)
+    model.load_state_dict(_tensors(weights), assign=True)
+    return Supernet(model).eval().to(device)
+
+
+@torch.inference_mode()
+def _predicted(logits: Logits, batches: Sequence[Mapping[str, Tensor]]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = torch.cat([logits(b).float() for b in batches]).cpu().numpy()
+    return found
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:

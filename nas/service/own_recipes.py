@@ -86,15 +86,19 @@ def check_work(recipe: Recipe, limits: Limits) -> None:
             "recipe: augmentation.masked_model is not accepted here: leave it out, and words are "
             "replaced by the teacher's neighbours"
         )
-    trainings = [recipe.finetune, recipe.supernet.training]
-    trainings += [stage.training for stage in recipe.distill.stages]
-    samples = [recipe.supernet.num_random]
+    trainings = [stage.training for stage in recipe.distill.stages]
+    samples = [0]
+    if recipe.supernet is not None:
+        trainings.append(recipe.supernet.training)
+        samples.append(recipe.supernet.num_random)
     texts = [recipe.distill.limit or 0]
     if recipe.general is not None:
         trainings.append(recipe.general.settings.training)
         samples.append(recipe.general.settings.num_random)
         texts.append(recipe.general.limit or 0)
     search, augmentation = recipe.search, recipe.distill.augmentation
+    race, finetune = recipe.race, recipe.finetune
+    raced = [steps * trainings[0].batch_size for steps in race.rungs] if race else []
     for name, value, most in (
         ("search.evaluations", search.evaluations, limits.evaluations),
         ("search.refinement", search.refinement, limits.evaluations),
@@ -102,13 +106,27 @@ def check_work(recipe: Recipe, limits: Limits) -> None:
         ("search.batch", search.batch, 1000),
         ("search.batches_in_flight", search.batches_in_flight, 1000),
         ("search.max_enumerated", search.max_enumerated, 5_000_000),
-        ("epochs of a training", max(one.epochs or 0 for one in trainings), limits.epochs),
+        (
+            "epochs of a training",
+            max(finetune.epochs, *(one.epochs or 0 for one in trainings)),
+            limits.epochs,
+        ),
         (
             "examples of a training",
-            max((one.steps or 0) * one.batch_size for one in trainings),
+            max([*raced, *((one.steps or 0) * one.batch_size for one in trainings)]),
             limits.epochs * limits.training_examples,
         ),
-        ("batch_size of a training", max(one.batch_size for one in trainings), 4096),
+        (
+            "batch_size of a training",
+            max(finetune.batch_size, *(one.batch_size for one in trainings)),
+            4096,
+        ),
+        ("finetune.checks", finetune.checks, 100),
+        ("finetune.decay", finetune.decay, 2),
+        ("race.finalists", race.finalists if race else 0, 32),
+        ("race.rungs", len(race.rungs) if race else 0, 10),
+        ("distill.checks", recipe.distill.checks, 100),
+        ("fit_examples", recipe.fit_examples or 0, limits.training_examples),
         ("stages", len(recipe.distill.stages), 10),
         ("num_random", max(samples), 32),
         ("augmentation.copies", augmentation.copies, 50),

@@ -1,0 +1,259 @@
+"""Whether scores rank architectures as they turn out once they are developed.
+
+    python benchmarks/ranking.py architectures       # which; profiles this machine for a minute
+    NAS_DATA=... python benchmarks/ranking.py truth --task trec     # what each becomes; resumable
+    NAS_DATA=... python benchmarks/ranking.py scores --task trec    # how well each score ranks them
+
+The architectures lie within 10% of a quarter, 1/9.4 and 1/15 of the teacher's latency (one thread,
+ONNX Runtime), eight at each, of all depths that are as slow, two of the eight with layers of
+different sizes. What each becomes is found by developing it alone, by the distillation of a recipe,
+from the fit on all training texts. Then every way to score them is told by Kendall's tau to that
+truth (its validation score; no test score is used), over all and within each latency, and by what
+is lost by taking the highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from equal_time import METRICS
+from rich.console import Console
+
+from latency.device import THIS_MACHINE
+from latency.fingerprint import Fingerprint
+from latency.options import load_target
+from latency.predictor import LatencyPredictor
+from latency.profile import Profile
+from nas.distill import learn, new_learner, validation_quality
+from nas.evaluate import collator, score
+from nas.guide import Guide, sample_batches
+from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize
+from nas.progress import Display
+from nas.recipe import Recipe, load_recipe
+from nas.request import Lesson, Study
+from nas.teacher import outline
+from nas.workspace import Artifact, Workspace
+from supernet.architecture import Architecture
+from supernet.batch import ArchitectureBatch
+from supernet.configs import load_space
+from supernet.distill.evidence import Evidence
+from supernet.distill.fitted_start import fit
+from supernet.distill.packed_texts import PackedTexts
+
+RESULTS = Path(__file__).parent / "results"
+ARCHITECTURES = RESULTS / "ranking-architectures.json"
+TARGET = "cpu-1-thread"
+SPEEDUPS = (4.0, 9.4, 15.0)
+WITHIN = 0.1
+EQUAL, UNEQUAL = 6, 2
+"""Architectures at each latency with equal layers, and with layers of different sizes."""
+
+
+def choose_architectures(arguments: argparse.Namespace) -> None:
+    """Profile this machine and draw architectures at each latency."""
+    target, teacher = load_target(TARGET), outline("minilm", 2)
+    spaces = [load_space("minilm"), load_space("minilm-heterogeneous")]
+    path = arguments.workspace / "ranking-profile.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        THIS_MACHINE.profile(
+            target, spaces[0], teacher.shape, seconds=arguments.seconds, seed=0,
+            count_disturbed=True, path=path, progress=lambda _: None,
+        )  # fmt: skip
+    predictor = LatencyPredictor(Profile.load(path)).fit()
+    rng = np.random.default_rng(0)
+    teacher_ms = float(predictor.predict([teacher.architecture])[0])
+    rows: list[dict[str, Any]] = []
+    for speedup in SPEEDUPS:
+        equal, unequal = (
+            by_depth_in_turn(about(space, predictor, teacher_ms / speedup, rng, samples))
+            for space, samples in zip(spaces, (40_000, 60_000), strict=True)
+        )
+        for some, count in ((equal, EQUAL), (unequal, UNEQUAL)):
+            some = some[: 3 * count]
+            timed = THIS_MACHINE.time(
+                [*some, teacher.architecture], target, teacher.shape, rounds=20
+            )
+            found = [
+                {
+                    "speedup": speedup,
+                    "measured_speedup": timed[-1].p50_ms / latency.p50_ms,
+                    "architecture": architecture.to_dict(),
+                    "name": str(architecture),
+                }
+                for architecture, latency in zip(some, timed, strict=False)
+            ]
+            rows += [one for one in found if near(one["measured_speedup"], speedup)][:count]
+    for row in rows:
+        print(f"{row['speedup']:5g}x {row['measured_speedup']:6.2f}x {row['name']}")
+    machine = Fingerprint.of_this_machine(target).to_dict()
+    ARCHITECTURES.write_text(json.dumps({"machine": machine, "architectures": rows}, indent=1))
+
+
+def near(value: float, wanted: float) -> bool:
+    return abs(value / wanted - 1) < WITHIN
+
+
+def by_depth_in_turn(architectures: list[Architecture]) -> list[Architecture]:
+    """One of each depth, then another of each."""
+    by_depth: dict[int, list[Architecture]] = {}
+    for architecture in architectures:
+        by_depth.setdefault(architecture.num_layers, []).append(architecture)
+    columns = [by_depth[depth] for depth in sorted(by_depth)]
+    return [one for row in zip_longest(*columns) for one in row if one is not None]
+
+
+def about(
+    space: Any,
+    predictor: LatencyPredictor,
+    latency_ms: float,
+    rng: np.random.Generator,
+    samples: int,
+) -> list[Architecture]:
+    some = list(dict.fromkeys(space.sample(rng) for _ in range(samples)))
+    predicted = np.asarray(predictor.predict(ArchitectureBatch.of(some)))
+    return [one for one, ms in zip(some, predicted, strict=True) if near(ms, latency_ms)]
+
+
+def read_architectures() -> list[tuple[float, Architecture]]:
+    rows = json.loads(ARCHITECTURES.read_text())["architectures"]
+    return [(row["speedup"], Architecture.from_dict(row["architecture"])) for row in rows]
+
+
+class Lab:
+    """A task with its teacher, and ways to score an architecture."""
+
+    def __init__(
+        self, study: Study, recipe: Recipe, task: EncodedTask, teacher: Artifact, guide: Guide
+    ) -> None:
+        self.study, self.recipe, self.task, self.guide = study, recipe, task, guide
+        self.metric = task.data.task.metric
+
+    @classmethod
+    def named(cls, task: str, recipe: Recipe, workspace: Path) -> Lab:
+        """Of a folder under NAS_DATA."""
+        display = Display(Console(stderr=True))
+        lesson = Lesson(
+            teacher="minilm",
+            data=str(Path(os.environ["NAS_DATA"]) / task),
+            recipe=recipe,
+            metric=METRICS.get(task),
+        )
+        study = Study(lesson, Workspace(workspace, warn=display.warn), display)
+        data = read_data(study)
+        teacher = prepare_teacher(study, data)
+        encoded = tokenize(study, data, teacher)
+        return cls(study, recipe, encoded, teacher, Guide(study, teacher, encoded))
+
+    @cached_property
+    def sample(self) -> Evidence:
+        """What the teacher computes on the texts that a search fits its candidates on."""
+        texts = PackedTexts.of(sample_batches(self.study, self.task))
+        return Evidence(self.guide.supernet.weights, texts)
+
+    def fitted(self, architecture: Architecture, evidence: Evidence) -> Any:
+        student = self.guide.supernet.blank(architecture)
+        fit(student, evidence)
+        return student.eval()
+
+    def told(self, student: Any) -> dict[str, float]:
+        """What a student is worth: metric and quality on validation, metric on test."""
+        collate = collator(self.task.tokenizer)
+
+        def metric(examples: Any) -> float:
+            run = lambda batch: student(**batch).logits  # noqa: E731
+            return score(run, examples, collate, student.device, self.metric)
+
+        student.eval()
+        return {
+            "validation": metric(self.task.validation),
+            "quality": validation_quality(student, self.guide, self.task)(),
+            "test": metric(self.task.test),
+        }
+
+    def developed(self, architecture: Architecture) -> dict[str, Any]:
+        """What an architecture becomes alone, by the recipe's distillation."""
+        began = time.process_time()
+        student = self.fitted(architecture, self.guide.evidence)
+        fit_s = time.process_time() - began
+        fitted_all = self.told(student)
+        weights = self.guide.supernet.weights
+        began = time.process_time()
+        learner = new_learner(self.study, student, weights, self.task)
+        with tempfile.TemporaryDirectory() as scratch:
+            learn(
+                self.study, learner, weights, lambda _: self.task.train, self.task, Path(scratch),
+                self.guide.evidence_on, validation_quality(student, self.guide, self.task),
+            )  # fmt: skip
+        seconds = time.process_time() - began
+        return {
+            "fit_seconds": fit_s,
+            "train_seconds": seconds,
+            "fitted_on_all": fitted_all,
+            "developed": self.told(student),
+        }
+
+
+def find_truth(arguments: argparse.Namespace) -> None:
+    """Develop every architecture, in an order that mixes the latencies; go on where it stopped."""
+    torch.set_num_threads(1)
+    path = RESULTS / f"ranking-truth-{arguments.task}.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    known = {row["name"] for row in rows}
+    lab = Lab.named(arguments.task, load_recipe(arguments.recipe), arguments.workspace)
+    architectures = read_architectures()
+    for place in np.random.default_rng(0).permutation(len(architectures)):
+        speedup, architecture = architectures[place]
+        if str(architecture) in known:
+            continue
+        began = time.process_time()
+        student = lab.fitted(architecture, lab.sample)
+        sample_s = time.process_time() - began
+        rows.append(
+            {
+                "name": str(architecture),
+                "architecture": architecture.to_dict(),
+                "speedup": speedup,
+                "fitted_on_sample": lab.told(student),
+                "sample_fit_seconds": sample_s,
+                **lab.developed(architecture),
+            }
+        )
+        content = {
+            "script": "benchmarks/ranking.py truth",
+            "task": arguments.task,
+            "metric": lab.metric,
+            "recipe": lab.recipe.to_dict(),
+            "teacher": lab.told(lab.guide.supernet.weights),
+            "machine": Fingerprint.of_this_machine(load_target(TARGET)).to_dict(),
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "rows": rows,
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        print(speedup, architecture, rows[-1]["fitted_on_all"], rows[-1]["developed"], flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["architectures", "truth", "scores"])
+    parser.add_argument("--task", default="trec", help="a folder under NAS_DATA")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for the profile")
+    parser.add_argument("--recipe", default="full")
+    parser.add_argument("--workspace", type=Path, default=Path("tailorbert-workspace"))
+    arguments = parser.parse_args()
+    parts = {"architectures": choose_architectures, "truth": find_truth}
+    parts[arguments.part](arguments)
+
+
+if __name__ == "__main__":
+    main()

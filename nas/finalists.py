@@ -1,0 +1,180 @@
+"""Who begins a race: the best expected, one of every depth, and what people design by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.choosing import goals_of, read_search, read_trials, search_settings, unmet
+from nas.designs import designed
+from nas.device import Trial, timed_together
+from nas.request import Run, origin
+from nas.search.constraints import FloatArray
+from nas.search.goals import Goal, Goals
+from nas.search.guided import fit_predictor
+from nas.search.pool import Pool, build_pool
+from nas.search.result import SearchResult
+from nas.teacher import Outline
+from nas.workspace import Artifact
+from supernet.architecture import Architecture
+from supernet.batch import ArchitectureBatch
+from supernet.errors import NasError
+from supernet.space import SearchSpace
+
+Predict = Callable[[Sequence[Architecture]], list[float]]
+"""From architectures to their predicted milliseconds."""
+
+FULL = 0.95
+"""A candidate that uses less of its budget is made larger where the space allows."""
+
+
+def finalists(
+    run: Run,
+    found: Artifact,
+    goal_number: int,
+    space: SearchSpace,
+    profile: Artifact,
+    teacher: Outline,
+) -> Artifact:
+    """Artifact ``choice``: architectures that measure within the budget, best expected first.
+
+    All are timed on the device side by side, the teacher among them. Then the intermediate sizes of
+    those that are too slow, or that leave part of the budget unused, are changed by as much as the
+    measurement tells, and these are timed again.
+
+    Args:
+        goal_number: the run's place among those that the search served.
+
+    Raises:
+        NasError: none measures within the budget.
+    """
+    settings = run.request.recipe.race
+    assert settings is not None, "there is a race"
+    (goal,) = goals_of([run], [profile], teacher)
+    predict = partial(_predicted, goal)
+
+    def build(folder: Path) -> None:
+        result = read_search(found, goal_number)
+        with run.display.stage("Time candidates on the device") as bar:
+            chosen = candidates(run, result, space, goal, teacher, settings.finalists)
+            measured = _timed(run, chosen, predict(chosen), teacher)
+            bar(1, 2)
+            changed = [_resized(trial, space, run, predict) for trial in measured]
+            others = [one for one in dict.fromkeys(changed) if one not in chosen]
+            again = _timed(run, others, predict(others), teacher) if others else []
+            bar(2, 2)
+        timed = {trial.architecture: trial for trial in (*again, *measured)}
+        trials = [_better(one, timed[a]) for one, a in zip(measured, changed, strict=True)]
+        within = [trial for trial in dict.fromkeys(trials) if trial.met]
+        for trial in trials:
+            if not trial.met:
+                run.display.warn(f"{trial}: left out of the race")
+        if not within:
+            raise NasError(unmet(run, trials))
+        (folder / "choice.json").write_text(json.dumps([trial.to_dict() for trial in within]))
+
+    inputs = {
+        "search": found.key,
+        "goal": goal_number,
+        "target": run.request.target.to_dict(),
+        "budget": str(run.request.budget),
+        "headroom": run.request.recipe.headroom,
+        "finalists": settings.finalists,
+        "timing_rounds": run.request.recipe.timing_rounds,
+    }
+    choice = run.workspace.artifact("choice", inputs, build)
+    for trial in read_trials(choice):
+        run.display.say(f"finalist  {trial}")
+    run.display.say(f"finalists {len(read_trials(choice))} begin a race{origin(choice)}")
+    return choice
+
+
+def candidates(
+    run: Run,
+    result: SearchResult,
+    space: SearchSpace,
+    goal: Goal,
+    teacher: Outline,
+    count: int,
+) -> list[Architecture]:
+    """Whom to race: distinct, within the limits by prediction, best expected first.
+
+    The best expected of all, the designs of :mod:`nas.designs`, the best expected of each depth,
+    and then the next best of all, until there are ``count``.
+    """
+    settings, goals = search_settings(run), Goals((goal,))
+    rng = np.random.default_rng(settings.seed)
+    pool = build_pool(space, goals, max_enumerated=settings.max_enumerated, rng=rng)
+    rows = np.flatnonzero(pool.usage[0] <= 1)
+    scores = {one.architecture: one.score for one in result.evaluations}
+    tuned = fit_predictor(scores, goals, settings.seed)
+    predictor = fit_predictor(scores, goals, settings.seed, like=tuned)
+    expected = np.concatenate([predictor.expect(block) for block in pool.blocks(rows)])
+    order = rows[np.argsort(-expected, kind="stable")]
+    designs = designed(pool, rows, pool.latency_ms[rows], teacher.architecture)
+    known = (result.best.architecture, *designs.values(), *_best_of_each_depth(pool, order))
+    chosen = list(dict.fromkeys(known))[:count]
+    more = pool.first(order, count - len(chosen), chosen.__contains__)
+    chosen += more
+    ranks = predictor.expect(ArchitectureBatch.of(chosen))
+    return [chosen[row] for row in np.argsort(-ranks, kind="stable")]
+
+
+def _best_of_each_depth(pool: Pool, order: NDArray[np.intp]) -> list[Architecture]:
+    """The first of each depth, in their order."""
+    _, firsts = np.unique(pool.sizes[order, 1], return_index=True)
+    return list(pool.batch(order[np.sort(firsts)]))
+
+
+def _predicted(goal: Goal, architectures: Sequence[Architecture]) -> list[float]:
+    found: FloatArray = goal.predict_latency(ArchitectureBatch.of(list(architectures)))
+    return [float(ms) for ms in found]
+
+
+def _timed(
+    run: Run, architectures: Sequence[Architecture], predicted: Sequence[float], teacher: Outline
+) -> list[Trial]:
+    return timed_together(run, architectures, architectures, predicted, teacher, headroom=True)
+
+
+def _better(one: Trial, other: Trial) -> Trial:
+    """Of an architecture and its changed form, the larger that measures within the budget."""
+    met = [trial for trial in (one, other) if trial.met]
+    return max(met, key=lambda trial: trial.measured_ms, default=one)
+
+
+def _resized(trial: Trial, space: SearchSpace, run: Run, predict: Predict) -> Architecture:
+    """The same architecture with intermediate sizes that use the budget."""
+    limit_ms = trial.limit_ms * (1 - run.request.recipe.headroom)
+    if FULL * trial.limit_ms <= trial.measured_ms <= limit_ms:
+        return trial.architecture
+    sizes = np.array(space.intermediate_size)
+    factors = np.unique(
+        np.concatenate([sizes / one.intermediate_size for one in trial.architecture.layers])
+    )
+    options = list(dict.fromkeys(scaled(trial.architecture, sizes, f) for f in factors))
+    shortfall = trial.measured_ms / trial.predicted_ms
+    ms = shortfall * np.array(predict(options))
+    within = np.flatnonzero(ms <= limit_ms)
+    if not len(within):
+        return trial.architecture
+    return options[within[np.argmax(ms[within])]]
+
+
+def scaled(architecture: Architecture, sizes: NDArray[np.int_], factor: float) -> Architecture:
+    """With intermediate sizes so many times as large, each the nearest of ``sizes``."""
+
+    def nearest(size: int) -> int:
+        return int(sizes[np.argmin(np.abs(np.log(sizes / (size * factor))))])
+
+    layers = (
+        replace(layer, intermediate_size=nearest(layer.intermediate_size))
+        for layer in architecture.layers
+    )
+    return replace(architecture, layers=tuple(layers))

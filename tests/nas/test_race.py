@@ -1,0 +1,118 @@
+"""Races in training: who goes on, from which weights, and after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nas import race as races
+from nas.distill import distilled
+from nas.guide import Guide
+from nas.learning import EncodedTask, prepare_teacher, read_data, read_score, tokenize
+from nas.race import LEARNER, Racer, race
+from nas.request import Study
+from nas.workspace import Artifact
+from supernet.architecture import Architecture
+from tests.nas.learnt import study_in
+
+FINALISTS = [
+    Architecture.uniform(
+        num_layers=layers, hidden_size=hidden, num_heads=2, qkv_size=16, intermediate_size=size
+    )
+    for layers, hidden, size in ((1, 32, 64), (2, 16, 32), (3, 8, 16))
+]
+
+
+class Made:
+    """All that a race needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.study: Study = study_in(folder)
+        data = read_data(self.study)
+        self.teacher: Artifact = prepare_teacher(self.study, data)
+        self.task: EncodedTask = tokenize(self.study, data, self.teacher)
+        self.guide = Guide(self.study, self.teacher, self.task)
+
+    def race(self) -> list[Racer]:
+        settings = self.study.request.recipe.race
+        assert settings is not None
+        return race(self.study, settings, FINALISTS, self.teacher, self.task, self.guide)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("race")
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Made:
+    return Made(folder)
+
+
+@pytest.fixture(scope="module")
+def ran(made: Made) -> list[Racer]:
+    return made.race()
+
+
+def test_the_better_half_goes_on_and_the_winner_comes_first(ran: list[Racer]) -> None:
+    assert {racer.architecture for racer in ran} == set(FINALISTS)
+    assert [len(racer.rungs) for racer in ran] == [3, 3, 2], "two of three go on"
+    first, second, third = ran
+    assert first.best >= second.best
+    assert min(max(racer.qualities[:2]) for racer in (first, second)) >= third.best
+    for racer in ran:
+        assert len(racer.qualities) == len(racer.scores) == len(racer.rungs)
+
+
+def test_training_never_loses(made: Made, ran: list[Racer]) -> None:
+    """Each rung, and the winner's own distillation, ends at least as good as it began."""
+    for racer in ran:
+        assert list(racer.qualities) == sorted(racer.qualities)
+    student = distilled(made.study, ran[0].beginning(), made.teacher, made.task, made.guide)
+    teacher = read_score(made.teacher, made.task.data.task, "validation")
+    found = read_score(student, made.task.data.task, "validation")
+    assert found > 0.5 * teacher
+
+
+def test_a_second_race_finds_everything_done(made: Made, ran: list[Racer]) -> None:
+    again = made.race()
+    assert [racer.to_dict() for racer in again] == [racer.to_dict() for racer in ran]
+    assert all(rung.reused for racer in again for rung in racer.rungs)
+
+
+def test_a_killed_race_ends_as_an_undisturbed_one(
+    made: Made, ran: list[Racer], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its last rung: the race before it is found, and the rung is trained to its end."""
+    for name in ("teacher", "data", "workspace"):
+        shutil.copytree(folder / name, tmp_path / name)
+    shutil.rmtree(tmp_path / "workspace" / "racer")
+    elsewhere = Made(tmp_path)
+    before, rungs = races.learn, []
+
+    def learn(*given: object, **options: object) -> None:
+        rungs.append(options["stages"][0].name)  # type: ignore[index]
+        if rungs.count("rung-2") == 1:
+            raise KeyboardInterrupt
+        before(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(races, "learn", learn)
+    with pytest.raises(KeyboardInterrupt):
+        elsewhere.race()
+    monkeypatch.undo()
+    again = elsewhere.race()
+    assert [racer.to_dict() for racer in again] == [racer.to_dict() for racer in ran]
+    ours, theirs = (load_file(one[0].rungs[-1].path / LEARNER) for one in (again, ran))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_the_winner_goes_on_from_its_weights(made: Made, ran: list[Racer]) -> None:
+    beginning = ran[0].beginning()
+    assert beginning.learner == ran[0].rungs[-1].path / LEARNER
+    assert beginning.start(made.study.request.recipe.distill) == "raced"
+    assert json.loads((ran[0].rungs[-1].path / "outcome.json").read_text())["quality"] > 0
