@@ -19,6 +19,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 from equal_time import METRICS
 from rich.console import Console
+from scipy.stats import kendalltau
 
 from latency.device import THIS_MACHINE
 from latency.fingerprint import Fingerprint
@@ -36,19 +38,26 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.distill import learn, new_learner, validation_quality
 from nas.evaluate import collator, score
+from nas.expected import Expectation
 from nas.guide import Guide, sample_batches
 from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize
 from nas.progress import Display
+from nas.race import race
 from nas.recipe import Recipe, load_recipe
 from nas.request import Lesson, Study
+from nas.result_folder import MODEL
+from nas.supernet_stage import train_supernet
 from nas.teacher import outline
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space
 from supernet.distill.evidence import Evidence
-from supernet.distill.fitted_start import fit
+from supernet.distill.fitted_start import fit, repair
 from supernet.distill.packed_texts import PackedTexts
+from supernet.model import Supernet
+from supernet.sandwich_settings import SandwichSettings
+from supernet.training_settings import TrainingSettings
 
 RESULTS = Path(__file__).parent / "results"
 ARCHITECTURES = RESULTS / "ranking-architectures.json"
@@ -137,6 +146,7 @@ class Lab:
         self, study: Study, recipe: Recipe, task: EncodedTask, teacher: Artifact, guide: Guide
     ) -> None:
         self.study, self.recipe, self.task, self.guide = study, recipe, task, guide
+        self.teacher = teacher
         self.metric = task.data.task.metric
 
     @classmethod
@@ -243,6 +253,157 @@ def find_truth(arguments: argparse.Namespace) -> None:
         print(speedup, architecture, rows[-1]["fitted_on_all"], rows[-1]["developed"], flush=True)
 
 
+def find_scores(arguments: argparse.Namespace) -> None:
+    """Score every architecture that has a truth in every way, and tell how well each ranks them."""
+    torch.set_num_threads(1)
+    truth = json.loads((RESULTS / f"ranking-truth-{arguments.task}.json").read_text())
+    lab = Lab.named(arguments.task, load_recipe(arguments.recipe), arguments.workspace)
+    path = RESULTS / f"ranking-{arguments.task}.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    rows = truth["rows"]
+    scores: dict[str, dict[str, float]] = found.get("scores", {})
+    seconds: dict[str, float] = found.get("seconds", {})
+    for part in ("fitted_on_sample", "fitted_on_all"):
+        scores[part] = {row["name"]: row[part]["quality"] for row in rows}
+    seconds["fitted_on_sample"] = sum(row["sample_fit_seconds"] for row in rows)
+    seconds["fitted_on_all"] = sum(row["fit_seconds"] for row in rows)
+    keep = lambda: write_scores(path, truth, scores, seconds)  # noqa: E731
+    keep()
+    if "raced" not in scores:
+        began = time.process_time()
+        scores["raced"] = raced(lab, rows)
+        seconds["raced"] = time.process_time() - began
+        keep()
+    if "inherited" not in scores:
+        began = time.process_time()
+        supernet = trained_supernet(lab)
+        seconds["inherited"] = seconds["repaired"] = time.process_time() - began
+        few = Evidence(
+            lab.guide.supernet.weights, PackedTexts.of(sample_batches(lab.study, lab.task, 128))
+        )
+        for part in ("inherited", "repaired"):
+            scores[part] = {}
+            for row in rows:
+                student = supernet.extract(Architecture.from_dict(row["architecture"]))
+                if part == "repaired":
+                    repair(student, few)
+                scores[part][row["name"]] = lab.told(student.eval())["quality"]
+        keep()
+    print(ranking_table(json.loads(path.read_text())))
+
+
+def raced(lab: Lab, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The architectures of each latency in a race; higher the longer they stayed."""
+    found = {}
+    settings = lab.recipe.race
+    assert settings is not None, "the recipe has a race"
+    for speedup in SPEEDUPS:
+        same = [Architecture.from_dict(r["architecture"]) for r in rows if r["speedup"] == speedup]
+        ranked = race(lab.study, settings, same, lab.teacher, lab.task, lab.guide)
+        found |= {str(one.architecture): len(one.rungs) + one.best for one in ranked}
+    return found
+
+
+def trained_supernet(lab: Lab) -> Supernet:
+    """A supernet that learns for eight epochs, hidden states included."""
+    training = TrainingSettings(epochs=8, batch_size=32, learning_rate=3e-4)
+    settings = SandwichSettings(training=training, hidden_weight=1.0)
+    update = {"supernet": settings, "scores": "inherited"}
+    recipe = lab.recipe.model_copy(update=update)
+    lesson = replace(lab.study.request, recipe=recipe)
+    study = Study(lesson, lab.study.workspace, lab.study.display)
+    space = load_space("minilm")
+    artifact = train_supernet(study, space, lab.teacher, lab.task, lab.guide)
+    return Supernet.from_pretrained(artifact.path / MODEL)
+
+
+def write_scores(path: Path, truth: dict[str, Any], scores: Any, seconds: dict[str, float]) -> None:
+    """What was found, and what it says of the truth."""
+    rows = truth["rows"]
+    summary = {name: summed_up(rows, known) for name, known in scores.items()}
+    content = {
+        "script": "benchmarks/ranking.py scores",
+        "task": truth["task"],
+        "metric": truth["metric"],
+        "machine": Fingerprint.of_this_machine(load_target(TARGET)).to_dict(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "truth": "developed quality on validation (half the metric, half agreement)",
+        "summary": summary,
+        "expected": expected_errors(rows, truth["teacher"]),
+        "scores": scores,
+        "seconds": seconds,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def summed_up(rows: list[dict[str, Any]], score: dict[str, float]) -> dict[str, Any]:
+    """Kendall's tau over all and at each latency, and what the pick at each loses, in points.
+
+    The pick of a race is its winner; of another score, the highest.
+    """
+
+    def tau(some: list[dict[str, Any]], part: str) -> float:
+        truth = [row["developed"][part] for row in some]
+        return float(kendalltau([score[row["name"]] for row in some], truth).statistic)
+
+    at = {s: [row for row in rows if row["speedup"] == s] for s in SPEEDUPS}
+    regrets = {}
+    for speedup, some in at.items():
+        pick = max(some, key=lambda row: score[row["name"]])["developed"]
+        regrets[f"{speedup:g}x"] = {
+            part: 100 * (max(row["developed"][part] for row in some) - pick[part])
+            for part in ("quality", "test")
+        }
+    return {
+        "tau_all": tau(rows, "quality"),
+        "tau_all_test": tau(rows, "test"),
+        "tau_within": {f"{s:g}x": tau(some, "quality") for s, some in at.items()},
+        "tau_within_mean": float(np.mean([tau(some, "quality") for some in at.values()])),
+        "regret_points": regrets,
+    }
+
+
+def expected_errors(rows: list[dict[str, Any]], teacher: dict[str, float]) -> dict[str, float]:
+    """How far expected developed scores are off, in points: learnt at one latency, told at others.
+
+    The three fitted best at a latency are its race; the expectation is held against all others.
+    """
+    errors = []
+    for speedup in SPEEDUPS:
+        ranked = sorted(
+            (row for row in rows if row["speedup"] == speedup),
+            key=lambda row: -row["fitted_on_sample"]["quality"],
+        )
+        racers = ranked[:3]
+        expect = Expectation.of(
+            [row["fitted_on_sample"]["quality"] for row in racers],
+            [row["developed"]["validation"] for row in racers],
+            teacher_before=teacher["quality"],
+            teacher_after=teacher["validation"],
+        )
+        others = [row for row in rows if row not in racers]
+        told = expect([row["fitted_on_sample"]["quality"] for row in others])
+        errors += list(told - np.array([row["developed"]["validation"] for row in others]))
+    return {
+        "mean_absolute_points": 100 * float(np.abs(errors).mean()),
+        "mean_points": 100 * float(np.mean(errors)),
+    }
+
+
+def ranking_table(content: dict[str, Any]) -> str:
+    lines = [
+        "| score | tau, all | tau within 4x, 9.4x, 15x | regret of the pick, points | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, told in content["summary"].items():
+        within = ", ".join(f"{value:.2f}" for value in told["tau_within"].values())
+        regret = ", ".join(f"{one['quality']:.1f}" for one in told["regret_points"].values())
+        whole = "" if name == "raced" else f"{told['tau_all']:.2f}"
+        spent = content["seconds"].get(name, 0.0)
+        lines.append(f"| {name} | {whole} | {within} | {regret} | {spent:.0f} |")
+    return "\n".join([*lines, f"expected scores: {content['expected']}"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=["architectures", "truth", "scores"])
@@ -251,7 +412,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="full")
     parser.add_argument("--workspace", type=Path, default=Path("tailorbert-workspace"))
     arguments = parser.parse_args()
-    parts = {"architectures": choose_architectures, "truth": find_truth}
+    parts = {"architectures": choose_architectures, "truth": find_truth, "scores": find_scores}
     parts[arguments.part](arguments)
 
 

@@ -18,6 +18,7 @@ from nas.evaluate import collator
 from nas.guide import Guide, sample_batches
 from nas.learning import EncodedTask
 from nas.manifest import SCRATCH, file_digest
+from nas.recipe import Scores
 from nas.request import Run, origin
 from nas.result_folder import MODEL
 from nas.scoring import Scorer, SupernetScorer
@@ -81,7 +82,7 @@ def search(
     """
     run, settings = runs[0], search_settings(runs[0])
     goals = goals_of(runs, profiles, teacher)
-    how = run.request.recipe.scores
+    how = scores_of(run)
     count = run.request.recipe.importance_examples if how == "fitted" else FITTED
     data = f"{task.data.digest} {task.data.task.metric}"
     if how != "inherited":
@@ -152,6 +153,12 @@ def search(
             f"{task.data.task.metric} {best.score:.4f} {how}{origin(found)}"
         )
     return found
+
+
+def scores_of(run: Run) -> Scores:
+    """With which weights candidates are scored: a supernet that is given is not passed over."""
+    how = run.request.recipe.scores
+    return "inherited" if how == "fitted" and run.supernet is not None else how
 
 
 @contextmanager

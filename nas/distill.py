@@ -254,6 +254,7 @@ def distilled(
         "changed": beginning.change,
         "teacher": teacher.key,
         "data": task.data.digest,
+        "metric": task.data.task.metric,  # by which the best weights are told
         "distill": recipe.model_dump(mode="json"),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "max_length": run.request.recipe.max_length,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from nas.choosing import goals_of, read_search, read_trials, search_settings, un
 from nas.designs import designed
 from nas.device import Trial, timed_together
 from nas.request import Run, origin
-from nas.search.constraints import FloatArray
+from nas.search.constraints import FloatArray, parameters
 from nas.search.goals import Goal, Goals
 from nas.search.guided import fit_predictor
 from nas.search.pool import Pool, build_pool
@@ -27,11 +26,12 @@ from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 from supernet.space import SearchSpace
 
-Predict = Callable[[Sequence[Architecture]], list[float]]
-"""From architectures to their predicted milliseconds."""
+FULL, AIM = 0.95, 0.98
+"""A candidate that uses less of its limit is made larger where the space allows; and how much of it
+one that is changed is to use, for two measurements differ."""
 
-FULL = 0.95
-"""A candidate that uses less of its budget is made larger where the space allows."""
+ROUNDS = 3
+"""Measurements of all candidates, each of what those before it have changed."""
 
 
 def finalists(
@@ -57,20 +57,22 @@ def finalists(
     settings = run.request.recipe.race
     assert settings is not None, "there is a race"
     (goal,) = goals_of([run], [profile], teacher)
-    predict = partial(_predicted, goal)
 
     def build(folder: Path) -> None:
         result = read_search(found, goal_number)
         with run.display.stage("Time candidates on the device") as bar:
             chosen = candidates(run, result, space, goal, teacher, settings.finalists)
-            measured = _timed(run, chosen, predict(chosen), teacher)
-            bar(1, 2)
-            changed = [_resized(trial, space, run, predict) for trial in measured]
-            others = [one for one in dict.fromkeys(changed) if one not in chosen]
-            again = _timed(run, others, predict(others), teacher) if others else []
-            bar(2, 2)
-        timed = {trial.architecture: trial for trial in (*again, *measured)}
-        trials = [_better(one, timed[a]) for one, a in zip(measured, changed, strict=True)]
+            trials = _timed(run, goal, chosen, teacher)
+            known = {trial.architecture: trial for trial in trials}
+            for number in range(1, ROUNDS):
+                bar(number, ROUNDS)
+                changed = [_resized(trial, space, run, goal) for trial in trials]
+                others = [one for one in dict.fromkeys(changed) if one not in known]
+                if others:
+                    again = _timed(run, goal, others, teacher)
+                    known |= {trial.architecture: trial for trial in again}
+                trials = [_better(one, known[a]) for one, a in zip(trials, changed, strict=True)]
+            bar(ROUNDS, ROUNDS)
         within = [trial for trial in dict.fromkeys(trials) if trial.met]
         for trial in trials:
             if not trial.met:
@@ -138,21 +140,24 @@ def _predicted(goal: Goal, architectures: Sequence[Architecture]) -> list[float]
 
 
 def _timed(
-    run: Run, architectures: Sequence[Architecture], predicted: Sequence[float], teacher: Outline
+    run: Run, goal: Goal, architectures: Sequence[Architecture], teacher: Outline
 ) -> list[Trial]:
+    predicted = _predicted(goal, architectures)
     return timed_together(run, architectures, architectures, predicted, teacher, headroom=True)
 
 
 def _better(one: Trial, other: Trial) -> Trial:
-    """Of an architecture and its changed form, the larger that measures within the budget."""
+    """Of an architecture and its changed form the larger within the budget, else the faster."""
     met = [trial for trial in (one, other) if trial.met]
-    return max(met, key=lambda trial: trial.measured_ms, default=one)
+    if met:
+        return max(met, key=lambda trial: trial.measured_ms)
+    return min((one, other), key=lambda trial: trial.measured_ms)
 
 
-def _resized(trial: Trial, space: SearchSpace, run: Run, predict: Predict) -> Architecture:
-    """The same architecture with intermediate sizes that use the budget."""
+def _resized(trial: Trial, space: SearchSpace, run: Run, goal: Goal) -> Architecture:
+    """The same architecture with intermediate sizes that use the budget, within all caps."""
     limit_ms = trial.limit_ms * (1 - run.request.recipe.headroom)
-    if FULL * trial.limit_ms <= trial.measured_ms <= limit_ms:
+    if FULL * limit_ms <= trial.measured_ms <= limit_ms:
         return trial.architecture
     sizes = np.array(space.intermediate_size)
     factors = np.unique(
@@ -160,8 +165,9 @@ def _resized(trial: Trial, space: SearchSpace, run: Run, predict: Predict) -> Ar
     )
     options = list(dict.fromkeys(scaled(trial.architecture, sizes, f) for f in factors))
     shortfall = trial.measured_ms / trial.predicted_ms
-    ms = shortfall * np.array(predict(options))
-    within = np.flatnonzero(ms <= limit_ms)
+    ms = shortfall * np.array(_predicted(goal, options))
+    capped = parameters(ArchitectureBatch.of(options), goal.shape) <= goal.limits.max_parameters
+    within = np.flatnonzero((ms <= AIM * limit_ms) & capped)
     if not len(within):
         return trial.architecture
     return options[within[np.argmax(ms[within])]]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.choosing import read_search
+from nas.choosing import read_search, scores_of
 from nas.device import Trial, load_predictor
 from nas.expected import Expectation, once_developed
 from nas.learning import EncodedTask, read_score
 from nas.race import Racer
 from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Raced, Report
-from nas.request import Request
+from nas.request import Run
 from nas.result_folder import MODEL, ONNX, replacing_folder
 from nas.search.result import SearchResult
 from nas.search.score_predictor import ScorePredictor
@@ -41,7 +41,7 @@ class Developed:
 
 
 def write_up(
-    request: Request,
+    run: Run,
     developed: Developed,
     task: EncodedTask,
     stages: Sequence[Artifact],
@@ -52,7 +52,7 @@ def write_up(
     Args:
         goal: the run's place among those that the search served.
     """
-    final, trials = developed.final, developed.trials
+    request, final, trials = run.request, developed.final, developed.trials
     last = {artifact.stage: artifact for artifact in stages}
     teacher, student, profile, found = (
         last[stage] for stage in ("teacher", "student", "profile", "search")
@@ -63,7 +63,7 @@ def write_up(
         spent = 0.0 if artifact.reused else artifact.seconds
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
     result = read_search(found, goal)
-    expect = expectation(request, result, developed, task, teacher)
+    expect = expectation(run, result, developed, task, teacher)
     predictor = load_predictor(profile)
     fingerprint = predictor.profile.fingerprint
     predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
@@ -125,7 +125,7 @@ def write_up(
 
 
 def expectation(
-    request: Request,
+    run: Run,
     result: SearchResult,
     developed: Developed,
     task: EncodedTask,
@@ -135,14 +135,14 @@ def expectation(
     of_teacher = read_score(teacher, task.data.task, "validation")
     of_winner = read_score(developed.student, task.data.task, "validation")
     scores = [one.score for one in result.evaluations]
-    predictor = ScorePredictor(request.seed).fit(
+    predictor = ScorePredictor(run.request.seed).fit(
         ArchitectureBatch.of([one.architecture for one in result.evaluations]), np.array(scores)
     )
     architectures, after = [developed.final.architecture], [of_winner]
     if developed.racers and developed.racers[0].architecture == developed.final.architecture:
         architectures = [racer.architecture for racer in developed.racers]
         after = once_developed([r.scores for r in developed.racers], of_winner, of_teacher)
-    inherited = request.recipe.scores == "inherited"
+    inherited = scores_of(run) == "inherited"
     return Expectation.of(
         predictor.expect(ArchitectureBatch.of(architectures)),
         after,

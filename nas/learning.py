@@ -76,6 +76,7 @@ def prepare_teacher(run: Study, data: TaskData) -> Artifact:
     inputs = {
         "teacher": teacher_digest(run.request.teacher),
         "data": data.digest,
+        "metric": data.task.metric,  # by which it is told when the teacher has learnt enough
         "finetune": asdict(run.request.recipe.finetune),
         "max_length": run.request.recipe.max_length,
         "seed": run.request.seed,

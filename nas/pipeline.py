@@ -127,7 +127,7 @@ class Pipeline:
         develop = self._choose if self._run.request.recipe.race is None else self._race
         developed = develop(goal, stages)
         run = self.runs[goal]
-        report = write_up(run.request, developed, self.task, stages, goal)
+        report = write_up(run, developed, self.task, stages, goal)
         hand_over(developed.student, output, lambda folder: write_report(report, folder))
         return report
 

@@ -49,7 +49,7 @@ def front_plot(
 
     Args:
         latencies_ms: (N,) predicted latency of each architecture.
-        scores: (N,) its validation score with inherited weights.
+        scores: (N,) the validation score that its developed model is expected to have.
         metric: name of the score, for the axis.
         budgets: what was asked for; of several, each bears its label above the axes and a
             thread to its architecture.
@@ -72,9 +72,7 @@ def front_plot(
             alpha=0.6,
         )
         if len(score):
-            axes.scatter(
-                latency, score, s=14, color=PALETTE["front"], label="sub-network", zorder=3
-            )
+            axes.scatter(latency, score, s=14, color=PALETTE["front"], label="expected", zorder=3)
         if rings:
             axes.scatter(
                 latency[rings],

@@ -186,6 +186,7 @@ def finetune_to_folder(
     inputs = {
         "teacher": digest(source),
         "data": data.digest,
+        "metric": data.task.metric,
         "finetune": asdict(settings),
         "max_length": max_length,
         "seed": seed,

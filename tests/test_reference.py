@@ -17,8 +17,9 @@ from latency.accuracy import PredictorErrors
 from latency.fingerprint import Fingerprint
 from latency.target import Target
 from nas import cli as nas_cli
-from nas.recipe import Distillation, General, Recipe
-from nas.report import Calibration, Candidate, FrontPoint, Report
+from nas.finetune_settings import FinetuneSettings
+from nas.recipe import Distillation, General, Race, Recipe
+from nas.report import Calibration, Candidate, FrontPoint, Raced, Report
 from nas.search.settings import SearchSettings
 from nas.service.settings import ServiceSettings
 from supernet.configs import config_names
@@ -49,10 +50,12 @@ COMMANDS = commands("nas", typer.main.get_command(nas_cli.app)) | commands(
 
 SETTINGS = {
     "## Recipes": Recipe,
+    "### finetune": FinetuneSettings,
     "### training": TrainingSettings,
     "### supernet": SandwichSettings,
     "### general": General,
     "### search": SearchSettings,
+    "### race": Race,
     "### distill": Distillation,
     "### stages": Stage,
     "### losses": Losses,
@@ -177,6 +180,7 @@ def test_report_fields() -> None:
         ("device", Fingerprint),
         ("front", FrontPoint),
         ("candidates", Candidate),
+        ("race", Raced),
         ("calibration", Calibration),
     ],
 )

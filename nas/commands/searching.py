@@ -111,7 +111,7 @@ def search(
     `report.json`.
 
     **Several at once:** `nas search --latency 5ms --latency 2ms --target cpu --target
-    cpu-128-tokens -o models` trains one supernet, searches once and hands over four models.
+    cpu-128-tokens -o models` searches once and hands over four models.
     """
     from latency.options import load_target
     from latency.target import Budget
@@ -198,8 +198,8 @@ def front(
 ) -> None:
     """Show the best architectures of a search at every latency, and answer further budgets.
 
-    Scores are the sub-networks', with the weights that they share, on validation data: they rank
-    architectures, whose own training comes after. Nothing is scored anew.
+    Scores are those that developed models are expected to have on validation data, by what was
+    developed in this search. Nothing is scored anew.
 
     **Example:** `nas front fast-model --latency 3ms --latency 2ms --plot front.png`
 
@@ -220,20 +220,21 @@ def front(
         predictor = LatencyPredictor(Profile.load(profile)).fit()
         shown = on_target(shown, lambda many: predictor.predict(many, shown.percentile))
         out.print(f"on {predictor.profile.target}, by {profile}")
-    table = Table("", "architecture", "predicted ms", f"inherited {shown.metric}")
+    table = Table("", "architecture", "predicted ms", f"expected {shown.metric}")
     for index, point in enumerate(shown.points):
         mark = "developed" if index == shown.chosen else ""
         table.add_row(
             mark, str(point.architecture), f"{point.latency_ms:.3g}", f"{point.score:.4f}"
         )
     out.print(table)
+    spread = "" if shown.deviation is None else f" (give or take {shown.deviation:.4f})"
     limits = {text: budget_ms(shown, text) for text in latency or ()}
     ready = Answers(shown) if limits else None
     answers = {text: ready.within(ms) for text, ms in limits.items()} if ready else {}
     for text, found in answers.items():
         out.print(
             f"{text}: {found.architecture}, predicted {found.latency_ms:.3g} ms, "
-            f"{shown.metric} {found.score:.4f} inherited"
+            f"{shown.metric} {found.smoothed_score:.4f} expected{spread}"
         )
     if plot is not None:
         from nas.plots import BudgetMark

@@ -20,7 +20,7 @@ class Evaluation:
     Args:
         architecture: the sub-network.
         latency_ms: predicted on the target.
-        score: on the validation data, with inherited weights.
+        score: on the validation data, before it is developed.
         smoothed_score: the score predictor's expectation, which weighs this score against those
             of similar architectures.
         within_limits: whether it keeps to all limits of the search.

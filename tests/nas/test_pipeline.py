@@ -64,6 +64,7 @@ RECIPE = {
     "timing_rounds": 6,
     "count_disturbed": True,  # tests may run beside other work
     "search": {"evaluations": 8, "refinement": 1, "batch": 2},
+    "race": {"finalists": 3, "rungs": [3]},
     "distill": {
         "augmentation": {"copies": 1},
         "stages": [
@@ -77,7 +78,7 @@ RECIPE = {
         ],
     },
 }
-STAGES = ("profile", "teacher", "supernet", "search", "choice", "student")
+STAGES = ("profile", "teacher", "supernet", "search", "choice", "racer", "student")
 """In the order in which a run comes to them."""
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -304,7 +305,7 @@ def test_another_metric_is_another_score(finished: Place, tmp_path: Path) -> Non
     ended = place.run("--metric", "matthews", output="second")
     assert ended.returncode == 0, ended.stderr
     report = place.report("second")
-    assert report["stages"]["supernet"] == 0
+    assert report["stages"]["profile"] == 0
     assert report["metric"] == "matthews"
     assert report["teacher_score"] != finished.report()["teacher_score"]
 

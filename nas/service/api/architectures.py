@@ -67,7 +67,9 @@ class Answer(BaseModel):
 
     architecture: Shape
     latency_ms: float = Field(description="Predicted; what is handed over is measured.")
-    score: float = Field(description="Inherited from the supernet, on validation data.")
+    score: float = Field(
+        description="That its developed model is expected to have, on validation data."
+    )
     metric: str
     budget_ms: float
     percentile: int

@@ -88,7 +88,7 @@ export function frontView(search, model, front, devices, signal) {
     "section",
     { class: "card wide" },
     element("h2", {}, "Move the budget"),
-    element("p", { class: "hint" }, "Every dot is an architecture that was scored with the supernet's weights. Drag the line, or use the controls: the best within the budget is found at once, without training."),
+    element("p", { class: "hint" }, "Every dot is an architecture, with the score that its developed model is expected to have. Drag the line, or use the controls: the best within the budget is found at once, without training."),
     element(
       "div",
       { class: "beside" },
@@ -243,7 +243,7 @@ function showAnswer(holder, found, model, target) {
     element("p", { class: "chosen-name" }, architectureText(architecture)),
     facts([
       ["Predicted", `${milliseconds(found.latency_ms)} (p${found.percentile}) on ${target}`],
-      [metricName(found.metric), `${score(found.metric, found.score)} with the supernet's weights`],
+      [metricName(found.metric), `${score(found.metric, found.score)} expected once developed`],
       ["Parameters", millions(found.parameters)],
       ["Sizes", `${architecture.layers.length} layer${architecture.layers.length === 1 ? "" : "s"}, hidden size ${architecture.hidden_size}`],
     ]),
