@@ -149,7 +149,7 @@ class ResumableTrainer(Trainer):
             warmup_steps=round(settings.warmup * self.sampler.steps),
             learning_rate=settings.learning_rate,
             lr_scheduler_type=settings.schedule,
-            bf16=computes_in_bfloat16(),
+            bf16=settings.precision == "auto" and computes_in_bfloat16(),
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
             save_strategy="no",  # by the clock, see below

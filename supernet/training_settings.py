@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from supernet.errors import NasError, check_number
 
+Precision = Literal["auto", "float32"]
 Schedule = Literal["linear", "constant_with_warmup", "cosine"]
 
 
@@ -24,6 +25,7 @@ class TrainingSettings:
         max_grad_norm: gradients are scaled down to this norm.
         schedule: what comes after the warm-up: a ``linear`` or ``cosine`` decay to 0, or none
             (``constant_with_warmup``).
+        precision: of matrix products: ``auto`` is bfloat16 where the processor has it.
 
     Raises:
         NasError: a value out of range, or not one of ``epochs`` and ``steps``.
@@ -39,6 +41,7 @@ class TrainingSettings:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     schedule: Schedule = "linear"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -51,6 +54,7 @@ class TrainingSettings:
         for name in ("learning_rate", "weight_decay", "max_grad_norm"):
             check_number(name, getattr(self, name), 0)
         check_number("warmup", self.warmup, 0, 1)
-        if self.schedule not in get_args(Schedule):
-            accepted = ", ".join(get_args(Schedule))
-            raise NasError(f"schedule must be one of {accepted}, not {self.schedule!r}")
+        for name, kind in (("schedule", Schedule), ("precision", Precision)):
+            if getattr(self, name) not in get_args(kind):
+                accepted = ", ".join(get_args(kind))
+                raise NasError(f"{name} must be one of {accepted}, not {getattr(self, name)!r}")

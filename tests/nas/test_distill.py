@@ -25,6 +25,8 @@ from nas.compress import Kronecker
 from nas.data import load_data
 from nas.distill import check_for_search, first_batch, in_the_order_of, sub_network
 from nas.export import export, onnx_difference
+from nas.finetune_settings import FinetuneSettings
+from nas.guide import Guide
 from nas.learning import prepare_teacher, read_data, tokenize
 from nas.measured import load_model
 from nas.pipeline import run_distillation
@@ -89,7 +91,7 @@ def shortened(recipe: Recipe, texts: str) -> Recipe:
         update={
             "max_length": 24,
             "importance_examples": 16,
-            "finetune": TrainingSettings(steps=4, batch_size=8, learning_rate=1e-4),
+            "finetune": FinetuneSettings(learning_rate=1e-4, batch_size=32, epochs=1, checks=1),
             "distill": recipe.distill.model_copy(
                 update={
                     "stages": tuple(map(short, recipe.distill.stages)),
@@ -293,8 +295,9 @@ def test_a_compressed_sub_network_begins_as_the_supernets(
     task = tokenize(run, data, teacher)
     layers = tuple(replace(layer, compression=2) for layer in NARROW.layers)
     beginning = sub_network(replace(NARROW, layers=layers), teacher)
-    guide = Supernet.from_pretrained(teacher.path / "model")
-    student = beginning.with_weights(run, guide, task)
+    held = Guide(run, teacher, task)
+    student = beginning.with_weights(run, held, task)
+    guide = held.as_it_was
     batch = first_batch(task)
     whole = guide.extract(NARROW)(**batch).logits
     nearest = guide.extract(beginning.architecture)(**batch).logits

@@ -24,7 +24,9 @@ from tests.supernet.parity import Rows, collate
 SEED = 3
 BATCH = 8
 SPACE = tiny_space(uniform=False)
-TRAINING = TrainingSettings(steps=3, learning_rate=1e-3, batch_size=BATCH, max_grad_norm=0)
+TRAINING = TrainingSettings(
+    steps=3, learning_rate=1e-3, batch_size=BATCH, max_grad_norm=0, precision="float32"
+)
 LOSSES = {
     "predictions": SandwichSettings(TRAINING),
     "relations": SandwichSettings(TRAINING, soft_weight=0, hard_weight=0, relation_weight=1),

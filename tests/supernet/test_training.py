@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertForSequenceClassification
 
-from supernet import training
 from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
 from supernet.sandwich_settings import SandwichSettings
@@ -32,7 +30,8 @@ def sandwich_trainer(
     bert: BertForSequenceClassification, space: SearchSpace, folder: Path, **options: Any
 ) -> SandwichTrainer:
     settings = SandwichSettings(
-        training=TrainingSettings(epochs=2, learning_rate=5e-5, batch_size=8), num_random=1
+        training=TrainingSettings(epochs=2, learning_rate=5e-5, batch_size=8, precision="float32"),
+        num_random=1,
     )
     return SandwichTrainer(
         Supernet.from_teacher(bert),
@@ -82,13 +81,9 @@ def test_a_step_holds_largest_smallest_and_random(space: SearchSpace) -> None:
 
 
 def test_a_step_sums_the_gradients_of_its_sub_networks(
-    bert: BertForSequenceClassification,
-    space: SearchSpace,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    bert: BertForSequenceClassification, space: SearchSpace, tmp_path: Path
 ) -> None:
     """Against autograd on a plain sum of the same losses, without the trainer."""
-    monkeypatch.setattr(training, "computes_in_bfloat16", lambda: False)
     trainer = sandwich_trainer(bert, space, tmp_path)
     batch = collate([trainer.train_dataset[index] for index in range(8)])
     trainer.training_step(trainer.model, dict(batch))

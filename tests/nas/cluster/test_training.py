@@ -25,7 +25,8 @@ from tests.supernet.parity import Row, Rows, collate
 ray = pytest.importorskip("ray")
 
 SETTINGS = SandwichSettings(
-    training=TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8), num_random=0
+    training=TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, precision="float32"),
+    num_random=0,
 )
 """Without random sub-networks, all processes train the same ones, as one process does."""
 
