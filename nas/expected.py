@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-PRIOR_KEPT, PRIOR_RACERS = 0.6, 2.0
+PRIOR_KEPT, PRIOR_RACERS = 0.3, 1.0
 """Share of the gap that is left where no race has told yet, and how many racers that counts for."""
 
 
