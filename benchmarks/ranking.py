@@ -181,8 +181,10 @@ class Lab:
         collate = collator(self.task.tokenizer)
 
         def metric(examples: Any) -> float:
-            run = lambda batch: student(**batch).logits  # noqa: E731
-            return score(run, examples, collate, student.device, self.metric)
+            return score(
+                lambda batch: student(**batch).logits, examples, collate, student.device,
+                self.metric,
+            )  # fmt: skip
 
         student.eval()
         return {
@@ -267,7 +269,10 @@ def find_scores(arguments: argparse.Namespace) -> None:
         scores[part] = {row["name"]: row[part]["quality"] for row in rows}
     seconds["fitted_on_sample"] = sum(row["sample_fit_seconds"] for row in rows)
     seconds["fitted_on_all"] = sum(row["fit_seconds"] for row in rows)
-    keep = lambda: write_scores(path, truth, scores, seconds)  # noqa: E731
+
+    def keep() -> None:
+        write_scores(path, truth, scores, seconds)
+
     keep()
     if "raced" not in scores:
         began = time.process_time()
