@@ -41,7 +41,7 @@ from nas.learning import read_score
 from nas.pipeline import Pipeline
 from nas.plots import PALETTE
 from nas.progress import Display
-from nas.recipe import load_recipe
+from nas.recipe import Recipe, load_recipe
 from nas.request import Request, Run
 from nas.search.goals import Goals
 from nas.search.pool import Pool, build_pool
@@ -229,7 +229,7 @@ def compare(
     def add(row: dict[str, Any]) -> None:
         rows.append({"seed": seed, "budget": speedup, "teacher_test": teacher} | row)
         known[row["design"]] = rows[-1]
-        save(path, rows, arguments)
+        save(path, rows, arguments, comparison.recipe)
 
     if OURS not in known:
         add(comparison.ours())
@@ -244,13 +244,15 @@ def compare(
             add(row | comparison.developed(trial.architecture, known[OURS]["seconds"]))
 
 
-def save(path: Path, rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+def save(
+    path: Path, rows: list[dict[str, Any]], arguments: argparse.Namespace, recipe: Recipe
+) -> None:
     content = {
         "script": "benchmarks/speedups.py",
         "arguments": {
             name: value for name, value in vars(arguments).items() if name != "workspace"
         },
-        "recipe": load_recipe(arguments.recipe).to_dict(),
+        "recipe": recipe.to_dict(),
         "machine": Fingerprint.of_this_machine(load_target(arguments.target)).to_dict(),
         "platform": platform.platform(),
         "finished": time.strftime("%Y-%m-%d", time.gmtime()),
