@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,11 +96,11 @@ def test_a_killed_race_ends_as_an_undisturbed_one(
     elsewhere = Made(tmp_path)
     before, rungs = races.learn, []
 
-    def learn(*given: object, **options: object) -> None:
-        rungs.append(options["stages"][0].name)  # type: ignore[index]
+    def learn(*given: Any, **options: Any) -> None:
+        rungs.append(options["stages"][0].name)
         if rungs.count("rung-2") == 1:
             raise KeyboardInterrupt
-        before(*given, **options)  # type: ignore[arg-type]
+        before(*given, **options)
 
     monkeypatch.setattr(races, "learn", learn)
     with pytest.raises(KeyboardInterrupt):
