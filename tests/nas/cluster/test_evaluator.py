@@ -212,7 +212,7 @@ def test_what_the_cluster_has_not_is_told(cluster, tmp_path):
     options = RayOptions(workers=1, cpus=7, gpus=0.5, placement_s=1)
     with RayEvaluator(Slow(tmp_path), options) as evaluator:
         evaluator.submit([ONE])
-        with pytest.raises(NasError, match=r"asks for 7 CPU, 0\.5 GPU; the cluster has 2 CPU"):
+        with pytest.raises(NasError, match=r"asks for 7 CPU, 0\.5 GPU; the cluster has \d CPU"):
             evaluator.next()
 
 

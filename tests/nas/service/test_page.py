@@ -365,15 +365,15 @@ def test_every_view_fits_a_phone_has_labels_and_is_readable_by_day_and_night(ser
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= PHONE["width"], f"{view} is {width} px wide"
         assert page.evaluate(UNNAMED) == [], view
-        grounds, inks = [], []
+        grounds, others = [], []
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             assert page.evaluate(TOO_FAINT) == [], (view, scheme)
             grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-            inks.append(page.evaluate(INKS))
+            page.wait_for_function(REDRAWN, arg=others)
+            others = page.evaluate(INKS)
         light, dark = (sum(map(int, re.findall(r"\d+", ground))) for ground in grounds)
         assert dark < 150 < 600 < light
-        assert all(day != night for day, night in zip(*inks, strict=True)), view
 
 
 DRAWN = """() => [...document.querySelectorAll('.plot')]
@@ -382,6 +382,9 @@ DRAWN = """() => [...document.querySelectorAll('.plot')]
 
 INKS = "[...document.querySelectorAll('.xtick text')].map(one => getComputedStyle(one).fill)"
 """The colours of the plots' ticks."""
+
+REDRAWN = f"others => {INKS}.every((ink, at) => ink !== others[at])"
+"""Whether all ticks have other colours than before; plots follow a scheme a frame later."""
 
 UNNAMED = """() => {
   const name = node => node.labels?.length || node.getAttribute('aria-label')
