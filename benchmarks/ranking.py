@@ -205,7 +205,7 @@ class Lab:
         with tempfile.TemporaryDirectory() as scratch:
             learn(
                 self.study, learner, weights, lambda _: self.task.train, self.task, Path(scratch),
-                self.guide.evidence_on, validation_quality(student, self.guide, self.task),
+                self.guide.readings_of, validation_quality(student, self.guide, self.task),
             )  # fmt: skip
         seconds = time.process_time() - began
         return {

@@ -5,7 +5,7 @@
 For each budget the pipeline runs alone, with search, race and distillation, on one thread. Beside
 it stand fewer layers of the teacher's, all its layers made thin, TinyBERT's proportions, and an
 architecture drawn at random, each the largest that measures within the budget. They begin as ours
-does, fitted to the teacher on all training texts, and learn by the same distillation, for the same
+does, fitted to the teacher on as many texts, and learn by the same distillation, for the same
 processor time as ours had for everything after the teacher and the profile. Every training ends
 with its best weights by validation. A run that was killed goes on where it was.
 """
@@ -148,7 +148,7 @@ class Comparison:
         with tempfile.TemporaryDirectory() as scratch:
             learn(
                 self.run, learner, weights, lambda _: lab.task.train, lab.task, Path(scratch),
-                lab.guide.evidence_on, validation_quality(student, lab.guide, lab.task), (stage,),
+                lab.guide.readings_of, validation_quality(student, lab.guide, lab.task), (stage,),
             )  # fmt: skip
         spent = self.reading_s + time.process_time() - began
         return {"seconds": spent, "steps": steps, "fitted": fitted, **lab.told(student)}
@@ -177,7 +177,7 @@ class Comparison:
             with tempfile.TemporaryDirectory() as scratch:
                 learn(
                     self.run, learner, weights, lambda _: lab.task.train, lab.task, Path(scratch),
-                    lab.guide.evidence_on, None, (one,),
+                    lab.guide.readings_of, None, (one,),
                 )  # fmt: skip
             return time.process_time() - began
 

@@ -229,7 +229,7 @@ def distilled(
 
         learner = new_learner(run, student, ordered.weights, task, beginning.learner)
         is_guide = ordered is guide.supernet
-        evidence_on = guide.evidence_on if is_guide else no_evidence
+        evidence_on = guide.readings_of if is_guide else no_evidence
         watched = validation_quality(student, guide, task)
         learn(run, learner, ordered.weights, data_of, task, folder / SCRATCH, evidence_on, watched)
         student.eval()

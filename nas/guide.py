@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.evaluate import collator, predict
+from nas.evaluate import collator, predict, quickly
 from nas.learning import EncodedTask
+from nas.quality import quality
 from nas.request import Study
 from nas.result_folder import MODEL
 from nas.tokenization import EncodedExamples
@@ -30,12 +31,19 @@ class Guide:
     states are compared with; its function is the teacher's. The teacher reads the texts once, when
     a fit first asks for it, and all fits share what it computes. That is kept in memory and not in
     the workspace: to read the texts again takes less time than to check gigabytes of a file.
+
+    Args:
+        supernet: the teacher with its units in order, where another process has ordered them.
     """
 
-    def __init__(self, run: Study, teacher: Artifact, task: EncodedTask) -> None:
+    def __init__(
+        self, run: Study, teacher: Artifact, task: EncodedTask, supernet: Supernet | None = None
+    ) -> None:
         self._run = run
         self._task = task
         self._folder = teacher.path / MODEL
+        if supernet is not None:
+            self.supernet = supernet
 
     @cached_property
     def supernet(self) -> Supernet:
@@ -55,17 +63,34 @@ class Guide:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What the teacher computes on the training texts, in their order.
-
-        Of more texts than fit in memory, or than the recipe's ``fit_examples``, a random part.
-        """
-        train = self._task.train
-        drawn = np.random.default_rng(self._run.request.seed).permutation(len(train))
+        """What students are fitted by: on ``fit_examples`` texts, or as many as memory holds."""
+        if self.readings is None:
+            return self._read(np.sort(self._drawn(MEMORY_LIMIT)))
         most = self._run.request.recipe.fit_examples
-        if most is None:
-            tokens = np.cumsum(np.asarray(train.lengths)[drawn])
-            most = max(1, int((bytes_kept(tokens, self.supernet.largest) <= MEMORY_LIMIT).sum()))
-        texts = PackedTexts.of(batches_of(train, np.sort(drawn[:most]), self._task))
+        if most is None or most >= len(self._task.train):
+            return self.readings
+        order = self.readings.texts.order
+        drawn = torch.as_tensor(self._drawn(MEMORY_LIMIT // 3)).to(order)
+        return self.readings.part(torch.isin(order, drawn))
+
+    @cached_property
+    def readings(self) -> Evidence | None:
+        """What the teacher computes on all training texts; None where memory does not hold it."""
+        lengths = np.asarray(self._task.train.lengths)
+        if bytes_kept(int(lengths.sum()), self.supernet.largest) > MEMORY_LIMIT:
+            return None
+        return self._read(np.arange(len(lengths)))
+
+    def _drawn(self, memory: int) -> NDArray[np.intp]:
+        """The numbers of random training texts that students are fitted on, as memory holds."""
+        train, recipe = self._task.train, self._run.request.recipe
+        drawn = np.random.default_rng(self._run.request.seed).permutation(len(train))
+        drawn = drawn[: recipe.fit_examples]
+        tokens = np.cumsum(np.asarray(train.lengths)[drawn])
+        return drawn[: max(1, int((bytes_kept(tokens, self.supernet.largest) <= memory).sum()))]
+
+    def _read(self, rows: NDArray[np.intp]) -> Evidence:
+        texts = PackedTexts.of(batches_of(self._task.train, rows, self._task))
         with self._run.display.stage("Read the texts with the teacher") as bar:
             return Evidence(self.supernet.weights, texts, progress=bar)
 
@@ -73,14 +98,23 @@ class Guide:
     def validation_logits(self) -> NDArray[np.float32]:
         """The teacher's predictions on validation, (examples, num_labels)."""
         teacher, collate = self.supernet.weights.eval(), collator(self._task.tokenizer)
-        return predict(
-            lambda batch: teacher(**batch).logits, self._task.validation, collate, teacher.device
-        )
+        with quickly(teacher.device):  # whoever asks first
+            return predict(
+                lambda batch: teacher(**batch).logits,
+                self._task.validation,
+                collate,
+                teacher.device,
+            )
 
-    def evidence_on(self, data: EncodedExamples) -> Evidence | None:
-        """The evidence, if it is on all of some data."""
-        whole = data is self._task.train and len(self.evidence.texts) == len(data)
-        return self.evidence if whole else None
+    @property
+    def validation_quality(self) -> float:
+        """The teacher's own quality on validation, as students' are told."""
+        labels, logits = np.asarray(self._task.validation.labels), self.validation_logits
+        return quality(self._task.data.task.metric, logits, logits, labels)
+
+    def readings_of(self, data: EncodedExamples) -> Evidence | None:
+        """What the teacher computes on all of some data, if that is known."""
+        return self.readings if data is self._task.train else None
 
 
 def sample_batches(run: Study, task: EncodedTask, most: int | None = None) -> Batches:

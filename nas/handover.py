@@ -140,8 +140,9 @@ def expectation(
     )
     architectures, after = [developed.final.architecture], [of_winner]
     if developed.racers and developed.racers[0].architecture == developed.final.architecture:
-        architectures = [racer.architecture for racer in developed.racers]
-        after = once_developed([r.scores for r in developed.racers], of_winner, of_teacher)
+        trained = [racer for racer in developed.racers if len(racer.rungs) > 1]
+        architectures = [racer.architecture for racer in trained]
+        after = once_developed([racer.scores for racer in trained], of_winner, of_teacher)
     inherited = scores_of(run) == "inherited"
     return Expectation.of(
         predictor.expect(ArchitectureBatch.of(architectures)),

@@ -8,7 +8,8 @@ killed goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
 from math import ceil
@@ -32,6 +33,7 @@ from nas.report import Report
 from nas.report import write as write_report
 from nas.request import Run, Study
 from nas.result_folder import DISTILLATION, check_output
+from nas.rung import Alone, Crew
 from nas.supernet_stage import given_supernet, train_supernet
 from nas.teacher import Outline, inspect_teacher
 from nas.workspace import Artifact
@@ -161,7 +163,8 @@ class Pipeline:
         profile = self.profiles[goal]
         choice = finalists(run, self.search, goal, self.space, profile, self.original)
         trials = {trial.architecture: trial for trial in read_trials(choice)}
-        racers = race(run, settings, list(trials), self.teacher, self.task, self.guide)
+        with self._crew() as crew:
+            racers = race(run, settings, list(trials), self.teacher, self.task, self.guide, crew)
         stages += [choice, *(rung for racer in racers for rung in racer.rungs)]
         for racer in racers:
             beginning = racer.beginning()
@@ -174,6 +177,18 @@ class Pipeline:
                 return Developed(student, final, trials_in_order, tuple(racers))
             run.display.warn(f"the developed {final}: taking the next of the race")
         raise NasError(unmet(run, list(trials.values())))
+
+    @contextmanager
+    def _crew(self) -> Iterator[Crew]:
+        """Who has the racers of a race learn: this process, or a cluster's."""
+        cluster = self._run.cluster
+        if cluster is None:
+            yield Alone(self._run, self.task, self.guide)
+            return
+        from nas.cluster.racing import RayCrew
+
+        with RayCrew(self._run, self.teacher, self.task, self.guide, cluster) as crew:
+            yield crew
 
 
 def run_pipeline(runs: Sequence[Run], outputs: Sequence[Path]) -> list[Report]:

@@ -9,29 +9,29 @@ goes on where it was, and its winner goes on from the weights that it has.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from nas.distill import EDITION, Beginning, learn, new_learner, validation_quality
-from nas.evaluate import collator, score
+from nas.distill import EDITION, Beginning
 from nas.guide import Guide
 from nas.learning import EncodedTask
-from nas.manifest import SCRATCH
 from nas.recipe import Race
 from nas.request import Study
+from nas.rung import LEARNER, OUTCOME, Crew, Rung
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
-from supernet.distill.fitted_start import fit
-from supernet.distill.trainer import Learner
+from supernet.distill.stage import Stage
 from supernet.model import Supernet
 
-LEARNER = "learner.safetensors"
-OUTCOME = "outcome.json"
+REACH = 2.5
+"""A racer whose fit lacks more than so many times as much of the teacher's quality as the best fit
+does has no chance. Of the 48 architectures in ``benchmarks/ranking.py`` that were developed, none
+that lacked more became the best at its latency.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,23 @@ def race(
     teacher: Artifact,
     task: EncodedTask,
     guide: Guide,
+    crew: Crew,
 ) -> list[Racer]:
     """Train finalists rung by rung, the better half of them each time; the winner comes first.
 
-    Those that left a rung come after those that went on, each in the order of their quality.
+    All are fitted, and those whose fit is out of :data:`REACH` are not trained. Those that left a
+    rung come after those that went on, each in the order of their quality.
     """
-    lane = _Lane(run, teacher, task, guide)
-    racing = [lane.first(architecture) for architecture in finalists]
-    out: list[Racer] = []
+    first, *_ = run.request.recipe.distill.stages
+    lane = _Lane(run, teacher, task, crew)
+    racing, out = within_reach(
+        lane.climbed([Racer(architecture) for architecture in finalists], None),
+        guide.validation_quality,
+        len(task.validation),
+    )
     for number, steps in enumerate(settings.rungs, start=1):
-        racing = [lane.next(racer, steps, number) for racer in racing]
+        training = replace(first.training, epochs=None, steps=steps)
+        racing = lane.climbed(racing, replace(first, name=f"rung-{number}", training=training))
         racing.sort(key=lambda racer: -racer.best)
         going_on = max(1, (len(racing) + 1) // 2)
         out = racing[going_on:] + out
@@ -99,82 +106,74 @@ def race(
     return ranked
 
 
+def within_reach(
+    racers: Sequence[Racer], teacher: float, examples: int
+) -> tuple[list[Racer], list[Racer]]:
+    """Those that may become the best by what they have, and the others; the best of each first.
+
+    Args:
+        teacher: its quality.
+        examples: of validation, by whose number qualities err.
+    """
+    ranked = sorted(racers, key=lambda racer: -racer.best)
+    lacking = max(teacher - ranked[0].best, examples**-0.5)
+    near = [racer for racer in ranked if teacher - racer.best <= REACH * lacking]
+    return near, ranked[len(near) :]
+
+
+@dataclass(frozen=True)
 class _Lane:
-    """Trains racers, one rung at a time."""
+    """Where the rungs of a race become artifacts."""
 
-    def __init__(self, run: Study, teacher: Artifact, task: EncodedTask, guide: Guide) -> None:
-        self._run, self._teacher, self._task, self._guide = run, teacher, task, guide
+    run: Study
+    teacher: Artifact
+    task: EncodedTask
+    crew: Crew
 
-    def first(self, architecture: Architecture) -> Racer:
-        """An architecture, fitted."""
-        run, guide = self._run, self._guide
+    def climbed(self, racers: Sequence[Racer], stage: Stage | None) -> list[Racer]:
+        """Racers after a rung that all of them do: the fit, or a stage of training."""
+        workspace = self.run.workspace
+        rungs = [
+            Rung(one.architecture, one.rungs[-1].path if one.rungs else None, stage)
+            for one in racers
+        ]
+        inputs = [self._inputs(racer, stage) for racer in racers]
+        self.crew.announce(
+            [
+                rung
+                for rung, given in zip(rungs, inputs, strict=True)
+                if not workspace.has("racer", given)
+            ]
+        )
+        return [
+            _after(racer, workspace.artifact("racer", given, partial(self.crew.climb, rung)))
+            for racer, rung, given in zip(racers, rungs, inputs, strict=True)
+        ]
 
-        def build(folder: Path) -> None:
-            student = guide.supernet.blank(architecture)
-            evidence = guide.evidence
-            with run.display.stage(f"Fit {architecture}") as bar:
-                fit(student, evidence, bar)
-            learner = new_learner(run, student, guide.supernet.weights, self._task)
-            self._write(folder, learner)
-
-        return self._after(Racer(architecture), {}, build)
-
-    def next(self, racer: Racer, steps: int, number: int) -> Racer:
-        """A racer after its next rung."""
-        run, guide, task = self._run, self._guide, self._task
-        stage = run.request.recipe.distill.stages[0]
-        training = replace(stage.training, epochs=None, steps=steps)
-        rung = replace(stage, name=f"rung-{number}", training=training)
-
-        def build(folder: Path) -> None:
-            student = guide.supernet.blank(racer.architecture)
-            before = racer.rungs[-1].path / LEARNER
-            weights = guide.supernet.weights
-            learner = new_learner(run, student, weights, task, before)
-            watched = validation_quality(student, guide, task)
-            learn(
-                run, learner, weights, lambda _: task.train, task, folder / SCRATCH,
-                guide.evidence_on, watched, stages=(rung,),
-            )  # fmt: skip
-            self._write(folder, learner)
-
-        return self._after(racer, {"stage": asdict(rung)}, build)
-
-    def _write(self, folder: Path, learner: Learner) -> None:
-        student = learner.student.eval()
-        told = {
-            "quality": validation_quality(student, self._guide, self._task)(),
-            "score": score(
-                lambda batch: student(**batch).logits,
-                self._task.validation,
-                collator(self._task.tokenizer),
-                student.device,
-                self._task.data.task.metric,
-            ),
-        }
-        save_file(learner.state_dict(), str(folder / LEARNER))
-        (folder / OUTCOME).write_text(json.dumps(told))
-
-    def _after(self, racer: Racer, inputs: Mapping[str, Any], build: Any) -> Racer:
-        run, recipe = self._run, self._run.request.recipe
-        all_inputs = {
+    def _inputs(self, racer: Racer, stage: Stage | None) -> dict[str, Any]:
+        recipe = self.run.request.recipe
+        return {
             "edition": EDITION,
             "architecture": racer.architecture.to_dict(),
             "before": racer.rungs[-1].key if racer.rungs else None,
-            "teacher": self._teacher.key,
-            "data": self._task.data.digest,
-            "metric": self._task.data.task.metric,
+            "stage": None if stage is None else asdict(stage),
+            "teacher": self.teacher.key,
+            "data": self.task.data.digest,
+            "metric": self.task.data.task.metric,
             "max_length": recipe.max_length,
             "importance_examples": recipe.importance_examples,
             "fit_examples": recipe.fit_examples,
             "checks": recipe.distill.checks,
-            "seed": run.request.seed,
-        } | dict(inputs)
-        artifact = run.workspace.artifact("racer", all_inputs, build)
-        outcome = json.loads((artifact.path / OUTCOME).read_text())
-        return Racer(
-            racer.architecture,
-            (*racer.rungs, artifact),
-            (*racer.qualities, outcome["quality"]),
-            (*racer.scores, outcome["score"]),
-        )
+            "seed": self.run.request.seed,
+        }
+
+
+def _after(racer: Racer, rung: Artifact) -> Racer:
+    """A racer that has done one more rung."""
+    outcome = json.loads((rung.path / OUTCOME).read_text())
+    return Racer(
+        racer.architecture,
+        (*racer.rungs, rung),
+        (*racer.qualities, outcome["quality"]),
+        (*racer.scores, outcome["score"]),
+    )

@@ -114,7 +114,8 @@ class Recipe(BaseModel):
         finetune: of a teacher without a head for the task.
         importance_examples: examples on which importance is measured, and sub-networks are fitted
             before they are scored.
-        fit_examples: examples on which students are fitted; None for all that fit in memory.
+        fit_examples: examples on which students are fitted before they learn; None for all that
+            fit in memory.
         general: an optional first training of the supernet on unlabelled text.
         supernet: its training on the task; None for no supernet.
         scores: of sub-networks as they are ``inherited`` from the supernet, ``repaired`` in closed

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
-from nas.evaluate import Collate, Logits, accelerator, batches_by_length
+from nas.evaluate import Collate, Logits, accelerator, batches_by_length, quickly
 from nas.metrics import compute
 from nas.quality import quality
 from nas.recipe import Scores
@@ -183,7 +183,8 @@ def _supernet(config: BertConfig, weights: Arrays, device: torch.device) -> Supe
 
 @torch.inference_mode()
 def _predicted(logits: Logits, batches: Sequence[Mapping[str, Tensor]]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = torch.cat([logits(b).float() for b in batches]).cpu().numpy()
+    with quickly(accelerator()):
+        found: NDArray[np.float32] = torch.cat([logits(b).float() for b in batches]).cpu().numpy()
     return found
 
 

@@ -177,6 +177,10 @@ class Workspace:
             seconds = float(read_manifest(folder, key)["seconds"])
         return Artifact(stage, key, folder, seconds, reused or is_shared)
 
+    def has(self, stage: str, inputs: Json) -> bool:
+        """Whether an artifact seems to stand here; unlike :meth:`artifact`, nothing is checked."""
+        return (self.root / stage / artifact_key(stage, inputs)[:16]).is_dir()
+
     def _stands(self, folder: Path, key: str) -> bool:
         """Whether ``folder`` is the artifact, whole; what is not makes way."""
         if not os.path.lexists(folder):

@@ -8,6 +8,7 @@ or linear in what is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -114,6 +115,26 @@ class Evidence:
         if not self._keeps:
             self._layers.clear()
         self._layers[index] = found
+        return found
+
+    @torch.no_grad()
+    def part(self, kept: Tensor) -> Evidence:
+        """The evidence on some of the texts, kept in memory.
+
+        Args:
+            kept: (texts,), True for those, in packed order
+        """
+        found = copy(self)
+        found.texts = self.texts.part(kept)
+        found.first, found.logits = self.first[kept], self.logits[kept]
+        tokens = kept.repeat_interleave(self.texts.lengths)
+        found._keeps = True
+        found._layers = {
+            index: LayerEvidence(*(one[tokens] for one in self.layer(index)))
+            for index in range(self.architecture.num_layers)
+        }
+        states = map(found.state, range(self.architecture.num_layers + 1))
+        found._spreads = [moments(blocks(state)).squares for state in states]
         return found
 
     def _embedded(self) -> Tensor:

@@ -89,6 +89,22 @@ class PackedTexts:
         names = ("input_ids", "token_type_ids", "positions", "order")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
+    def part(self, kept: Tensor) -> PackedTexts:
+        """Some of the texts, as if they alone had been packed.
+
+        Args:
+            kept: (texts,), True for those, in packed order
+        """
+        tokens = kept.repeat_interleave(self.lengths)
+        sizes, counts = self.lengths[kept].unique(return_counts=True)
+        return PackedTexts(
+            self.input_ids[tokens],
+            self.token_type_ids[tokens],
+            self.positions[tokens],
+            tuple(zip(counts.tolist(), sizes.tolist(), strict=True)),
+            self.order[kept].argsort().argsort(),
+        )
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
         """What attention gathers, text by text; all are (tokens, width)."""
         gathered = torch.empty_like(value)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nas import race as races
+from nas import rung as rungs
 from nas.distill import distilled
 from nas.guide import Guide
 from nas.learning import EncodedTask, prepare_teacher, read_data, read_score, tokenize
-from nas.race import LEARNER, Racer, race
+from nas.race import Racer, race, within_reach
 from nas.request import Study
+from nas.rung import LEARNER, Alone, Crew
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
 from tests.nas.learnt import study_in
@@ -39,10 +40,11 @@ class Made:
         self.task: EncodedTask = tokenize(self.study, data, self.teacher)
         self.guide = Guide(self.study, self.teacher, self.task)
 
-    def race(self) -> list[Racer]:
+    def race(self, crew: Crew | None = None) -> list[Racer]:
         settings = self.study.request.recipe.race
         assert settings is not None
-        return race(self.study, settings, FINALISTS, self.teacher, self.task, self.guide)
+        crew = crew or Alone(self.study, self.task, self.guide)
+        return race(self.study, settings, FINALISTS, self.teacher, self.task, self.guide, crew)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,27 @@ def test_the_better_half_goes_on_and_the_winner_comes_first(ran: list[Racer]) ->
         assert len(racer.qualities) == len(racer.scores) == len(racer.rungs)
 
 
+@pytest.mark.parametrize(
+    ("fitted", "examples", "trained"),
+    [
+        ([0.6, 0.9, 0.76], 10_000, [0.9, 0.76]),  # the teacher has 1.0: the best lacks 0.1
+        ([0.99, 0.9, 0.7], 100, [0.99, 0.9]),  # what the best lacks is less than qualities err
+        ([0.99, 0.9, 0.7], 1_000_000, [0.99]),
+        ([1.02, 0.5], 10_000, [1.02]),
+    ],
+)
+def test_those_without_a_chance_are_not_trained(
+    fitted: list[float], examples: int, trained: list[float]
+) -> None:
+    racers = [
+        Racer(architecture, qualities=(quality,))
+        for architecture, quality in zip(FINALISTS, fitted, strict=False)
+    ]
+    near, far = within_reach(racers, 1.0, examples)
+    assert [racer.best for racer in near] == trained
+    assert [racer.best for racer in far] == sorted(set(fitted) - set(trained), reverse=True)
+
+
 def test_training_never_loses(made: Made, ran: list[Racer]) -> None:
     """Each rung, and the winner's own distillation, ends at least as good as it began."""
     for racer in ran:
@@ -94,15 +117,16 @@ def test_a_killed_race_ends_as_an_undisturbed_one(
         shutil.copytree(folder / name, tmp_path / name)
     shutil.rmtree(tmp_path / "workspace" / "racer")
     elsewhere = Made(tmp_path)
-    before, rungs = races.learn, []
+    before, climbed = rungs.learn, []
 
-    def learn(*given: Any, **options: Any) -> None:
-        rungs.append(options["stages"][0].name)
-        if rungs.count("rung-2") == 1:
+    def learn(*given: Any) -> None:
+        *_, stages = given
+        climbed.append(stages[0].name)
+        if climbed.count("rung-2") == 1:
             raise KeyboardInterrupt
-        before(*given, **options)
+        before(*given)
 
-    monkeypatch.setattr(races, "learn", learn)
+    monkeypatch.setattr(rungs, "learn", learn)
     with pytest.raises(KeyboardInterrupt):
         elsewhere.race()
     monkeypatch.undo()

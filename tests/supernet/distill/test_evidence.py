@@ -138,3 +138,28 @@ def test_outputs_known_from_evidence_are_what_the_teacher_computes(
     for mine, number in zip(found.hidden_states, (0, 2), strict=True):
         theirs = observed.hidden_states[number]
         torch.testing.assert_close(mine[mask], theirs[mask], atol=5e-3, rtol=5e-3)  # halves
+
+
+@pytest.mark.parametrize("memory_limit", [10**9, 0], ids=["kept", "streamed"])
+@torch.no_grad()
+def test_a_part_is_the_evidence_on_its_texts_alone(
+    bert: BertForSequenceClassification, memory_limit: int
+) -> None:
+    batches = texts(7)
+    whole = Evidence(bert, PackedTexts.of(batches), memory_limit=memory_limit)
+    given = [
+        {name: values[row : row + 1] for name, values in batch.items()}
+        for batch in batches
+        for row in range(len(batch["input_ids"]))
+    ]
+    rows = torch.arange(0, len(given), 3)
+    alone = Evidence(bert, PackedTexts.of([given[int(row)] for row in rows]))
+    part = whole.part(torch.isin(whole.texts.order, rows))
+    assert part.texts.groups == alone.texts.groups
+    assert part.texts.order.tolist() == alone.texts.order.tolist()
+    for name in ("input_ids", "token_type_ids", "positions"):
+        assert torch.equal(getattr(part.texts, name), getattr(alone.texts, name))
+    torch.testing.assert_close(part.logits, alone.logits, rtol=1e-4, atol=1e-4)
+    for number in range(bert.config.num_hidden_layers + 1):
+        torch.testing.assert_close(part.spread(number), alone.spread(number), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(part.state(number), alone.state(number), rtol=1e-4, atol=1e-4)
