@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import ray
 from ray.exceptions import RayError
@@ -20,7 +21,6 @@ from nas.request import Lesson, Study
 from nas.rung import LEARNER, OUTCOME, Alone, Rung
 from nas.settings import hide_gpus
 from nas.workspace import Artifact, Workspace
-from supernet.architecture import Architecture
 from supernet.errors import NasError
 from supernet.model import Supernet
 
@@ -62,7 +62,8 @@ class RayCrew:
         self._joined = join(options.address)
         lesson = Lesson(**{one.name: getattr(run.request, one.name) for one in fields(Lesson)})
         self._ground = ray.put(_Ground(lesson, teacher, task, guide.supernet))
-        self._climbing: dict[Architecture, ray.ObjectRef[_Files]] = {}
+        self._waiting: deque[Rung] = deque()
+        self._climbing: dict[Rung, ray.ObjectRef[_Files]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -75,17 +76,8 @@ class RayCrew:
 
     def announce(self, rungs: Sequence[Rung]) -> None:
         """See :class:`nas.rung.Crew`."""
-        options = self._options
-        climb: Any = _climb  # Ray's types do not know what its decorator adds
-        climb = climb.options(
-            num_cpus=options.cpus, num_gpus=options.gpus, max_retries=options.attempts - 1
-        )
-        for rung in rungs:
-            before = None if rung.before is None else (rung.before / LEARNER).read_bytes()
-            self._climbing[rung.architecture] = climb.remote(
-                [self._ground], replace(rung, before=None), before, options.threads,
-                options.gpus > 0,
-            )  # fmt: skip
+        self._waiting.extend(rungs)
+        self._begin()
 
     def climb(self, rung: Rung, folder: Path) -> None:
         """See :class:`nas.rung.Crew`.
@@ -93,18 +85,37 @@ class RayCrew:
         Raises:
             NasError: the rung failed, however often it was tried.
         """
-        if rung.architecture not in self._climbing:
-            self.announce([rung])
+        if rung not in self._climbing:
+            self._climbing[rung] = self._begun(rung)
         what = "Fit" if rung.stage is None else f"Race, {rung.stage.name}:"
         with self._run.display.stage(f"{what} {rung.architecture} on the cluster"):
             try:
-                files = ray.get(self._climbing.pop(rung.architecture))
+                files = ray.get(self._climbing.pop(rung))
             except RayError as error:
                 raise NasError(
                     f"{rung.architecture} failed on the cluster: {in_one_line(error)}"
                 ) from error
         for name, content in files.items():
             (folder / name).write_bytes(content)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin what waits, no more at once than there may be workers."""
+        most = self._options.workers
+        while self._waiting and (most is None or len(self._climbing) < most):
+            rung = self._waiting.popleft()
+            self._climbing[rung] = self._begun(rung)
+
+    def _begun(self, rung: Rung) -> ray.ObjectRef[_Files]:
+        options, climb = self._options, cast(Any, _climb)  # Ray's types miss what it decorates
+        climb = climb.options(
+            num_cpus=options.cpus, num_gpus=options.gpus, max_retries=options.attempts - 1
+        )
+        before = None if rung.before is None else (rung.before / LEARNER).read_bytes()
+        begun: ray.ObjectRef[_Files] = climb.remote(
+            [self._ground], replace(rung, before=None), before, options.threads, options.gpus > 0
+        )
+        return begun
 
 
 _crews: dict[Any, tuple[Alone, tempfile.TemporaryDirectory[str]]] = {}
