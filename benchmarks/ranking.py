@@ -38,7 +38,7 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.distill import learn, new_learner, validation_quality
 from nas.evaluate import collator, score
-from nas.expected import Expectation
+from nas.expected import Expectation, outlook
 from nas.guide import Guide, sample_batches
 from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize
 from nas.progress import Display
@@ -46,6 +46,7 @@ from nas.race import race
 from nas.recipe import Recipe, load_recipe
 from nas.request import Lesson, Study
 from nas.result_folder import MODEL
+from nas.rung import Alone
 from nas.supernet_stage import train_supernet
 from nas.teacher import outline
 from nas.workspace import Artifact, Workspace
@@ -267,8 +268,12 @@ def find_scores(arguments: argparse.Namespace) -> None:
     seconds: dict[str, float] = found.get("seconds", {})
     for part in ("fitted_on_sample", "fitted_on_all"):
         scores[part] = {row["name"]: row[part]["quality"] for row in rows}
-    seconds["fitted_on_sample"] = sum(row["sample_fit_seconds"] for row in rows)
-    seconds["fitted_on_all"] = sum(row["fit_seconds"] for row in rows)
+        scores[f"{part}, by depth"] = {
+            row["name"]: promised(row, part, truth["teacher"]) for row in rows
+        }
+    for name in ("", ", by depth"):
+        seconds[f"fitted_on_sample{name}"] = sum(row["sample_fit_seconds"] for row in rows)
+        seconds[f"fitted_on_all{name}"] = sum(row["fit_seconds"] for row in rows)
 
     def keep() -> None:
         write_scores(path, truth, scores, seconds)
@@ -304,7 +309,8 @@ def raced(lab: Lab, rows: list[dict[str, Any]]) -> dict[str, float]:
     assert settings is not None, "the recipe has a race"
     for speedup in SPEEDUPS:
         same = [Architecture.from_dict(r["architecture"]) for r in rows if r["speedup"] == speedup]
-        ranked = race(lab.study, settings, same, lab.teacher, lab.task, lab.guide)
+        crew = Alone(lab.study, lab.task, lab.guide)
+        ranked = race(lab.study, settings, same, lab.teacher, lab.task, lab.guide, crew)
         found |= {str(one.architecture): len(one.rungs) + one.best for one in ranked}
     return found
 
@@ -368,6 +374,12 @@ def summed_up(rows: list[dict[str, Any]], score: dict[str, float]) -> dict[str, 
     }
 
 
+def promised(row: dict[str, Any], part: str, teacher: dict[str, float]) -> float:
+    """What a fit promises, as a search scores it."""
+    depth = len(row["architecture"]["layers"])
+    return outlook(row[part]["quality"], teacher["quality"], depth)
+
+
 def expected_errors(rows: list[dict[str, Any]], teacher: dict[str, float]) -> dict[str, float]:
     """How far expected developed scores are off, in points: learnt at one latency, told at others.
 
@@ -377,17 +389,17 @@ def expected_errors(rows: list[dict[str, Any]], teacher: dict[str, float]) -> di
     for speedup in SPEEDUPS:
         ranked = sorted(
             (row for row in rows if row["speedup"] == speedup),
-            key=lambda row: -row["fitted_on_sample"]["quality"],
+            key=lambda row: -promised(row, "fitted_on_sample", teacher),
         )
         racers = ranked[:3]
         expect = Expectation.of(
-            [row["fitted_on_sample"]["quality"] for row in racers],
+            [promised(row, "fitted_on_sample", teacher) for row in racers],
             [row["developed"]["validation"] for row in racers],
             teacher_before=teacher["quality"],
             teacher_after=teacher["validation"],
         )
         others = [row for row in rows if row not in racers]
-        told = expect([row["fitted_on_sample"]["quality"] for row in others])
+        told = expect([promised(row, "fitted_on_sample", teacher) for row in others])
         errors += list(told - np.array([row["developed"]["validation"] for row in others]))
     return {
         "mean_absolute_points": 100 * float(np.abs(errors).mean()),

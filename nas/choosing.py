@@ -21,7 +21,7 @@ from nas.manifest import SCRATCH, file_digest
 from nas.recipe import Scores
 from nas.request import Run, origin
 from nas.result_folder import MODEL
-from nas.scoring import Scorer, SupernetScorer
+from nas.scoring import EDITION, Scorer, SupernetScorer
 from nas.search.constraints import Limits
 from nas.search.evaluator import Evaluator, LocalEvaluator, Recorded
 from nas.search.goals import Goal, Goals, PredictLatency
@@ -86,7 +86,7 @@ def search(
     count = run.request.recipe.importance_examples if how == "fitted" else FITTED
     data = f"{task.data.digest} {task.data.task.metric}"
     if how != "inherited":
-        data += f" {how} on {count}"
+        data += f" {how} on {count}, edition {EDITION}"
 
     def build(folder: Path) -> None:
         needs_texts = how != "inherited" or space.compression != (1,)
@@ -129,6 +129,7 @@ def search(
         "supernet": supernet.key,
         "space": space.to_dict(),
         "scores": how,
+        "scoring": EDITION,
         "fitted": count,
         "data": task.data.digest,
         "metric": task.data.task.metric,

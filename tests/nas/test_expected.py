@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.expected import PRIOR_KEPT, Expectation, once_developed
+from nas.expected import PRIOR_KEPT, Expectation, once_developed, outlook
 
 
 def test_a_race_that_halves_the_gap_lets_expect_half_the_gap() -> None:
@@ -51,3 +51,12 @@ def test_racers_that_left_early_are_told_as_if_developed() -> None:
 
 def test_a_gap_that_is_all_but_closed_scales_nothing() -> None:
     assert once_developed([[0.89, 0.90], [0.8, 0.85]], 0.91, 0.90) == pytest.approx([0.91, 0.85])
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(2, 12))
+def test_of_equal_fits_the_shallower_promises_more(one: float, other: float, depth: int) -> None:
+    low, high = min(one, other), max(one, other)
+    assert low <= outlook(low, high, depth + 1) <= outlook(low, high, depth) <= high
+    assert outlook(high, high, depth) == high
+    assert outlook(low, high, 1) == pytest.approx(low)
+    assert outlook(0.6, 0.9, 2) == pytest.approx(0.9 - 4 / 9 * 0.3)

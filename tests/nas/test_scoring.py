@@ -9,10 +9,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from nas.evaluate import quickly, score
+from nas.evaluate import predict, quickly, score
 from nas.scoring import SupernetScorer, sub_network
 from nas.tokenization import EncodedExamples
 from supernet.architecture import Architecture
+from supernet.distill.evidence import Evidence
+from supernet.distill.fitted_start import fit
+from supernet.distill.packed_texts import PackedTexts
 from supernet.model import Supernet
 
 WHOLE = Architecture.uniform(num_layers=2, hidden_size=32, num_heads=4, intermediate_size=48)
@@ -106,3 +109,24 @@ def test_a_compressed_sub_network_is_scored_with_fitted_factors(supernet: Supern
     nearest = supernet.extract(COMPRESSED)(**given).logits
     fitted = sub_network(supernet, COMPRESSED, texts)(given)
     assert (fitted - whole).square().sum() < 0.7 * (nearest - whole).square().sum()
+
+
+def test_a_fitted_candidate_is_scored_by_what_its_depth_promises(supernet, examples) -> None:
+    """Half the accuracy, half the agreement with the teacher; the gap is scaled by depth."""
+    shallow = Architecture.uniform(num_layers=2, hidden_size=16, num_heads=2, intermediate_size=24)
+    texts = [collate([examples[row] for row in range(start, start + 32)]) for start in (0, 32)]
+    scorer = SupernetScorer.of(
+        supernet, examples, collate, "accuracy", texts, scores="fitted", teacher=supernet
+    )
+    student = supernet.blank(shallow)
+    fit(student, Evidence(supernet.weights, PackedTexts.of(texts)))
+    with quickly(torch.device("cpu")):
+        theirs, ours = (
+            predict(lambda batch, m=m: m(**batch).logits, examples, collate, torch.device("cpu"))
+            for m in (supernet, student.eval())
+        )
+    labels, taught = np.asarray(examples.labels), theirs.argmax(1)
+    found = ((ours.argmax(1) == labels).mean() + (ours.argmax(1) == taught).mean()) / 2
+    best = ((taught == labels).mean() + 1) / 2
+    assert scorer.build()(shallow, 1.0) == pytest.approx(best - (best - found) * 4 / 9)
+    assert found < best
