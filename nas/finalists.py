@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,16 @@ from nas.search.goals import Goal, Goals
 from nas.search.guided import fit_predictor
 from nas.search.pool import Pool, build_pool
 from nas.search.result import SearchResult
+from nas.spreading import spread
 from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 from supernet.space import SearchSpace
+
+Worth = Callable[[Architecture, Sequence[int]], FloatArray]
+"""From an architecture and intermediate sizes to what each is worth in each of its layers."""
 
 FULL, AIM = 0.95, 0.98
 """A candidate that uses less of its limit is made larger where the space allows; and how much of it
@@ -41,15 +45,18 @@ def finalists(
     space: SearchSpace,
     profile: Artifact,
     teacher: Outline,
+    worth: Worth,
 ) -> Artifact:
     """Artifact ``choice``: architectures that measure within the budget, best expected first.
 
-    All are timed on the device side by side, the teacher among them. Then the intermediate sizes of
-    those that are too slow, or that leave part of the budget unused, are changed by as much as the
-    measurement tells, and these are timed again.
+    The best expected have intermediate sizes of their own in each layer. All are timed on the
+    device side by side, the teacher among them. Then the intermediate sizes of those that are too
+    slow, or that leave part of the budget unused, are changed by as much as the measurement tells,
+    and these are timed again.
 
     Args:
         goal_number: the run's place among those that the search served.
+        worth: of the intermediate sizes in an architecture's layers.
 
     Raises:
         NasError: none measures within the budget.
@@ -61,7 +68,11 @@ def finalists(
     def build(folder: Path) -> None:
         result = read_search(found, goal_number)
         with run.display.stage("Time candidates on the device") as bar:
-            chosen = candidates(run, result, space, goal, teacher, settings.finalists)
+            given = (run, result, space, goal, teacher, settings.finalists)
+            chosen, designs = candidates(*given)
+            ours = [n for n, one in enumerate(chosen) if one not in designs and _spreads(one)]
+            for place in ours[: settings.unequal]:
+                chosen[place] = _spread(chosen[place], space, goal, worth)
             trials = _timed(run, goal, chosen, teacher)
             known = {trial.architecture: trial for trial in trials}
             for number in range(1, ROUNDS):
@@ -88,6 +99,7 @@ def finalists(
         "budget": str(run.request.budget),
         "headroom": run.request.recipe.headroom,
         "finalists": settings.finalists,
+        "unequal": settings.unequal,
         "timing_rounds": run.request.recipe.timing_rounds,
     }
     choice = run.workspace.artifact("choice", inputs, build)
@@ -97,6 +109,25 @@ def finalists(
     return choice
 
 
+def _spreads(architecture: Architecture) -> bool:
+    """Whether its neurons can be spread otherwise: it has several layers, of whole matrices."""
+    return architecture.num_layers > 1 and not architecture.is_factored
+
+
+def _spread(
+    architecture: Architecture, space: SearchSpace, goal: Goal, worth: Worth
+) -> Architecture:
+    """With neurons where they are worth most, at the same usage of the limits."""
+    goals = Goals((goal,))
+
+    def usage(some: Sequence[Architecture]) -> FloatArray:
+        return goals.usage(some)[0]
+
+    sizes = space.intermediate_size
+    (used,) = usage([architecture])
+    return spread(architecture, sizes, worth(architecture, sizes), usage, float(used))
+
+
 def candidates(
     run: Run,
     result: SearchResult,
@@ -104,8 +135,9 @@ def candidates(
     goal: Goal,
     teacher: Outline,
     count: int,
-) -> list[Architecture]:
-    """Whom to race: distinct, within the limits by prediction, best expected first.
+) -> tuple[list[Architecture], set[Architecture]]:
+    """Whom to race: distinct, within the limits by prediction, best expected first; and which of
+    them people design by hand.
 
     The best expected of all, the designs of :mod:`nas.designs`, the best expected of each depth,
     and then the next best of all, until there are ``count``.
@@ -125,7 +157,8 @@ def candidates(
     more = pool.first(order, count - len(chosen), chosen.__contains__)
     chosen += more
     ranks = predictor.expect(ArchitectureBatch.of(chosen))
-    return [chosen[row] for row in np.argsort(-ranks, kind="stable")]
+    ranked = [chosen[row] for row in np.argsort(-ranks, kind="stable")]
+    return ranked, set(designs.values())
 
 
 def _best_of_each_depth(pool: Pool, order: NDArray[np.intp]) -> list[Architecture]:

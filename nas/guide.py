@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +18,9 @@ from nas.request import Study
 from nas.result_folder import MODEL
 from nas.tokenization import EncodedExamples
 from nas.workspace import Artifact
+from supernet.architecture import Architecture
 from supernet.distill.evidence import MEMORY_LIMIT, Evidence, bytes_kept
+from supernet.distill.neurons import explained
 from supernet.distill.packed_texts import PackedTexts
 from supernet.importance import measure_importance, reorder
 from supernet.model import Supernet
@@ -111,6 +115,23 @@ class Guide:
         """The teacher's own quality on validation, as students' are told."""
         labels, logits = np.asarray(self._task.validation.labels), self.validation_logits
         return quality(self._task.data.task.metric, logits, logits, labels)
+
+    def worth(self, architecture: Architecture, sizes: Sequence[int]) -> NDArray[np.float64]:
+        """What intermediate sizes are worth in each layer of an architecture, (layers, sizes).
+
+        By what they explain (:func:`supernet.distill.neurons.explained`) of what the teacher
+        computes on the recipe's ``importance_examples``.
+        """
+        layers = (replace(one, intermediate_size=sizes[-1]) for one in architecture.layers)
+        student = self.supernet.blank(replace(architecture, layers=tuple(layers)))
+        return explained(student, self.sample)[:, np.asarray(sizes) - 1]
+
+    @cached_property
+    def sample(self) -> Evidence:
+        """What the teacher computes on the texts on which its importance is measured."""
+        return Evidence(
+            self.supernet.weights, PackedTexts.of(sample_batches(self._run, self._task))
+        )
 
     def readings_of(self, data: EncodedExamples) -> Evidence | None:
         """What the teacher computes on all of some data, if that is known."""

@@ -161,7 +161,9 @@ class Pipeline:
         run, settings = self.runs[goal], self._run.request.recipe.race
         assert settings is not None, "there is a race"
         profile = self.profiles[goal]
-        choice = finalists(run, self.search, goal, self.space, profile, self.original)
+        choice = finalists(
+            run, self.search, goal, self.space, profile, self.original, self.guide.worth
+        )
         trials = {trial.architecture: trial for trial in read_trials(choice)}
         with self._crew() as crew:
             racers = race(run, settings, list(trials), self.teacher, self.task, self.guide, crew)

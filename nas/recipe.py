@@ -51,6 +51,8 @@ class Race(BaseModel):
     Args:
         finalists: architectures that begin: the best expected of each depth that is fast enough,
             shapes that people design by hand, and the best expected of all.
+        unequal: so many of the best expected have neurons spread over their layers by what they
+            are worth there, also where the space has equal layers only.
         rungs: steps that those still in the race train for by the first stage of ``distill``; after
             each, the better half by validation goes on. Its winner then has that stage to itself.
     """
@@ -58,6 +60,7 @@ class Race(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     finalists: int = Field(default=6, ge=2)
+    unequal: int = Field(default=0, ge=0)
     rungs: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(100, 200), min_length=1)
 
 

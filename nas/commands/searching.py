@@ -82,8 +82,8 @@ def search(
     ray: Annotated[
         str | None,
         typer.Option(
-            help="Score on a Ray cluster: `auto` (the one this machine belongs to), `local`, "
-            "`host:port` or `ray://host:10001`."
+            help="Score and race on a Ray cluster: `auto` (the one this machine belongs to), "
+            "`local`, `host:port` or `ray://host:10001`."
         ),
     ] = None,
     ray_workers: Annotated[

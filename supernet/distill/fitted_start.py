@@ -57,8 +57,15 @@ def fit_to_teacher(
     fit(student, Evidence(teacher, PackedTexts.of(batches)), progress)
 
 
+Sums = tuple[Tensor, Tensor]
+"""What a linear is solved from, in float64: sums of its inputs' squares, (inputs, inputs), and of
+inputs times what it is to put out, (inputs, outputs), all about their means."""
+
+
 @torch.no_grad()
-def fit(student: PreTrainedModel, evidence: Evidence, progress: Progress | None = None) -> None:
+def fit(
+    student: PreTrainedModel, evidence: Evidence, progress: Progress | None = None
+) -> list[Sums]:
     """Set a student's weights, in place, so that it computes nearly what its teacher does.
 
     A student of the teacher's own sizes becomes its copy; one with factored matrices
@@ -69,6 +76,9 @@ def fit(student: PreTrainedModel, evidence: Evidence, progress: Progress | None 
         evidence: of a teacher that is ordered by importance where the student is smaller, for its
             heads and neurons learn from the leading ones.
         progress: called with the layers that are fitted, and all there are.
+
+    Returns:
+        Of each layer, what the output of its feed-forward network was solved from.
 
     Raises:
         NasError: the student does not fit in the teacher.
@@ -82,11 +92,15 @@ def fit(student: PreTrainedModel, evidence: Evidence, progress: Progress | None 
     spreads = [evidence.spread(number) for number in mapped]
     basis = principal_directions(spreads, architecture.hidden_size).to(own.pooler.dense.weight)
     hidden = fit_embeddings(own.embeddings, theirs.embeddings, evidence, basis)
+    neurons: list[Sums] = []
     for done, (number, sizes) in enumerate(zip(mapped[1:], architecture.layers, strict=True)):
         if progress is not None:
             progress(done, architecture.num_layers)
-        hidden = LayerFit(own.encoder.layer[done], sizes, evidence, number - 1, basis)(hidden)
+        layer = LayerFit(own.encoder.layer[done], sizes, evidence, number - 1, basis)
+        hidden = layer(hidden)
+        neurons.append(layer.neurons)
     fit_head(student, evidence, hidden[evidence.texts.starts], basis)
+    return neurons
 
 
 @torch.no_grad()
@@ -195,7 +209,13 @@ class LayerFit:
         index: of the teacher's layer, from 0.
         basis: (teacher's hidden size, student's)
         from_own: whether linears stay near the weights that they have, rather than the teacher's.
+
+    Attributes:
+        neurons: once the layer is fitted, what the output of its feed-forward network was solved
+            from.
     """
+
+    neurons: Sums
 
     def __init__(
         self,
@@ -233,7 +253,7 @@ class LayerFit:
             weight @ sums.means[1] + bias,
             self._prior(own.intermediate.dense, dense.weight[:neurons] @ self._basis),
         )
-        self._fit_output(
+        self.neurons = self._fit_output(
             own.output,
             self._theirs.output,
             lambda: (
@@ -280,7 +300,7 @@ class LayerFit:
         theirs: Any,
         examples: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor]]],
         prior: Tensor,
-    ) -> None:
+    ) -> Sums:
         """Fit a linear with its residual and normalization to the teacher's.
 
         The linear makes the sum of both what the teacher normalizes, whatever the residual lacks.
@@ -291,10 +311,11 @@ class LayerFit:
         basis = self._basis.double()
         sums = moments(examples())
         mean, mean_kept, mean_sum = sums.means
+        cross = sums.crosses[1] @ basis - sums.crosses[0]
         fit_by(
             own.dense,
             sums.squares,
-            sums.crosses[1] @ basis - sums.crosses[0],
+            cross,
             mean,
             mean_sum @ basis - mean_kept,
             self._prior(own.dense, prior),
@@ -306,6 +327,7 @@ class LayerFit:
                 for x, kept, total in examples()
             ),
         )
+        return sums.squares, cross
 
     def _prior(self, own: Any, prior: Tensor) -> Tensor:
         return own.weight if self._from_own else prior

@@ -99,11 +99,16 @@ def solved(
         squares, cross: of the inputs, and of the inputs with the targets, about their means.
         prior: (out_features, in_features)
     """
-    start = prior.double()
-    ridged = squares.clone()
-    ridged.diagonal().add_(strength * squares.diagonal().mean().clamp(min=1e-30))
-    change = torch.linalg.solve(ridged, cross - squares @ start.T).T
-    return Solution(start + change, ridged, mean_inputs, mean_targets)
+    start, strengthened = prior.double(), ridged(squares, strength)
+    change = torch.linalg.solve(strengthened, cross - squares @ start.T).T
+    return Solution(start + change, strengthened, mean_inputs, mean_targets)
+
+
+def ridged(squares: Tensor, strength: float) -> Tensor:
+    """Sums of squares with ``strength`` times their mean added to each, (features, features)."""
+    found = squares.clone()
+    found.diagonal().add_(strength * squares.diagonal().mean().clamp(min=1e-30))
+    return found
 
 
 def least_squares(pairs: Pairs, prior: Tensor, strength: float) -> Solution:

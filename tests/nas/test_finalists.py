@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from latency.device import ThisMachine
 from latency.predictor import LatencyPredictor
@@ -93,12 +94,18 @@ class Found:
 
     def finalists(self) -> list[Any]:
         given = (self.run, self.search, 0, SPACE, self.profile, self.teacher)
-        return read_trials(finalists(*given))
+        return read_trials(finalists(*given, worth_by_depth))
+
+
+def worth_by_depth(architecture: Architecture, sizes: Sequence[int]) -> NDArray[np.float64]:
+    """The deeper a layer lies, the more its neurons are worth."""
+    return np.outer(np.arange(1, architecture.num_layers + 1), np.log(sizes))
 
 
 def test_every_depth_and_every_design_takes_part(tmp_path: Path) -> None:
     found = Found(tmp_path, 1.0)
-    chosen = candidates(found.run, found.result, SPACE, found.goal, found.teacher, 12)
+    chosen, designs = candidates(found.run, found.result, SPACE, found.goal, found.teacher, 12)
+    assert designs < set(chosen)
     assert len(chosen) == len(set(chosen)) == 12
     assert {one.num_layers for one in chosen} == {1, 2, 3, 4, 5, 6}
     assert found.result.best.architecture in chosen
@@ -121,6 +128,23 @@ def test_finalists_use_their_budget_whatever_the_prediction_is_off(
     for share, trial in zip(used, trials, strict=True):
         at_its_end = trial.architecture.layers[0].intermediate_size == largest
         assert at_its_end or share > 0.85 * AIM * (1 - HEADROOM), "the grid's steps are so wide"
+
+
+def test_the_best_expected_have_layers_of_their_own_and_designs_have_not(tmp_path: Path) -> None:
+    found = Found(tmp_path, 1.0)
+    settings = found.run.request.recipe.race
+    assert settings is not None
+    given = (found.run, found.result, SPACE, found.goal, found.teacher, settings.finalists)
+    _, designs = candidates(*given)
+    finalists = [trial.architecture for trial in found.finalists()]
+    unequal = [one for one in finalists if len(set(one.layers)) > 1]
+    assert 1 <= len(unequal) <= settings.unequal
+    for one in unequal:
+        first, *_, last = one.layers
+        assert last.intermediate_size > first.intermediate_size
+        assert {layer.intermediate_size for layer in one.layers} <= set(SPACE.intermediate_size)
+    shapes = {(one.hidden_size, one.num_layers, one.layers[0].qkv_size) for one in finalists}
+    assert {(one.hidden_size, one.num_layers, one.layers[0].qkv_size) for one in designs} <= shapes
 
 
 def test_where_nothing_is_fast_enough_it_says_so(tmp_path: Path) -> None:
