@@ -20,7 +20,6 @@ import os
 import tempfile
 import time
 from dataclasses import replace
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -166,12 +165,6 @@ class Lab:
         encoded = tokenize(study, data, teacher)
         return cls(study, recipe, encoded, teacher, Guide(study, teacher, encoded))
 
-    @cached_property
-    def sample(self) -> Evidence:
-        """What the teacher computes on the texts that a search fits its candidates on."""
-        texts = PackedTexts.of(sample_batches(self.study, self.task))
-        return Evidence(self.guide.supernet.weights, texts)
-
     def fitted(self, architecture: Architecture, evidence: Evidence) -> Any:
         student = self.guide.supernet.blank(architecture)
         fit(student, evidence)
@@ -230,7 +223,7 @@ def find_truth(arguments: argparse.Namespace) -> None:
         if str(architecture) in known:
             continue
         began = time.process_time()
-        student = lab.fitted(architecture, lab.sample)
+        student = lab.fitted(architecture, lab.guide.sample)
         sample_s = time.process_time() - began
         rows.append(
             {
