@@ -51,7 +51,7 @@ from supernet.observe import observe
 from supernet.space import SearchSpace
 from supernet.training import EpochsSampler, Watch
 
-EDITION = 4
+EDITION = 5
 """Of what a recipe means: raised when the same one comes to train another student."""
 
 Change = Callable[[PreTrainedModel, Study, EncodedTask], PreTrainedModel]

@@ -28,8 +28,8 @@ from supernet.compress.fitted_factors import nearest_by_outputs, nearest_table
 from supernet.compress.kronecker import factors_of
 from supernet.distill.evidence import Evidence, blocks
 from supernet.distill.least_squares import Pairs, Solution, least_squares, moments, solved
+from supernet.distill.narrow_heads import HeadMaps, head_maps
 from supernet.distill.packed_texts import PackedTexts
-from supernet.elastic import head_rows
 from supernet.errors import NasError
 from supernet.kronecker_layers import KroneckerEmbedding, KroneckerLinear
 from supernet.student import architecture_of
@@ -235,6 +235,7 @@ class LayerFit:
         self._from_own = from_own
         self._texts = evidence.texts
         self._given = evidence.state(index)
+        self._spread = evidence.spread(index)
         self._sums = evidence.layer(index)
 
     def __call__(self, hidden: Tensor) -> Tensor:
@@ -267,21 +268,21 @@ class LayerFit:
     def _attention(self, hidden: Tensor) -> Tensor:
         """Fit the attention; the student's states after it."""
         own, theirs, sizes = self._own.attention, self._theirs.attention, self._sizes
-        heads, head_size = self._full.num_heads, self._full.head_size
         sums = moments(blocks(hidden, self._given))
+        maps = self._head_maps(sums.means[1])
         for name in ("query", "key", "value"):
-            linear = getattr(theirs.self, name)
+            linear, rows = getattr(theirs.self, name), getattr(maps, name)
             # Scores are divided by the root of the head's size, which may be smaller here.
-            scale = (sizes.head_size / head_size) ** 0.5 if name == "query" else 1.0
-            weight = scale * head_rows(linear.weight, heads, sizes)
-            bias = scale * head_rows(linear.bias, heads, sizes)
+            scale = (sizes.head_size / self._full.head_size) ** 0.5 if name == "query" else 1.0
+            weight = scale * _mapped(linear.weight, rows, self._full.num_heads)
+            bias = scale * _mapped(linear.bias[:, None], rows, self._full.num_heads)[:, 0]
             fit_by(
                 getattr(own.self, name),
                 sums.squares,
-                sums.crosses[0] @ weight.T.double(),
+                sums.crosses[0] @ weight.T,
                 sums.means[0],
-                weight.double() @ sums.means[1] + bias.double(),
-                self._prior(getattr(own.self, name), weight @ self._basis),
+                weight @ sums.means[1] + bias,
+                self._prior(getattr(own.self, name), weight @ self._basis.double()),
             )
         context = self._texts.attend(
             own.self.query(hidden), own.self.key(hidden), own.self.value(hidden), sizes.num_heads
@@ -290,9 +291,24 @@ class LayerFit:
             own.output,
             theirs.output,
             lambda: blocks(context, hidden, self._sums.attention_sum),
-            self._basis.T @ head_rows(theirs.output.dense.weight.T, heads, sizes).T,
+            self._basis.T.double()
+            @ _mapped(theirs.output.dense.weight.T, maps.output.mT, self._full.num_heads).T,
         )
         return torch.cat([own.output(*pair) for pair in blocks(context, hidden)])
+
+    def _head_maps(self, mean: Tensor) -> HeadMaps:
+        """From the teacher's heads to the student's, which may be narrower.
+
+        Args:
+            mean: of the teacher's state before the layer, (hidden,)
+        """
+        full, sizes = self._full, self._sizes
+        if self._from_own or sizes.head_size == full.head_size:
+            eye = torch.eye(sizes.head_size, full.head_size).to(mean)
+            eyes = eye.expand(sizes.num_heads, -1, -1)
+            return HeadMaps(eyes, eyes, eyes, eyes.mT)
+        covariance = self._spread / self._texts.tokens
+        return head_maps(self._theirs.attention, full.num_heads, sizes, covariance, mean)
 
     def _fit_output(
         self,
@@ -331,6 +347,20 @@ class LayerFit:
 
     def _prior(self, own: Any, prior: Tensor) -> Tensor:
         return own.weight if self._from_own else prior
+
+
+def _mapped(rows: Tensor, maps: Tensor, num_heads: int) -> Tensor:
+    """The leading heads' rows, each head's mapped to fewer, in float64.
+
+    Args:
+        rows: (num_heads * head size, ...)
+        maps: (heads, rows of each, head size)
+
+    Returns:
+        (heads * rows of each, ...)
+    """
+    heads = rows.double().unflatten(0, (num_heads, -1))[: len(maps)]
+    return (maps @ heads).flatten(0, 1)
 
 
 def fit_head(
