@@ -33,7 +33,7 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.target import Budget
 from nas.choosing import goals_of
-from nas.designs import designed
+from nas.designs import DESIGNS, designed
 from nas.device import Trial, timed
 from nas.distill import learn, new_learner, validation_quality
 from nas.guide import Guide
@@ -108,7 +108,10 @@ class Comparison:
         (goal,) = goals_of([self.run], self.pipeline.profiles, self.pipeline.original)
         rng = np.random.default_rng(self.seed)
         pool = build_pool(self.pipeline.space, Goals((goal,)), max_enumerated=2_000_000, rng=rng)
-        for name in (*designed_names(pool, self.pipeline.original.architecture), "random"):
+        there = designed_names(pool, self.pipeline.original.architecture)
+        for name in self.arguments.designs:
+            if name != "random" and name not in there:
+                continue
             limit = 1.0
             while True:
                 found = self._largest(pool, name, limit, rng)
@@ -197,6 +200,10 @@ def main() -> None:
     parser.add_argument("--recipe", default="full")
     parser.add_argument("--limit", type=int, default=None, help="training examples at most")
     parser.add_argument("--budgets", type=float, nargs="+", default=[4.0, 9.4, 15.0])
+    parser.add_argument(
+        "--designs", nargs="+", choices=[*DESIGNS, "random"], default=[*DESIGNS, "random"],
+        help="whom to develop beside ours",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workspace", type=Path, default=Path("tailorbert-workspace"))
     parser.add_argument("--plot", action="store_true", help="draw what was measured, nothing else")
