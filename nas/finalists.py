@@ -70,9 +70,9 @@ def finalists(
         with run.display.stage("Time candidates on the device") as bar:
             given = (run, result, space, goal, teacher, settings.finalists)
             chosen, designs = candidates(*given)
-            ours = [n for n, one in enumerate(chosen) if one not in designs and _spreads(one)]
-            for place in ours[: settings.unequal]:
-                chosen[place] = _spread(chosen[place], space, goal, worth)
+            ours = [one for one in chosen if one not in designs and _spreads(one, space)]
+            for one in ours[: settings.unequal]:
+                chosen[chosen.index(one)] = _spread(one, space, goal, worth)
             trials = _timed(run, goal, chosen, teacher)
             known = {trial.architecture: trial for trial in trials}
             for number in range(1, ROUNDS):
@@ -109,9 +109,12 @@ def finalists(
     return choice
 
 
-def _spreads(architecture: Architecture) -> bool:
-    """Whether its neurons can be spread otherwise: it has several layers, of whole matrices."""
-    return architecture.num_layers > 1 and not architecture.is_factored
+def _spreads(architecture: Architecture, space: SearchSpace) -> bool:
+    """Whether neurons may be spread otherwise: over several layers of whole matrices, and not where
+    a space holds what stock BERT does.
+    """
+    is_stock = space.qkv_size is None and space.uniform
+    return architecture.num_layers > 1 and not architecture.is_factored and not is_stock
 
 
 def _spread(
