@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -52,14 +53,27 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Racer]:
-    return Made(tmp_path_factory.mktemp("alone")).race()
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("alone")
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> list[Racer]:
+    return Made(folder).race()
+
+
+@pytest.fixture
+def made(alone: list[Racer], folder: Path, tmp_path: Path) -> Made:
+    """The same teacher and data, and no race yet."""
+    for name in ("teacher", "data", "workspace"):
+        shutil.copytree(folder / name, tmp_path / name)
+    shutil.rmtree(tmp_path / "workspace" / "racer")
+    return Made(tmp_path)
 
 
 def test_a_cluster_one_of_whose_processes_is_killed_ends_as_one_process_does(
-    cluster: Cluster, alone: list[Racer], tmp_path: Path
+    cluster: Cluster, alone: list[Racer], made: Made
 ) -> None:
-    made = Made(tmp_path)
     killed: list[int] = []
     with RayCrew(made.study, made.teacher, made.task, made.guide, RayOptions()) as crew:
         killer = Thread(target=_kill_one, args=(killed,))
@@ -88,8 +102,7 @@ def _kill_one(killed: list[int]) -> None:
         time.sleep(0.05)
 
 
-def test_a_rung_that_fails_is_told(cluster: Cluster, tmp_path: Path) -> None:
-    made = Made(tmp_path)
+def test_a_rung_that_fails_is_told(cluster: Cluster, made: Made, tmp_path: Path) -> None:
     assert made.task.validation.labels is not None
     made.task.validation.labels.clear()
     crew = RayCrew(made.study, made.teacher, made.task, made.guide, RayOptions(attempts=1))
