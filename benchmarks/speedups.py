@@ -53,6 +53,8 @@ from supernet.configs import load_space
 RESULTS = Path(__file__).parent / "results"
 OURS = "TailorBERT"
 TRIAL_STEPS = 30
+FLOOR = 90.0
+"""The least share of the teacher's score that a plot has room for."""
 
 
 class Comparison:
@@ -208,7 +210,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("tailorbert-workspace"))
     parser.add_argument("--plot", action="store_true", help="draw what was measured, nothing else")
     arguments = parser.parse_args()
-    if data_folder() is None:
+    if data_folder() is None and not arguments.plot:
         raise SystemExit("set NAS_DATA to the folder of data sets")
     torch.set_num_threads(1)
     path = RESULTS / f"speedups-{arguments.task}.json"
@@ -306,12 +308,20 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         if same:
             shares = [100 * row["test"] / row["teacher_test"] for row in same]
             speeds = [row["speedup"] for row in same]
-            axes.plot(speeds, shares, marker, color=colour, label=design)
+            shown = [max(share, FLOOR) for share in shares]
+            axes.plot(speeds, shown, marker, color=colour, label=design, clip_on=False)
+            for speed, share in zip(speeds, shares, strict=True):
+                if share < FLOOR:  # far below: told, and not drawn to scale
+                    axes.annotate(
+                        f"{share:.0f}%", (speed, FLOOR), (0, 6), textcoords="offset points",
+                        ha="center",
+                    )  # fmt: skip
     axes.set_xscale("log")
     budgets = sorted({row["budget"] for row in rows})
     axes.set_xticks(budgets, [f"{budget:g}x" for budget in budgets])
     axes.minorticks_off()
     axes.axhline(100, color=PALETTE["muted"], linewidth=1)
+    axes.set_ylim(bottom=FLOOR)
     axes.set_xlabel("speed-up over the teacher, measured")
     axes.set_ylabel("share of the teacher's score on test (%)")
     axes.legend(frameon=False)
