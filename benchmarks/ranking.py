@@ -274,6 +274,7 @@ def find_scores(arguments: argparse.Namespace) -> None:
         seconds["fitted"] = seconds["fitted, by depth"] = time.process_time() - began
         keep()
     if arguments.fits_only:
+        print(ranking_table(json.loads(path.read_text())))
         return
     if "raced" not in scores:
         began = time.process_time()
