@@ -46,7 +46,7 @@ def leading(layer: LayerFit, mean: torch.Tensor) -> HeadMaps:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="stsb", help="a folder under NAS_DATA")
-    parser.add_argument("--recipe", default=str(Path(__file__).parent / "speedups.yaml"))
+    parser.add_argument("--recipe", default="standard")
     parser.add_argument("--workspace", type=Path, default=Path("tailorbert-workspace"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,7 @@ from supernet.configs import load_space
 RESULTS = Path(__file__).parent / "results"
 OURS = "TailorBERT"
 TRIAL_STEPS = 30
+NAMES = {"trec": "TREC", "stsb": "STS-B", "sst2": "SST-2", "cola": "CoLA", "agnews7600": "AG News"}
 FLOOR = 90.0
 """The least share of the teacher's score that a plot has room for."""
 
@@ -60,11 +61,11 @@ FLOOR = 90.0
 class Comparison:
     """One task, seed and budget."""
 
-    def __init__(self, arguments: argparse.Namespace, seed: int, speedup: float) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, seed: int, speedup: float, recipe: Recipe | None = None
+    ) -> None:
         self.display = Display()
-        recipe = load_recipe(arguments.recipe)
-        if arguments.limit:
-            recipe = recipe.model_copy(update={"limit": arguments.limit})
+        recipe = recipe or recipe_of(arguments)
         folder = data_folder()
         assert folder is not None, "it was looked for"
         request = Request(
@@ -93,6 +94,7 @@ class Comparison:
         return {
             "design": OURS,
             "architecture": str(report.architecture),
+            "layers": report.architecture.to_dict(),
             "test": report.score,
             "speedup": report.speedup,
             "seconds": seconds,
@@ -102,7 +104,7 @@ class Comparison:
             "expected_deviation": report.expected_deviation,
         }
 
-    def others(self) -> Iterable[tuple[str, Trial]]:
+    def others(self, designs: Sequence[str]) -> Iterable[tuple[str, Trial]]:
         """Each design's largest within the budget, as it measures; the next smaller, if it is not.
 
         Of 'random', one of the slower half of all that are fast enough.
@@ -111,7 +113,7 @@ class Comparison:
         rng = np.random.default_rng(self.seed)
         pool = build_pool(self.pipeline.space, Goals((goal,)), max_enumerated=2_000_000, rng=rng)
         there = designed_names(pool, self.pipeline.original.architecture)
-        for name in self.arguments.designs:
+        for name in designs:
             if name != "random" and name not in there:
                 continue
             limit = 1.0
@@ -138,13 +140,23 @@ class Comparison:
         found = designed(pool, rows, pool.latency_ms[rows], teacher).get(name)
         return None if found is None else (found, float("nan"))
 
-    def developed(self, architecture: Architecture, seconds: float) -> dict[str, Any]:
-        """Fit and distil for so much processor time in all."""
+    def developed(
+        self, architecture: Architecture, seconds: float, *, fitted: bool = True
+    ) -> dict[str, Any]:
+        """Fit and distil for so much processor time in all.
+
+        Args:
+            fitted: else it begins as a slice of the teacher.
+        """
         lab, evidence = self.lab, self.lab.guide.evidence
         weights = lab.guide.supernet.weights
         began = time.process_time()
-        student = lab.fitted(architecture, evidence)
-        fitted = lab.told(student)
+        student = (
+            lab.fitted(architecture, evidence)
+            if fitted
+            else lab.guide.supernet.extract(architecture).eval()
+        )
+        beginning = lab.told(student)
         left = seconds - self.reading_s - (time.process_time() - began)
         steps = max(1, round(left / self._seconds_of_a_step(lab, architecture)))
         stage = self.recipe.distill.stages[0]
@@ -156,7 +168,7 @@ class Comparison:
                 lab.guide.readings_of, validation_quality(student, lab.guide, lab.task), (stage,),
             )  # fmt: skip
         spent = self.reading_s + time.process_time() - began
-        return {"seconds": spent, "steps": steps, "fitted": fitted, **lab.told(student)}
+        return {"seconds": spent, "steps": steps, "fitted": beginning, **lab.told(student)}
 
     @cached_property
     def lab(self) -> Lab:
@@ -189,6 +201,11 @@ class Comparison:
         return (spent(2 * TRIAL_STEPS) - spent(TRIAL_STEPS)) / TRIAL_STEPS
 
 
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    recipe = load_recipe(arguments.recipe)
+    return recipe.model_copy(update={"limit": arguments.limit}) if arguments.limit else recipe
+
+
 def designed_names(pool: Pool, teacher: Architecture) -> list[str]:
     rows = np.flatnonzero(pool.usage[0] <= 1)
     return list(designed(pool, rows, pool.latency_ms[rows], teacher))
@@ -199,7 +216,7 @@ def main() -> None:
     parser.add_argument("--task", default="trec", help="a folder under NAS_DATA")
     parser.add_argument("--space", default="minilm")
     parser.add_argument("--target", default="cpu-1-thread")
-    parser.add_argument("--recipe", default="full")
+    parser.add_argument("--recipe", default="standard")
     parser.add_argument("--limit", type=int, default=None, help="training examples at most")
     parser.add_argument("--budgets", type=float, nargs="+", default=[4.0, 9.4, 15.0])
     parser.add_argument(
@@ -218,8 +235,9 @@ def main() -> None:
     for seed in () if arguments.plot else arguments.seeds:
         for speedup in arguments.budgets:
             compare(arguments, seed, speedup, rows, path)
-    print(table(rows))
-    plot(rows, path.with_suffix(".png"))
+    print(table(rows) if rows else f"{path} holds no rows yet")
+    print(summary(everything()))
+    plot(everything(), RESULTS / "speedups.png")
 
 
 def compare(
@@ -242,7 +260,7 @@ def compare(
 
     if OURS not in known:
         add(comparison.ours())
-    for name, trial in comparison.others():
+    for name, trial in comparison.others(arguments.designs):
         if name not in known:
             row = {
                 "design": name,
@@ -254,10 +272,14 @@ def compare(
 
 
 def save(
-    path: Path, rows: list[dict[str, Any]], arguments: argparse.Namespace, recipe: Recipe
+    path: Path,
+    rows: list[dict[str, Any]],
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    script: str = "benchmarks/speedups.py",
 ) -> None:
     content = {
-        "script": "benchmarks/speedups.py",
+        "script": script,
         "arguments": {
             name: value for name, value in vars(arguments).items() if name != "workspace"
         },
@@ -291,41 +313,103 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
+def everything() -> dict[str, list[dict[str, Any]]]:
+    """The rows of every task that was measured, by its name."""
+    return {
+        path.stem.removeprefix("speedups-"): json.loads(path.read_text())["rows"]
+        for path in sorted(RESULTS.glob("speedups-*.json"))
+    }
+
+
+def summary(tasks: dict[str, list[dict[str, Any]]]) -> str:
+    """Ours beside the best of the designs at each budget, in points of the teacher's score."""
+    lines = [
+        "| budget | task | TailorBERT | best design | random | points above the best design |",
+        "|---|---|---|---|---|---|",
+    ]
+    for budget in sorted({row["budget"] for rows in tasks.values() for row in rows}):
+        gains, ours = [], []
+        for task, rows in tasks.items():
+            shares = shares_at(rows, budget)
+            by_hand = {name: shares[name] for name in DESIGNS if name in shares}
+            if OURS not in shares or not by_hand:
+                continue
+            best = max(by_hand, key=by_hand.__getitem__)
+            ours.append(shares[OURS])
+            gains.append(100 * (shares[OURS] - by_hand[best]))
+            chance = f"{shares['random']:.1%}" if "random" in shares else ""
+            lines.append(
+                f"| {budget:g}x | {task} | {shares[OURS]:.1%} | {by_hand[best]:.1%} ({best}) "
+                f"| {chance} | {gains[-1]:+.1f} |"
+            )
+        mean, gain = statistics.mean(ours), statistics.mean(gains)
+        lines.append(f"| {budget:g}x | mean | {mean:.1%} | | | {gain:+.1f} |")
+    return "\n".join(lines)
+
+
+def shares_at(rows: list[dict[str, Any]], budget: float) -> dict[str, float]:
+    """Of the teacher's test score at a budget, by design; means over seeds."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["budget"] == budget:
+            found.setdefault(row["design"], []).append(row["test"] / row["teacher_test"])
+    return {name: statistics.mean(shares) for name, shares in found.items()}
+
+
+def plot(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """A panel for each task."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    across = 2
+    down = -(-len(tasks) // across)
+    figure = Figure(figsize=(3.6 * across, 2.6 * down + 0.4), layout="constrained")
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).flat
+    for axes, (task, rows) in zip(panels, tasks.items(), strict=False):
+        draw(axes, rows)
+        axes.set_title(NAMES.get(task, task), loc="left")
+    for axes in panels[len(tasks) :]:
+        axes.remove()
+    figure.supxlabel("budget: speed-up over the teacher", fontsize="medium")
+    figure.supylabel("share of the teacher's test score (%)", fontsize="medium")
+    marks = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(marks.values()), list(marks), frameon=False, loc="outside upper center", ncols=3
+    )
+    figure.savefig(path, dpi=160)
+
+
+def draw(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """Designs side by side at each budget, a mark for each seed."""
     styles = {
         OURS: ("o", PALETTE["chosen"]),
-        "fewer layers": ("s", PALETTE["front"]),
-        "thinner": ("v", PALETTE["front"]),
         "TinyBERT's proportions": ("^", PALETTE["teacher"]),
+        "thinner": ("v", PALETTE["front"]),
+        "fewer layers": ("s", PALETTE["front"]),
         "random": ("x", PALETTE["muted"]),
     }
-    for design, (marker, colour) in styles.items():
-        same = [row for row in rows if row["design"] == design]
-        if same:
-            shares = [100 * row["test"] / row["teacher_test"] for row in same]
-            speeds = [row["speedup"] for row in same]
-            shown = [max(share, FLOOR) for share in shares]
-            axes.plot(speeds, shown, marker, color=colour, label=design, clip_on=False)
-            for speed, share in zip(speeds, shares, strict=True):
-                if share < FLOOR:  # far below: told, and not drawn to scale
-                    axes.annotate(
-                        f"{share:.0f}%", (speed, FLOOR), (0, 6), textcoords="offset points",
-                        ha="center",
-                    )  # fmt: skip
-    axes.set_xscale("log")
     budgets = sorted({row["budget"] for row in rows})
-    axes.set_xticks(budgets, [f"{budget:g}x" for budget in budgets])
-    axes.minorticks_off()
+    for place, (design, (marker, colour)) in enumerate(styles.items()):
+        same = [row for row in rows if row["design"] == design]
+        if not same:
+            continue
+        aside = 0.13 * (place - (len(styles) - 1) / 2)
+        at = [budgets.index(row["budget"]) + aside for row in same]
+        shares = [100 * row["test"] / row["teacher_test"] for row in same]
+        shown = [max(share, FLOOR) for share in shares]
+        axes.plot(at, shown, marker, color=colour, label=design, clip_on=False)
+        for x, share in zip(at, shares, strict=True):
+            if share < FLOOR:  # far below: told, and not drawn to scale
+                axes.annotate(
+                    f"{share:.0f}%", (x, FLOOR), (0, 6), textcoords="offset points", ha="center"
+                )
+    axes.set_xticks(range(len(budgets)), [f"{budget:g}x" for budget in budgets])
+    axes.set_xlim(-0.5, len(budgets) - 0.5)
     axes.axhline(100, color=PALETTE["muted"], linewidth=1)
     axes.set_ylim(bottom=FLOOR)
-    axes.set_xlabel("speed-up over the teacher, measured")
-    axes.set_ylabel("share of the teacher's score on test (%)")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=160)
 
 
 if __name__ == "__main__":

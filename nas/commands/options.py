@@ -40,8 +40,8 @@ TargetOption = Annotated[
 RecipeOption = Annotated[
     str,
     typer.Option(
-        help="How much work to put in: a name under configs/recipes (`quick`: minutes, `full`: "
-        "under an hour on two cores), or a YAML file."
+        help="How much work to put in: a name under configs/recipes (on two cores `quick` takes "
+        "some 5 minutes, `standard` 10, `full` 30), or a YAML file."
     ),
 ]
 DistillRecipeOption = Annotated[

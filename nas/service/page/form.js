@@ -6,8 +6,9 @@ import { ago } from "./format.js";
 import { uploader } from "./uploader.js";
 
 const RECIPES = {
-  quick: "quick: a first answer in minutes",
-  full: "full: the best that under an hour on two cores gives",
+  quick: "quick: a first answer, some 5 minutes of two cores",
+  standard: "standard: some 10 minutes of two cores",
+  full: "full: the best that half an hour of two cores gives",
   best: "best: what scored best in our comparison of recipes",
 };
 const METRICS = ["accuracy", "f1", "matthews", "pearson_spearman"];
