@@ -36,11 +36,12 @@ from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.distill import learn, new_learner, validation_quality
-from nas.evaluate import collator, score
+from nas.evaluate import collator, predict, quickly, score
 from nas.expected import Expectation, outlook
 from nas.guide import Guide, sample_batches
 from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize
 from nas.progress import Display
+from nas.quality import agreement
 from nas.race import race
 from nas.recipe import Recipe, load_recipe
 from nas.request import Lesson, Study
@@ -48,6 +49,7 @@ from nas.result_folder import MODEL
 from nas.rung import Alone
 from nas.supernet_stage import train_supernet
 from nas.teacher import outline
+from nas.tokenization import EncodedExamples
 from nas.workspace import Artifact, Workspace
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -170,6 +172,14 @@ class Lab:
         fit(student, evidence)
         return student.eval()
 
+    def logits(self, student: Any, examples: EncodedExamples) -> Any:
+        student.eval()
+        with quickly(student.device):
+            return predict(
+                lambda batch: student(**batch).logits, examples, collator(self.task.tokenizer),
+                student.device,
+            )  # fmt: skip
+
     def told(self, student: Any) -> dict[str, float]:
         """What a student is worth: metric and quality on validation, metric on test."""
         collate = collator(self.task.tokenizer)
@@ -270,7 +280,7 @@ def find_scores(arguments: argparse.Namespace) -> None:
     keep()
     if "fitted" not in scores:
         began = time.process_time()
-        scores["fitted"], scores["fitted, by depth"] = refitted(lab, rows, truth["teacher"])
+        scores["fitted"], scores["fitted, by depth"] = refitted(lab, rows)
         seconds["fitted"] = seconds["fitted, by depth"] = time.process_time() - began
         keep()
     if arguments.fits_only:
@@ -299,16 +309,16 @@ def find_scores(arguments: argparse.Namespace) -> None:
     print(ranking_table(json.loads(path.read_text())))
 
 
-def refitted(
-    lab: Lab, rows: list[dict[str, Any]], teacher: dict[str, float]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Qualities of fits as they are made today, and what they promise."""
+def refitted(lab: Lab, rows: list[dict[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    """How far fits agree with the teacher, as a search scores them, and what they promise."""
     found, promises = {}, {}
     for row in rows:
         architecture = Architecture.from_dict(row["architecture"])
-        quality = lab.told(lab.fitted(architecture, lab.guide.sample))["quality"]
-        found[row["name"]] = quality
-        promises[row["name"]] = outlook(quality, teacher["quality"], architecture.num_layers)
+        student = lab.fitted(architecture, lab.guide.sample)
+        logits = lab.logits(student, lab.guide.judged)
+        agreed = agreement(lab.metric, logits, lab.guide.judged_logits)
+        found[row["name"]] = agreed
+        promises[row["name"]] = outlook(agreed, 1.0, architecture.num_layers)
     return found, promises
 
 
@@ -406,7 +416,7 @@ def expected_errors(
         expect = Expectation.of(
             [promises[row["name"]] for row in racers],
             [row["developed"]["validation"] for row in racers],
-            teacher_before=teacher["quality"],
+            teacher_before=1.0,
             teacher_after=teacher["validation"],
         )
         others = [row for row in rows if row not in racers]

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latency.target import Target
+from nas.designs import designs_for
 from nas.device import PROFILE, Trial, load_predictor, teacher_ms, timed
 from nas.evaluate import collator
 from nas.guide import Guide, sample_batches
@@ -39,6 +41,9 @@ from supernet.space import SearchSpace
 
 if TYPE_CHECKING:  # Optuna is an extra
     from nas.search.study import SearchStudy
+
+SEARCH = 2
+"""Edition of how candidates are looked for: raised when the same search comes to score others."""
 
 FITTED = 128
 """Texts on which a sub-network is repaired, or its factors fitted, before it is scored."""
@@ -92,7 +97,7 @@ def search(
         needs_texts = how != "inherited" or space.compression != (1,)
         scorer = SupernetScorer.of(
             Supernet.from_pretrained(supernet.path / MODEL),
-            task.validation,
+            task.validation if how == "inherited" else guide.judged,
             collator(task.tokenizer),
             task.data.task.metric,
             sample_batches(run, task, count) if needs_texts else (),
@@ -115,10 +120,14 @@ def search(
             str(one.request.budget) if alone else f"{one.request.budget} on {one.request.target}"
             for one in runs
         ]
+        rng = np.random.default_rng(settings.seed)
+        pool = build_pool(space, Goals(goals), max_enumerated=settings.max_enumerated, rng=rng)
+        by_hand = [designs_for(pool, goal, teacher.architecture) for goal in range(len(goals))]
+        first = list(dict.fromkeys(chain.from_iterable(by_hand)))
         with _evaluator(run, scorer) as evaluator, run.display.board("Search", names) as show:
             results = run_searches(
                 space, goals, evaluator if study is None else Recorded(evaluator, study, warn),
-                settings, cache=scores, screen=screen, progress=show,
+                settings, cache=scores, screen=screen, first=first, progress=show,
             )  # fmt: skip
         for architecture, reason in results[0].failed:
             run.display.warn(f"{architecture} could not be scored and is left out: {reason}")
@@ -126,6 +135,7 @@ def search(
         (folder / "search.json").write_text(json.dumps(content))
 
     inputs: dict[str, Any] = {
+        "edition": SEARCH,
         "supernet": supernet.key,
         "space": space.to_dict(),
         "scores": how,

@@ -18,6 +18,9 @@ Distance = Callable[[ArchitectureBatch, Architecture], Floats]
 NEAR = 0.15
 """What is further from a design, in nats over all sizes, is another design."""
 
+WORTHWHILE = 0.5
+"""What leaves more than half of a budget unused is nobody's answer to it."""
+
 
 def fewer_layers(batch: ArchitectureBatch, teacher: Architecture) -> Floats:
     """The teacher's layers as they are, but fewer of them (DistilBERT, Sanh et al. 2019)."""
@@ -57,6 +60,13 @@ DESIGNS: dict[str, Distance] = {
 }
 
 
+def designs_for(pool: Pool, goal: int, teacher: Architecture) -> list[Architecture]:
+    """What people would design by hand for a goal, of those for which the pool was built."""
+    usage = pool.usage[goal]
+    rows = np.flatnonzero((usage <= 1) & (usage >= WORTHWHILE * usage[usage <= 1].max()))
+    return list(designed(pool, rows, usage[rows], teacher).values())
+
+
 def designed(
     pool: Pool, rows: NDArray[np.intp], latency_ms: Floats, teacher: Architecture
 ) -> dict[str, Architecture]:
@@ -64,7 +74,7 @@ def designed(
 
     Args:
         rows: of the pool, what is fast enough.
-        latency_ms: of these, (N,).
+        latency_ms: of these, (N,), or what grows with it.
     """
     found: dict[str, Architecture] = {}
     slowest_first = rows[np.argsort(-latency_ms, kind="stable")]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.choosing import goals_of, read_search, read_trials, search_settings, unmet
-from nas.designs import designed
+from nas.designs import designs_for
 from nas.device import Trial, timed_together
 from nas.request import Run, origin
 from nas.search.constraints import FloatArray, parameters
@@ -33,6 +33,9 @@ Worth = Callable[[Architecture, Sequence[int]], FloatArray]
 FULL, AIM = 0.95, 0.98
 """A candidate that uses less of its limit is made larger where the space allows; and how much of it
 one that is changed is to use, for two measurements differ."""
+
+EDITION = 2
+"""Of whom a race begins with: raised when the same search comes to have other finalists."""
 
 ROUNDS = 3
 """Measurements of all candidates, each of what those before it have changed."""
@@ -93,6 +96,7 @@ def finalists(
         (folder / "choice.json").write_text(json.dumps([trial.to_dict() for trial in within]))
 
     inputs = {
+        "edition": EDITION,
         "search": found.key,
         "goal": goal_number,
         "target": run.request.target.to_dict(),
@@ -142,26 +146,34 @@ def candidates(
     """Whom to race: distinct, within the limits by prediction, best expected first; and which of
     them people design by hand.
 
-    The best expected of all, the designs of :mod:`nas.designs`, the best expected of each depth,
-    and then the next best of all, until there are ``count``.
+    The best of all that were scored, the designs of :mod:`nas.designs`, the best scored of each
+    depth, and the next best scored; then, if these are too few, what was not scored and is expected
+    to be best, of depths that lack first.
     """
     settings, goals = search_settings(run), Goals((goal,))
     rng = np.random.default_rng(settings.seed)
     pool = build_pool(space, goals, max_enumerated=settings.max_enumerated, rng=rng)
-    rows = np.flatnonzero(pool.usage[0] <= 1)
+    designs = designs_for(pool, 0, teacher.architecture)
+    within = [one for one in result.evaluations if one.within_limits]
+    within.sort(key=lambda one: -one.smoothed_score)
+    scored = [one.architecture for one in within]
+    depths = {one.num_layers: one for one in reversed(scored)}  # the best of each comes last
+    best_of_depths = [one for one in scored if depths[one.num_layers] == one]
+    chosen = list(dict.fromkeys([result.best.architecture, *designs, *best_of_depths, *scored]))
+
     scores = {one.architecture: one.score for one in result.evaluations}
     tuned = fit_predictor(scores, goals, settings.seed)
     predictor = fit_predictor(scores, goals, settings.seed, like=tuned)
-    expected = np.concatenate([predictor.expect(block) for block in pool.blocks(rows)])
-    order = rows[np.argsort(-expected, kind="stable")]
-    designs = designed(pool, rows, pool.latency_ms[rows], teacher.architecture)
-    known = (result.best.architecture, *designs.values(), *_best_of_each_depth(pool, order))
-    chosen = list(dict.fromkeys(known))[:count]
-    more = pool.first(order, count - len(chosen), chosen.__contains__)
-    chosen += more
+    if len(chosen) < count:
+        rows = np.flatnonzero(pool.usage[0] <= 1)
+        expected = np.concatenate([predictor.expect(block) for block in pool.blocks(rows)])
+        order = rows[np.argsort(-expected, kind="stable")]
+        chosen += [one for one in _best_of_each_depth(pool, order) if one.num_layers not in depths]
+        chosen += pool.first(order, count - len(chosen), chosen.__contains__)
+    chosen = chosen[:count]
     ranks = predictor.expect(ArchitectureBatch.of(chosen))
     ranked = [chosen[row] for row in np.argsort(-ranks, kind="stable")]
-    return ranked, set(designs.values())
+    return ranked, set(designs)
 
 
 def _best_of_each_depth(pool: Pool, order: NDArray[np.intp]) -> list[Architecture]:

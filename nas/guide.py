@@ -27,6 +27,9 @@ from supernet.model import Supernet
 
 Batches = list[dict[str, Tensor]]
 
+JUDGED = 1024
+"""Training texts, beside those of validation, on which students are compared with the teacher."""
+
 
 class Guide:
     """A teacher with its units ordered by importance, and what it computes on its task's texts.
@@ -88,8 +91,7 @@ class Guide:
     def _drawn(self, memory: int) -> NDArray[np.intp]:
         """The numbers of random training texts that students are fitted on, as memory holds."""
         train, recipe = self._task.train, self._run.request.recipe
-        drawn = np.random.default_rng(self._run.request.seed).permutation(len(train))
-        drawn = drawn[: recipe.fit_examples]
+        drawn = _drawn_order(self._run, self._task)[: recipe.fit_examples]
         tokens = np.cumsum(np.asarray(train.lengths)[drawn])
         return drawn[: max(1, int((bytes_kept(tokens, self.supernet.largest) <= memory).sum()))]
 
@@ -99,16 +101,28 @@ class Guide:
             return Evidence(self.supernet.weights, texts, progress=bar)
 
     @cached_property
-    def validation_logits(self) -> NDArray[np.float32]:
-        """The teacher's predictions on validation, (examples, num_labels)."""
+    def judged(self) -> EncodedExamples:
+        """Where the teacher is the judge: validation, then up to :data:`JUDGED` training texts.
+
+        No labels are needed there, and the more texts, the less chance. Those of
+        :attr:`sample`, on which candidates are fitted, are left out.
+        """
+        rows = _drawn_order(self._run, self._task)[self._run.request.recipe.importance_examples :]
+        return self._task.validation.followed_by(self._task.train.take(rows[:JUDGED].tolist()))
+
+    @cached_property
+    def judged_logits(self) -> NDArray[np.float32]:
+        """The teacher's predictions on :attr:`judged`, (examples, num_labels)."""
         teacher, collate = self.supernet.weights.eval(), collator(self._task.tokenizer)
         with quickly(teacher.device):  # whoever asks first
             return predict(
-                lambda batch: teacher(**batch).logits,
-                self._task.validation,
-                collate,
-                teacher.device,
+                lambda batch: teacher(**batch).logits, self.judged, collate, teacher.device
             )
+
+    @property
+    def validation_logits(self) -> NDArray[np.float32]:
+        """The teacher's predictions on validation, (examples, num_labels)."""
+        return self.judged_logits[: len(self._task.validation)]
 
     @property
     def validation_quality(self) -> float:
@@ -144,8 +158,13 @@ def sample_batches(run: Study, task: EncodedTask, most: int | None = None) -> Ba
     Args:
         most: of them; no more than the recipe's ``importance_examples`` in any case.
     """
-    rows = np.random.default_rng(run.request.seed).permutation(len(task.train))
-    return batches_of(task.train, rows[: run.request.recipe.importance_examples][:most], task)
+    rows = _drawn_order(run, task)[: run.request.recipe.importance_examples]
+    return batches_of(task.train, rows[:most], task)
+
+
+def _drawn_order(run: Study, task: EncodedTask) -> NDArray[np.intp]:
+    """The numbers of all training texts, in the order in which they are drawn."""
+    return np.random.default_rng(run.request.seed).permutation(len(task.train))
 
 
 def batches_of(data: EncodedExamples, rows: NDArray[np.intp], task: EncodedTask) -> Batches:

@@ -147,8 +147,7 @@ def expectation(
     return Expectation.of(
         predictor.expect(ArchitectureBatch.of(architectures)),
         after,
-        # The teacher agrees with itself: of a quality, one half is 1.
-        teacher_before=of_teacher if inherited else (of_teacher + 1) / 2,
+        teacher_before=of_teacher if inherited else 1.0,  # it agrees with itself
         teacher_after=of_teacher,
     )
 

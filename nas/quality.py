@@ -10,6 +10,19 @@ from nas.metrics import METRICS_OF, compute
 Floats = NDArray[np.floating]
 
 
+def agreement(metric: str, logits: Floats, teacher: Floats) -> float:
+    """The metric against the teacher's predictions for labels: 1 where they are the same.
+
+    Any texts will do, for no labels are needed.
+
+    Args:
+        logits, teacher: (examples, num_labels), of the student and its teacher.
+    """
+    regression = metric in METRICS_OF["regression"]
+    theirs = teacher.reshape(-1) if regression else teacher.argmax(axis=1)
+    return compute(metric, logits, theirs)
+
+
 def quality(metric: str, logits: Floats, teacher: Floats, labels: NDArray[np.generic]) -> float:
     """The metric against the labels and against the teacher's predictions, halved and added.
 
@@ -20,6 +33,4 @@ def quality(metric: str, logits: Floats, teacher: Floats, labels: NDArray[np.gen
         logits, teacher: (examples, num_labels), of the student and its teacher.
         labels: (examples,)
     """
-    regression = metric in METRICS_OF["regression"]
-    theirs = teacher.reshape(-1) if regression else teacher.argmax(axis=1)
-    return (compute(metric, logits, labels) + compute(metric, logits, theirs)) / 2
+    return (compute(metric, logits, labels) + agreement(metric, logits, teacher)) / 2

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from nas.distill import EDITION, Beginning
-from nas.guide import Guide
+from nas.guide import JUDGED, Guide
 from nas.learning import EncodedTask
 from nas.recipe import Race
 from nas.request import Study
@@ -40,7 +40,8 @@ class Racer:
 
     Args:
         rungs: of what it has learnt, first to last; rung 0 is the fit.
-        qualities: on validation (:func:`nas.quality.quality`), after each rung.
+        qualities: after each rung, half the metric on validation and half the agreement with the
+            teacher, on more texts (:attr:`nas.guide.Guide.judged`).
         scores: by the task's metric on validation, after each rung.
     """
 
@@ -164,6 +165,7 @@ class _Lane:
             "importance_examples": recipe.importance_examples,
             "fit_examples": recipe.fit_examples,
             "checks": recipe.distill.checks,
+            "judged": JUDGED,
             "seed": self.run.request.seed,
         }
 

@@ -17,7 +17,7 @@ from nas.guide import Guide
 from nas.learning import EncodedTask
 from nas.manifest import SCRATCH
 from nas.metrics import compute
-from nas.quality import quality
+from nas.quality import agreement
 from nas.request import Study
 from supernet.architecture import Architecture
 from supernet.distill.fitted_start import fit
@@ -85,14 +85,13 @@ class Alone:
         with quickly(student.device):
             logits = predict(
                 lambda batch: student(**batch).logits,
-                task.validation,
+                guide.judged,
                 collator(task.tokenizer),
                 student.device,
             )
         metric, labels = task.data.task.metric, np.asarray(task.validation.labels)
-        told = {
-            "quality": quality(metric, logits, guide.validation_logits, labels),
-            "score": compute(metric, logits, labels),
-        }
+        score = compute(metric, logits[: len(labels)], labels)
+        quality = (score + agreement(metric, logits, guide.judged_logits)) / 2
+        told = {"quality": quality, "score": score}
         save_file(learner.state_dict(), str(folder / LEARNER))
         (folder / OUTCOME).write_text(json.dumps(told))

@@ -19,7 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from nas.evaluate import Collate, Logits, accelerator, batches_by_length, quickly
 from nas.expected import outlook
 from nas.metrics import compute
-from nas.quality import quality
+from nas.quality import agreement
 from nas.recipe import Scores
 from nas.tokenization import EncodedExamples
 from supernet.architecture import Architecture
@@ -28,7 +28,7 @@ from supernet.distill.fitted_start import fit, fit_to_teacher, repair
 from supernet.distill.packed_texts import PackedTexts
 from supernet.model import Supernet
 
-EDITION = 3
+EDITION = 4
 """Of what a score is: raised when the same candidate comes to have another."""
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -45,7 +45,8 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class SupernetScorer:
-    """Scores a supernet's sub-networks on validation data.
+    """Scores a supernet's sub-networks: inherited ones by the metric on labelled examples, others
+    by how far they agree with the teacher (:func:`nas.quality.agreement`).
 
     The arrays may lie in memory that several processes read and none may write: they are never
     copied where they are used on a CPU. With as many threads, every process finds the same scores
@@ -54,7 +55,7 @@ class SupernetScorer:
     Args:
         config: of the supernet's BERT.
         weights: its state, by name.
-        batches: padded model inputs of the validation data, (batch, tokens) each.
+        batches: padded model inputs of the examples, (batch, tokens) each.
         labels: (examples,), in the order of the batches.
         metric: that is computed of all predictions.
         texts: batches without labels, that sub-networks are fitted on.
@@ -76,25 +77,25 @@ class SupernetScorer:
     def of(
         cls,
         supernet: Supernet,
-        validation: EncodedExamples,
+        examples: EncodedExamples,
         collate: Collate,
         metric: str,
         texts: Sequence[Mapping[str, Tensor]] = (),
         scores: Scores = "inherited",
         teacher: Supernet | None = None,
     ) -> SupernetScorer:
-        """The scorer of a supernet on labelled examples.
+        """The scorer of a supernet on examples with labels.
 
         Args:
             teacher: from which it learnt, its units in the same order.
         """
-        assert validation.labels is not None
-        rows, batches = zip(*batches_by_length(validation, collate), strict=True)
+        assert examples.labels is not None
+        rows, batches = zip(*batches_by_length(examples, collate), strict=True)
         return cls(
             supernet.weights.config,
             _arrays(supernet.weights.state_dict()),
             tuple(map(_arrays, batches)),
-            np.asarray(validation.labels)[np.concatenate(rows)],
+            np.asarray(examples.labels)[np.concatenate(rows)],
             metric,
             tuple(map(_arrays, texts)),
             scores,
@@ -129,11 +130,9 @@ class SupernetScorer:
             predicted = _predicted(logits, batches)
             if theirs is None:
                 return compute(self.metric, predicted, labels)
-            found = quality(self.metric, predicted, theirs, labels)
-            if self.scores != "fitted":
-                return found
-            best = quality(self.metric, theirs, theirs, labels)
-            return outlook(found, best, architecture.num_layers)
+            found = agreement(self.metric, predicted, theirs)
+            fits = self.scores == "fitted"
+            return outlook(found, 1.0, architecture.num_layers) if fits else found
 
         return score
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -42,6 +43,19 @@ class EncodedExamples(torch.utils.data.Dataset[dict[str, Any]]):
     def lengths(self) -> list[int]:
         """Tokens of each example, special tokens included: to batch like with like."""
         return [len(row) for row in self.columns["input_ids"]]
+
+    def take(self, rows: Iterable[int]) -> EncodedExamples:
+        """The examples at ``rows``, in their order."""
+        rows = list(rows)
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        labels = self.labels and [self.labels[row] for row in rows]
+        return EncodedExamples(columns, cast("list[int] | list[float] | None", labels))
+
+    def followed_by(self, others: EncodedExamples) -> EncodedExamples:
+        """These, then others of the same task."""
+        columns = {name: values + others.columns[name] for name, values in self.columns.items()}
+        labels = self.labels and others.labels and [*self.labels, *others.labels]
+        return EncodedExamples(columns, cast("list[int] | list[float] | None", labels))
 
 
 def encode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ _SAMPLES = 4096
 _WALKS = 24
 _WALKERS = 64
 _MUTANTS = 4
+_NEAR = 0.9
+"""What uses this share of a limit, of what the most demanding of its depth uses, is near it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,23 @@ class Pool:
         positions = low + (rng.random(count) * np.maximum(high - low, 1)).astype(int)
         positions[:1], positions[-1:] = 0, len(order) - 1  # exactly, whatever the rounding
         return list(dict.fromkeys(self.batch(order[positions.clip(0, len(order) - 1)])))
+
+    def near_limits(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        """Distinct architectures that use nearly all that a goal allows, of all depths in turn.
+
+        A depth that comes near no limit, as the slowest of one layer does not, is last in turn.
+        """
+        queues = []
+        for usage in self.usage:
+            for depth in np.unique(self.sizes[:, 1]):
+                rows = np.flatnonzero((usage <= 1) & (self.sizes[:, 1] == depth))
+                if len(rows):
+                    most = usage[rows].max()
+                    near = rng.permutation(rows[usage[rows] >= _NEAR * most])[:count]
+                    queues.append((most < _NEAR, self.batch(near)))
+        queues.sort(key=lambda queue: queue[0])
+        turns = zip_longest(*(batch for _, batch in queues))
+        return list(dict.fromkeys(one for turn in turns for one in turn if one is not None))[:count]
 
 
 def build_pool(

@@ -66,13 +66,15 @@ def run_searches(
     *,
     cache: ScoreCache,
     screen: ScoreCache | None = None,
+    first: Sequence[Architecture] = (),
     progress: Callable[[SearchProgress], None] = lambda _: None,
 ) -> tuple[SearchResult, ...]:
     """Find the architecture of highest score within the limits of each goal.
 
-    A first search scores ``settings.evaluations`` architectures, some spread over all latencies
-    and most where they are expected to gain; a later one finds their scores in the cache. Then
-    each adds up to ``settings.refinement``, the last of them those expected to be best.
+    A first search scores ``settings.evaluations`` architectures, some spread over all latencies,
+    some near the limits at every depth, and most where they are expected to gain; a later one finds
+    their scores in the cache. Then each adds up to ``settings.refinement``, the last of them those
+    expected to be best.
 
     Every choice follows from the settings and from what the cache held when this search first
     began, whoever scores, and however many at a time. So a search that was killed goes on as if it
@@ -86,6 +88,7 @@ def run_searches(
         cache: scores of the supernet and the data that ``evaluator`` uses.
         screen: as ``cache``, for scores on ``settings.fidelity`` of the examples; needed where that
             is below 1.
+        first: architectures that are scored before all others, and count among them.
         progress: called after each batch.
 
     Returns:
@@ -102,21 +105,34 @@ def run_searches(
     pool = build_pool(space, everywhere, max_enumerated=settings.max_enumerated, rng=rng)
     searcher = new_searcher(space, everywhere, pool, settings)
 
-    begun_with = cache.begin(_search_key(space, everywhere, settings))
+    begun_with = cache.begin(_search_key(space, everywhere, settings, first))
     known = {a: score for a, score in begun_with.items() if a in space}
     missing = max(0, settings.evaluations - len(known))
     scorer = _Scorer(everywhere, searcher, evaluator, cache, screen, settings, progress, known)
     scorer.planned = missing + settings.refinement
 
+    scorer.score([a for a in first if a not in known])
     if isinstance(searcher, GuidedSearch):
-        spread = pool.spread(min(settings.spread, missing // 2), rng) if missing > 1 else []
-        scorer.score([a for a in spread if a not in known])
+        spread = _spread(pool, min(settings.spread, missing // 2), rng)
+        scorer.score([a for a in spread if a not in scorer.scores])
         few = min(settings.refinement, max(len(goals), settings.refinement // 4))
         scorer.run(searcher.ask, missing + settings.refinement - few)
         scorer.score(searcher.ask_expected_best(few))
     else:
         scorer.run(searcher.ask, missing + settings.refinement)
     return _results(scorer, pool, settings)
+
+
+def _spread(pool: Pool, count: int, rng: np.random.Generator) -> list[Architecture]:
+    """What is scored before there is anything to learn from.
+
+    A third over all latencies, the fastest and the slowest among them, so that a front has ends;
+    the others near the limits, where the best mostly is.
+    """
+    if count < 2:
+        return []
+    anywhere = pool.spread(max(2, count // 3), rng)
+    return list(dict.fromkeys([*anywhere, *pool.near_limits(count - len(anywhere), rng)]))
 
 
 def _near(goal: Goal, usage: NDArray[np.float64], settings: SearchSettings) -> Goal:
@@ -166,7 +182,9 @@ def new_searcher(
             return OptunaSearch(space, goals, pool, rows, sampler, seed)
 
 
-def _search_key(space: SearchSpace, goals: Goals, settings: SearchSettings) -> str:
+def _search_key(
+    space: SearchSpace, goals: Goals, settings: SearchSettings, first: Sequence[Architecture]
+) -> str:
     """What makes two searches the same one. Two predictions stand for a latency predictor."""
     extremes = ArchitectureBatch.of([space.smallest, space.largest])
     content = {
@@ -182,6 +200,7 @@ def _search_key(space: SearchSpace, goals: Goals, settings: SearchSettings) -> s
             for goal in goals.each
         ],
         "settings": settings.to_dict(),
+        "first": [architecture.to_dict() for architecture in first],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

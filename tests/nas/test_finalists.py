@@ -112,9 +112,21 @@ def test_every_depth_and_every_design_takes_part(tmp_path: Path) -> None:
     assert len(chosen) == len(set(chosen)) == 12
     assert {one.num_layers for one in chosen} == {1, 2, 3, 4, 5, 6}
     assert found.result.best.architecture in chosen
-    assert Architecture(384, TEACHER.layers[:1]) in chosen, "fewer layers"
+    one_layer = Architecture(384, TEACHER.layers[:1])
+    assert one_layer not in designs, "it leaves more than half of the budget unused"
+    assert len(designs) == 2, "thin, and TinyBERT's"
     ms = np.asarray(found.goal.predict_latency(ArchitectureBatch.of(chosen)))
     assert (ms <= found.goal.limits.max_latency_ms).all()
+
+
+def test_what_was_scored_is_preferred_to_what_is_only_expected_to_be_good(tmp_path: Path) -> None:
+    found = Found(tmp_path, 1.0)
+    given = (found.run, found.result, SPACE, found.goal, found.teacher)
+    scored = {one.architecture for one in found.result.evaluations if one.within_limits}
+    few, designs = candidates(*given, len(scored) // 2)
+    assert set(few) <= scored | designs
+    more, _ = candidates(*given, len(scored) + 8)
+    assert scored < set(more)
 
 
 @pytest.mark.parametrize("times", [1.0, 1.1, 0.8])

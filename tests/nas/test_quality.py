@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from nas.quality import quality
+from nas.quality import agreement, quality
 
 
 def test_of_classes_it_is_the_mean_of_accuracy_and_agreement() -> None:
@@ -14,6 +14,8 @@ def test_of_classes_it_is_the_mean_of_accuracy_and_agreement() -> None:
     teacher = np.eye(3)[[0, 1, 1, 2]]
     labels = np.array([0, 0, 2, 1])
     assert quality("accuracy", logits, teacher, labels) == pytest.approx((2 / 4 + 3 / 4) / 2)
+    assert agreement("accuracy", logits, teacher) == pytest.approx(3 / 4)
+    assert agreement("matthews", teacher, teacher) == 1
 
 
 def test_of_values_it_is_the_mean_of_two_correlations() -> None:

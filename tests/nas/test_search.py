@@ -203,6 +203,22 @@ def test_some_evaluations_are_spread_over_all_latencies(tmp_path):
     assert (ms <= 0.4).mean() > 0.6
 
 
+def test_those_that_are_given_are_scored_first_and_count(tmp_path):
+    given = [SPACE.largest, SPACE.smallest]
+    goal = Goal(latency, Limits(0.4))
+    results, asked = [], []
+    for part in "ab":
+        evaluate = Scoring()
+        with ScoreCache(tmp_path / f"{part}.jsonl", supernet="s", data="d") as cache:
+            for _ in range(2):  # the second time from the cache
+                results += run_searches(SPACE, [goal], evaluate, QUICK, cache=cache, first=given)
+        asked.append(evaluate.asked)
+    assert asked[0][:2] == given
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == results[0].scored == 32 + 8
+    assert len({result.best for result in results}) == 1
+
+
 # ---- fronts and results --------------------------------------------------------------------------
 
 

@@ -103,6 +103,25 @@ def test_the_spread_reaches_from_the_fastest_to_the_slowest():
     assert (np.diff(np.log(ms)) < 2.2 * np.log(even)).all()
 
 
+@pytest.mark.parametrize(("space", "limits"), [(TINY, (0.22, 0.3)), (LARGE, (0.5, 0.8))])
+def test_near_the_limits_are_all_depths_in_turn(space, limits):
+    goals = Goals(tuple(Goal(latency, Limits(limit)) for limit in limits))
+    pool = build_pool(space, goals, max_enumerated=10**6, rng=np.random.default_rng(0))
+    count = 3 * len(space.num_layers)
+    near = pool.near_limits(count, np.random.default_rng(1))
+    assert len(set(near)) == len(near) == count
+    depth = np.array([one.num_layers for one in near])
+    assert set(depth) == set(pool.sizes[(pool.usage <= 1).any(axis=0), 1])
+    usage = goals.usage(near)
+    close = np.zeros(count, bool)
+    for ours, theirs in zip(usage, pool.usage, strict=True):
+        most = np.array(
+            [theirs[(pool.sizes[:, 1] == d) & (theirs <= 1)].max(initial=0) for d in depth]
+        )
+        close |= (ours <= 1) & (ours >= 0.9 * most)
+    assert close.all()
+
+
 def test_a_large_space_is_sampled_up_to_a_tight_limit():
     fastest = latency(ArchitectureBatch.of([LARGE.smallest]))[0]
     pool = pool_of(LARGE, Limits(1.3 * fastest))
