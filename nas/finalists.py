@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.choosing import goals_of, read_search, read_trials, search_settings, unmet
-from nas.designs import designs_for
+from nas.designs import WORTHWHILE, designs_for
 from nas.device import Trial, timed_together
 from nas.request import Run, origin
 from nas.search.constraints import FloatArray, parameters
@@ -147,8 +147,8 @@ def candidates(
     them people design by hand.
 
     The best of all that were scored, the designs of :mod:`nas.designs`, the best scored of each
-    depth, and the next best scored; then, if these are too few, what was not scored and is expected
-    to be best, of depths that lack first.
+    depth, and the next best scored, but for those that leave much of the limits unused; then, if
+    these are too few, what was not scored and is expected to be best, of depths that lack first.
     """
     settings, goals = search_settings(run), Goals((goal,))
     rng = np.random.default_rng(settings.seed)
@@ -156,7 +156,13 @@ def candidates(
     designs = designs_for(pool, 0, teacher.architecture)
     within = [one for one in result.evaluations if one.within_limits]
     within.sort(key=lambda one: -one.smoothed_score)
-    scored = [one.architecture for one in within]
+    usage = goals.usage([one.architecture for one in within])[0]
+    most = pool.usage[0][pool.usage[0] <= 1].max()
+    scored = [
+        one.architecture
+        for one, used in zip(within, usage, strict=True)
+        if used >= WORTHWHILE * most
+    ]
     depths = {one.num_layers: one for one in reversed(scored)}  # the best of each comes last
     best_of_depths = [one for one in scored if depths[one.num_layers] == one]
     chosen = list(dict.fromkeys([result.best.architecture, *designs, *best_of_depths, *scored]))

@@ -73,8 +73,8 @@ def run_searches(
 
     A first search scores ``settings.evaluations`` architectures, some spread over all latencies,
     some near the limits at every depth, and most where they are expected to gain; a later one finds
-    their scores in the cache. Then each adds up to ``settings.refinement``, the last of them those
-    expected to be best.
+    their scores in the cache. Then each adds up to ``settings.refinement``, a half of a later one's
+    near its limits, and the last of them those expected to be best.
 
     Every choice follows from the settings and from what the cache held when this search first
     began, whoever scores, and however many at a time. So a search that was killed goes on as if it
@@ -109,17 +109,22 @@ def run_searches(
     known = {a: score for a, score in begun_with.items() if a in space}
     missing = max(0, settings.evaluations - len(known))
     scorer = _Scorer(everywhere, searcher, evaluator, cache, screen, settings, progress, known)
-    scorer.planned = missing + settings.refinement
+    given = [a for a in first if a not in known]
+    few = min(settings.refinement, max(len(goals), settings.refinement // 4))
+    scorer.planned = max(missing + settings.refinement, len(given) + few)
 
-    scorer.score([a for a in first if a not in known])
+    scorer.score(given)
     if isinstance(searcher, GuidedSearch):
-        spread = _spread(pool, min(settings.spread, missing // 2), rng)
-        scorer.score([a for a in spread if a not in scorer.scores])
-        few = min(settings.refinement, max(len(goals), settings.refinement // 4))
-        scorer.run(searcher.ask, missing + settings.refinement - few)
+        total = scorer.planned - few
+        if missing > 1:
+            some = _spread(pool, min(settings.spread, missing // 2), rng)
+        else:
+            some = pool.near_limits(min(settings.refinement // 2, total - len(given)), rng)
+        scorer.score([a for a in some if a not in scorer.scores])
+        scorer.run(searcher.ask, total)
         scorer.score(searcher.ask_expected_best(few))
     else:
-        scorer.run(searcher.ask, missing + settings.refinement)
+        scorer.run(searcher.ask, scorer.planned)
     return _results(scorer, pool, settings)
 
 
@@ -129,8 +134,6 @@ def _spread(pool: Pool, count: int, rng: np.random.Generator) -> list[Architectu
     A third over all latencies, the fastest and the slowest among them, so that a front has ends;
     the others near the limits, where the best mostly is.
     """
-    if count < 2:
-        return []
     anywhere = pool.spread(max(2, count // 3), rng)
     return list(dict.fromkeys([*anywhere, *pool.near_limits(count - len(anywhere), rng)]))
 

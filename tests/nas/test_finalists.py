@@ -122,11 +122,14 @@ def test_every_depth_and_every_design_takes_part(tmp_path: Path) -> None:
 def test_what_was_scored_is_preferred_to_what_is_only_expected_to_be_good(tmp_path: Path) -> None:
     found = Found(tmp_path, 1.0)
     given = (found.run, found.result, SPACE, found.goal, found.teacher)
-    scored = {one.architecture for one in found.result.evaluations if one.within_limits}
-    few, designs = candidates(*given, len(scored) // 2)
+    limit_ms = found.goal.limits.max_latency_ms
+    within = [one for one in found.result.evaluations if one.within_limits]
+    scored = {one.architecture for one in within if one.latency_ms > 0.5 * limit_ms}
+    few, designs = candidates(*given, len(scored))
     assert set(few) <= scored | designs
     more, _ = candidates(*given, len(scored) + 8)
     assert scored < set(more)
+    assert not {one.architecture for one in within if one.latency_ms < 0.4 * limit_ms} & set(more)
 
 
 @pytest.mark.parametrize("times", [1.0, 1.1, 0.8])
