@@ -87,6 +87,8 @@ class Comparison:
             self.pipeline.finish(stage)
 
     def ours(self) -> dict[str, Any]:
+        """The pipeline for this budget alone: scores of other budgets' searches are forgotten."""
+        (self.arguments.workspace / "scores.jsonl").unlink(missing_ok=True)
         began = time.process_time()
         report = self.pipeline.develop(0, self.output)
         seconds = time.process_time() - began

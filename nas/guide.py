@@ -28,7 +28,8 @@ from supernet.model import Supernet
 Batches = list[dict[str, Tensor]]
 
 JUDGED = 1024
-"""Training texts, beside those of validation, on which students are compared with the teacher."""
+"""Texts on which students are compared with the teacher: those of validation, and where these are
+fewer, training texts."""
 
 
 class Guide:
@@ -102,13 +103,15 @@ class Guide:
 
     @cached_property
     def judged(self) -> EncodedExamples:
-        """Where the teacher is the judge: validation, then up to :data:`JUDGED` training texts.
+        """Where the teacher is the judge: validation, then training texts up to :data:`JUDGED`.
 
         No labels are needed there, and the more texts, the less chance. Those of
         :attr:`sample`, on which candidates are fitted, are left out.
         """
-        rows = _drawn_order(self._run, self._task)[self._run.request.recipe.importance_examples :]
-        return self._task.validation.followed_by(self._task.train.take(rows[:JUDGED].tolist()))
+        task, fitted = self._task, self._run.request.recipe.importance_examples
+        more = max(0, JUDGED - len(task.validation))
+        rows = _drawn_order(self._run, task)[fitted : fitted + more]
+        return task.validation.followed_by(task.train.take(rows.tolist()))
 
     @cached_property
     def judged_logits(self) -> NDArray[np.float32]:
