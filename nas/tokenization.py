@@ -48,13 +48,14 @@ class EncodedExamples(torch.utils.data.Dataset[dict[str, Any]]):
         """The examples at ``rows``, in their order."""
         rows = list(rows)
         columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
-        labels = self.labels and [self.labels[row] for row in rows]
+        labels = None if self.labels is None else [self.labels[row] for row in rows]
         return EncodedExamples(columns, cast("list[int] | list[float] | None", labels))
 
     def followed_by(self, others: EncodedExamples) -> EncodedExamples:
         """These, then others of the same task."""
         columns = {name: values + others.columns[name] for name, values in self.columns.items()}
-        labels = self.labels and others.labels and [*self.labels, *others.labels]
+        unlabelled = self.labels is None or others.labels is None
+        labels = None if unlabelled else [*(self.labels or ()), *(others.labels or ())]
         return EncodedExamples(columns, cast("list[int] | list[float] | None", labels))
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from nas import rung as rungs
 from nas.distill import distilled, new_learner, validation_quality
 from nas.evaluate import quickly
-from nas.guide import Guide
+from nas.guide import Guide, sample_batches
 from nas.learning import EncodedTask, prepare_teacher, read_data, read_score, tokenize
 from nas.race import Racer, race, within_reach
 from nas.request import Study
@@ -111,6 +112,28 @@ def test_training_never_loses(made: Made, ran: list[Racer]) -> None:
     teacher = read_score(made.teacher, made.task.data.task, "validation")
     found = read_score(student, made.task.data.task, "validation")
     assert found > 0.5 * teacher
+
+
+def test_students_are_judged_on_validation_and_texts_that_they_were_not_fitted_on(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, few = made.task, len(made.task.validation) + 7
+    for most in (few, 3):
+        monkeypatch.setattr("nas.guide.JUDGED", most)
+        guide = Guide(made.study, made.teacher, task)
+        ids = guide.judged.columns["input_ids"]
+        validation = task.validation.columns["input_ids"]
+        assert ids[: len(validation)] == validation
+        assert len(ids) == len(guide.judged_logits) == max(most, len(validation))
+        fitted = {
+            tuple(row[row > 0].tolist())
+            for b in sample_batches(made.study, task)
+            for row in b["input_ids"]
+        }
+        train = {tuple(row) for row in task.train.columns["input_ids"]}
+        others = {tuple(row) for row in ids[len(validation) :]}
+        assert others <= train - fitted
+        assert np.array_equal(guide.validation_logits, guide.judged_logits[: len(validation)])
 
 
 def test_a_second_race_finds_everything_done(made: Made, ran: list[Racer]) -> None:

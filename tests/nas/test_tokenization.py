@@ -61,6 +61,22 @@ def test_collated_batch(tokenizer, labels, dtype):
     assert batch["labels"].tolist() == labels.tolist()
 
 
+def test_parts_and_unions_keep_rows_and_labels(tokenizer):
+    examples = encode(
+        Examples(("one", "two words", "three more words"), None, np.array([2, 0, 1])), tokenizer, 16
+    )
+    rows = [examples[row] for row in range(3)]
+    last = examples.take([2, 0])
+    assert [last[0], last[1]] == [rows[2], rows[0]]
+    for part in ([], [1], [1, 1]):
+        union = last.followed_by(examples.take(part))
+        assert len(union) == len(union.labels or ()) == 2 + len(part)
+        assert [union[row] for row in range(len(union))] == [rows[row] for row in [2, 0, *part]]
+    bare = encode(Examples(("one",)), tokenizer, 16)
+    assert bare.take([0]).labels is None
+    assert last.followed_by(bare).labels is None
+
+
 def test_without_labels_or_examples(tokenizer):
     assert "labels" not in encode(Examples(TEXTS), tokenizer, 16)[0]
     empty = encode(Examples(()), tokenizer, 16)
