@@ -22,16 +22,16 @@ def outlook(quality: float, teacher: float, num_layers: int) -> float:
     """What a fit promises: its quality, had development closed what it closes by depth alone.
 
     A fit does layer by layer what the teacher does, and errs more where a layer stands for several;
-    development finds other ways. Of the gap to the teacher it leaves about (d / (d + 1))² times as
-    much with d layers as with very many: of the powers, the second leaves the least spread, on TREC
-    and on STS-B (``benchmarks/ranking.py``). For a single layer there is no other way: its gap
-    counts in full.
+    development finds other ways. Of the gap to the teacher it is taken to leave d / (d + 1) times
+    as much with d layers as with very many. Of the powers of this, the first ranks best on TREC and
+    STS-B together (``benchmarks/ranking.py``): TREC asks for more, STS-B for none. For a single
+    layer there is no other way: its gap counts in full.
 
     Args:
         quality, teacher: of the fitted student and of its teacher, on the same texts.
         num_layers: the student's.
     """
-    left = (num_layers / (num_layers + 1)) ** 2 if num_layers > 1 else 1.0
+    left = num_layers / (num_layers + 1) if num_layers > 1 else 1.0
     return teacher - left * (teacher - quality)
 
 

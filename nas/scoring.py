@@ -28,7 +28,7 @@ from supernet.distill.fitted_start import fit, fit_to_teacher, repair
 from supernet.distill.packed_texts import PackedTexts
 from supernet.model import Supernet
 
-EDITION = 4
+EDITION = 5
 """Of what a score is: raised when the same candidate comes to have another."""
 
 Arrays = Mapping[str, NDArray[Any]]

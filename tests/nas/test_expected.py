@@ -59,4 +59,4 @@ def test_of_equal_fits_the_shallower_promises_more(one: float, other: float, dep
     assert low <= outlook(low, high, depth + 1) <= outlook(low, high, depth) <= high
     assert outlook(high, high, depth) == high
     assert outlook(low, high, 1) == pytest.approx(low)
-    assert outlook(0.6, 0.9, 2) == pytest.approx(0.9 - 4 / 9 * 0.3)
+    assert outlook(0.6, 0.9, 2) == pytest.approx(0.9 - 2 / 3 * 0.3)

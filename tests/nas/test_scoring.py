@@ -126,5 +126,5 @@ def test_a_fitted_candidate_is_scored_by_what_its_depth_promises(supernet, examp
             for m in (supernet, student.eval())
         )
     found = (ours.argmax(1) == theirs.argmax(1)).mean()
-    assert scorer.build()(shallow, 1.0) == pytest.approx(1 - (1 - found) * 4 / 9)
+    assert scorer.build()(shallow, 1.0) == pytest.approx(1 - (1 - found) * 2 / 3)
     assert found < 1
