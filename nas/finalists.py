@@ -30,15 +30,15 @@ from supernet.space import SearchSpace
 Worth = Callable[[Architecture, Sequence[int]], FloatArray]
 """From an architecture and intermediate sizes to what each is worth in each of its layers."""
 
-FULL, AIM = 0.95, 0.98
-"""A candidate that uses less of its limit is made larger where the space allows; and how much of it
-one that is changed is to use, for two measurements differ."""
+FULL = 0.95
+"""A candidate that uses less of its limit is made larger where the space allows."""
 
-EDITION = 2
+AIMS = (0.98, 0.94)
+"""How much of its limit a candidate is to use that is changed for the first time, and for the next:
+one that was still too slow then is on a machine where measurements differ by as much."""
+
+EDITION = 3
 """Of whom a race begins with: raised when the same search comes to have other finalists."""
-
-ROUNDS = 3
-"""Measurements of all candidates, each of what those before it have changed."""
 
 
 def finalists(
@@ -78,15 +78,15 @@ def finalists(
                 chosen[chosen.index(one)] = _spread(one, space, goal, worth)
             trials = _timed(run, goal, chosen, teacher)
             known = {trial.architecture: trial for trial in trials}
-            for number in range(1, ROUNDS):
-                bar(number, ROUNDS)
-                changed = [_resized(trial, space, run, goal) for trial in trials]
+            for number, aim in enumerate(AIMS, start=1):
+                bar(number, len(AIMS) + 1)
+                changed = [_resized(trial, space, run, goal, aim) for trial in trials]
                 others = [one for one in dict.fromkeys(changed) if one not in known]
                 if others:
                     again = _timed(run, goal, others, teacher)
                     known |= {trial.architecture: trial for trial in again}
                 trials = [_better(one, known[a]) for one, a in zip(trials, changed, strict=True)]
-            bar(ROUNDS, ROUNDS)
+            bar(1, 1)
         within = [trial for trial in dict.fromkeys(trials) if trial.met]
         for trial in trials:
             if not trial.met:
@@ -208,7 +208,7 @@ def _better(one: Trial, other: Trial) -> Trial:
     return min((one, other), key=lambda trial: trial.measured_ms)
 
 
-def _resized(trial: Trial, space: SearchSpace, run: Run, goal: Goal) -> Architecture:
+def _resized(trial: Trial, space: SearchSpace, run: Run, goal: Goal, aim: float) -> Architecture:
     """The same architecture with intermediate sizes that use the budget, within all caps."""
     limit_ms = trial.limit_ms * (1 - run.request.recipe.headroom)
     if FULL * limit_ms <= trial.measured_ms <= limit_ms:
@@ -221,7 +221,7 @@ def _resized(trial: Trial, space: SearchSpace, run: Run, goal: Goal) -> Architec
     shortfall = trial.measured_ms / trial.predicted_ms
     ms = shortfall * np.array(_predicted(goal, options))
     capped = parameters(ArchitectureBatch.of(options), goal.shape) <= goal.limits.max_parameters
-    within = np.flatnonzero((ms <= AIM * limit_ms) & capped)
+    within = np.flatnonzero((ms <= aim * limit_ms) & capped)
     if not len(within):
         return trial.architecture
     return options[within[np.argmax(ms[within])]]

@@ -17,7 +17,7 @@ from latency.profile import Profile
 from latency.target import Budget, Latency
 from nas.choosing import read_trials
 from nas.device import profile_target
-from nas.finalists import AIM, candidates, finalists, scaled
+from nas.finalists import AIMS, candidates, finalists, scaled
 from nas.progress import Display
 from nas.recipe import load_recipe
 from nas.request import Request, Run
@@ -145,7 +145,7 @@ def test_finalists_use_their_budget_whatever_the_prediction_is_off(
     largest = max(SPACE.intermediate_size)
     for share, trial in zip(used, trials, strict=True):
         at_its_end = trial.architecture.layers[0].intermediate_size == largest
-        assert at_its_end or share > 0.85 * AIM * (1 - HEADROOM), "the grid's steps are so wide"
+        assert at_its_end or share > 0.85 * AIMS[0] * (1 - HEADROOM), "the grid's steps are so wide"
 
 
 @pytest.mark.parametrize("name", ["minilm", "minilm-native"])
