@@ -79,10 +79,9 @@ class Expectation:
         return cls(teacher_before, teacher_after, max(0.0, float(kept)), deviation)
 
     def __call__(self, scores: ArrayLike | Sequence[float]) -> Floats:
-        """Expected scores after development of those before it, (N,)."""
+        """Expected scores after development of those before it, (N,); none is told below 0."""
         gap = self.teacher_before - np.asarray(scores, float)
-        found: Floats = self.teacher_after - self.kept * gap
-        return found
+        return np.maximum(0.0, self.teacher_after - self.kept * gap)
 
 
 def once_developed(racers: Sequence[Sequence[float]], winner: float, teacher: float) -> list[float]:

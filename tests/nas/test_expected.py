@@ -20,6 +20,12 @@ def test_a_race_that_halves_the_gap_lets_expect_half_the_gap() -> None:
     assert expect.deviation < 0.01
 
 
+def test_none_is_expected_below_nothing() -> None:
+    expect = Expectation.of([0.5], [0.2], teacher_before=1.0, teacher_after=0.7)
+    assert expect([0.9, 0.1, -0.5])[1:].tolist() == [0.0, 0.0]
+    assert expect(0.9) > 0.5
+
+
 def test_without_a_race_a_prior_is_told_with_a_wide_deviation() -> None:
     expect = Expectation.of([], [], teacher_before=0.95, teacher_after=0.9)
     assert expect.kept == PRIOR_KEPT
