@@ -74,8 +74,8 @@ def submit(
     recipe: Annotated[
         str,
         typer.Option(
-            help="How much work to put in: the name of a recipe (on two cores `quick` takes some "
-            "5 minutes, `standard` 10, `full` 30), or a YAML file here."
+            help="How much work to put in: the name of a recipe (on two cores `quick` takes "
+            "5 to 10 minutes, `standard` 10 to 15, `full` longer), or a YAML file here."
         ),
     ] = "full",
     text: TextOption = None,

@@ -41,7 +41,7 @@ RecipeOption = Annotated[
     str,
     typer.Option(
         help="How much work to put in: a name under configs/recipes (on two cores `quick` takes "
-        "some 5 minutes, `standard` 10, `full` 30), or a YAML file."
+        "5 to 10 minutes, `standard` 10 to 15, `full` longer), or a YAML file."
     ),
 ]
 DistillRecipeOption = Annotated[

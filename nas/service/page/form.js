@@ -6,9 +6,9 @@ import { ago } from "./format.js";
 import { uploader } from "./uploader.js";
 
 const RECIPES = {
-  quick: "quick: a first answer, some 5 minutes of two cores",
-  standard: "standard: some 10 minutes of two cores",
-  full: "full: the best that half an hour of two cores gives",
+  quick: "quick: a first answer, 5 to 10 minutes of two cores",
+  standard: "standard: 10 to 15 minutes of two cores",
+  full: "full: the most work, and longer",
   best: "best: what scored best in our comparison of recipes",
 };
 const METRICS = ["accuracy", "f1", "matthews", "pearson_spearman"];
