@@ -42,7 +42,7 @@ from supernet.space import SearchSpace
 if TYPE_CHECKING:  # Optuna is an extra
     from nas.search.study import SearchStudy
 
-SEARCH = 2
+SEARCH = 3
 """Edition of how candidates are looked for: raised when the same search comes to score others."""
 
 FITTED = 128

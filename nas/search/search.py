@@ -131,10 +131,10 @@ def run_searches(
 def _spread(pool: Pool, count: int, rng: np.random.Generator) -> list[Architecture]:
     """What is scored before there is anything to learn from.
 
-    A third over all latencies, the fastest and the slowest among them, so that a front has ends;
-    the others near the limits, where the best mostly is.
+    Half over all latencies, the fastest and the slowest among them, for further budgets; the others
+    near the limits, where the best mostly is.
     """
-    anywhere = pool.spread(max(2, count // 3), rng)
+    anywhere = pool.spread(max(2, count // 2), rng)
     return list(dict.fromkeys([*anywhere, *pool.near_limits(count - len(anywhere), rng)]))
 
 
