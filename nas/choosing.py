@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latency.target import Target
-from nas.designs import designs_for
+from nas.designs import designs_below, designs_for
 from nas.device import PROFILE, Trial, load_predictor, teacher_ms, timed
 from nas.evaluate import collator
 from nas.guide import Guide, sample_batches
@@ -42,7 +42,7 @@ from supernet.space import SearchSpace
 if TYPE_CHECKING:  # Optuna is an extra
     from nas.search.study import SearchStudy
 
-SEARCH = 3
+SEARCH = 4
 """Edition of how candidates are looked for: raised when the same search comes to score others."""
 
 FITTED = 128
@@ -123,6 +123,8 @@ def search(
         rng = np.random.default_rng(settings.seed)
         pool = build_pool(space, Goals(goals), max_enumerated=settings.max_enumerated, rng=rng)
         by_hand = [designs_for(pool, goal, teacher.architecture) for goal in range(len(goals))]
+        tightest = int(np.argmax(pool.usage.sum(axis=1)))
+        by_hand.append(designs_below(pool, tightest, teacher.architecture))
         first = list(dict.fromkeys(chain.from_iterable(by_hand)))
         with _evaluator(run, scorer) as evaluator, run.display.board("Search", names) as show:
             results = run_searches(

@@ -21,6 +21,9 @@ NEAR = 0.15
 WORTHWHILE = 0.5
 """What leaves more than half of a budget unused is nobody's answer to it."""
 
+SMALLER = (1 / 2, 1 / 4, 1 / 8)
+"""Shares of a budget for which a search tells what a design would do."""
+
 
 def fewer_layers(batch: ArchitectureBatch, teacher: Architecture) -> Floats:
     """The teacher's layers as they are, but fewer of them (DistilBERT, Sanh et al. 2019)."""
@@ -59,12 +62,34 @@ DESIGNS: dict[str, Distance] = {
     "TinyBERT's proportions": tinybert,
 }
 
+PREFERRED = ("thinner", "TinyBERT's proportions", "fewer layers")
+"""By how much of their teacher's score they kept on average (``benchmarks/speedups.py``)."""
+
 
 def designs_for(pool: Pool, goal: int, teacher: Architecture) -> list[Architecture]:
     """What people would design by hand for a goal, of those for which the pool was built."""
+    return list(_designs_within(1.0, pool, goal, teacher).values())
+
+
+def designs_below(pool: Pool, goal: int, teacher: Architecture) -> list[Architecture]:
+    """One design for each of :data:`SMALLER` budgets than a goal's, where there is any.
+
+    They tell what less time would do, so that a front answers for it, too.
+    """
+    found = []
+    for share in SMALLER:
+        designs = _designs_within(share, pool, goal, teacher)
+        found += [designs[name] for name in PREFERRED if name in designs][:1]
+    return found
+
+
+def _designs_within(
+    share: float, pool: Pool, goal: int, teacher: Architecture
+) -> dict[str, Architecture]:
     usage = pool.usage[goal]
-    rows = np.flatnonzero((usage <= 1) & (usage >= WORTHWHILE * usage[usage <= 1].max()))
-    return list(designed(pool, rows, usage[rows], teacher).values())
+    most = usage[usage <= share].max(initial=0.0)
+    rows = np.flatnonzero((usage <= share) & (usage >= WORTHWHILE * most))
+    return designed(pool, rows, usage[rows], teacher)
 
 
 def designed(

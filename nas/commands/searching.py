@@ -207,6 +207,7 @@ def front(
     """
     from latency.drawing import check_plot
     from nas.answers import Answers, budget_ms, on_target
+    from nas.designs import WORTHWHILE
     from nas.report import read_front
 
     for picture in (plot, dimensions, hypervolume):
@@ -236,6 +237,10 @@ def front(
             f"{text}: {found.architecture}, predicted {found.latency_ms:.3g} ms, "
             f"{shown.metric} {found.smoothed_score:.4f} expected{spread}"
         )
+        if found.latency_ms < WORTHWHILE * limits[text]:
+            out.print(
+                f"  it leaves more than half of {text} unused; a search for {text} looks there"
+            )
     if plot is not None:
         from nas.plots import BudgetMark
         from nas.report_figures import front_figure

@@ -100,17 +100,6 @@ class Pool:
                     found.append(architecture)
         return found
 
-    def spread(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """Distinct architectures at even ratios of latency, from the fastest to the slowest."""
-        order = np.argsort(self.latency_ms, kind="stable")
-        ascending = self.latency_ms[order]
-        targets = np.geomspace(ascending[0], ascending[-1], count)
-        window = (ascending[-1] / ascending[0]) ** (0.25 / max(1, count - 1))
-        low, high = np.searchsorted(ascending, [targets / window, targets * window])
-        positions = low + (rng.random(count) * np.maximum(high - low, 1)).astype(int)
-        positions[:1], positions[-1:] = 0, len(order) - 1  # exactly, whatever the rounding
-        return list(dict.fromkeys(self.batch(order[positions.clip(0, len(order) - 1)])))
-
     def near_limits(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         """Distinct architectures that use nearly all that a goal allows, of all depths in turn.
 

@@ -71,10 +71,10 @@ def run_searches(
 ) -> tuple[SearchResult, ...]:
     """Find the architecture of highest score within the limits of each goal.
 
-    A first search scores ``settings.evaluations`` architectures, some spread over all latencies,
-    some near the limits at every depth, and most where they are expected to gain; a later one finds
-    their scores in the cache. Then each adds up to ``settings.refinement``, a half of a later one's
-    near its limits, and the last of them those expected to be best.
+    A first search scores ``settings.evaluations`` architectures, some near the limits at every
+    depth, and most where they are expected to gain; a later one finds their scores in the cache.
+    Then each adds up to ``settings.refinement``, a half of a later one's near its limits, and the
+    last of them those expected to be best.
 
     Every choice follows from the settings and from what the cache held when this search first
     began, whoever scores, and however many at a time. So a search that was killed goes on as if it
@@ -88,7 +88,8 @@ def run_searches(
         cache: scores of the supernet and the data that ``evaluator`` uses.
         screen: as ``cache``, for scores on ``settings.fidelity`` of the examples; needed where that
             is below 1.
-        first: architectures that are scored before all others, and count among them.
+        first: architectures that are scored before all others. They count among the evaluations of
+            a first search, and are added to a later one's.
         progress: called after each batch.
 
     Returns:
@@ -111,13 +112,13 @@ def run_searches(
     scorer = _Scorer(everywhere, searcher, evaluator, cache, screen, settings, progress, known)
     given = [a for a in first if a not in known]
     few = min(settings.refinement, max(len(goals), settings.refinement // 4))
-    scorer.planned = max(missing + settings.refinement, len(given) + few)
+    scorer.planned = max(missing, len(given)) + settings.refinement
 
     scorer.score(given)
     if isinstance(searcher, GuidedSearch):
         total = scorer.planned - few
         if missing > 1:
-            some = _spread(pool, min(settings.spread, missing // 2), rng)
+            some = pool.near_limits(min(settings.spread, missing // 2), rng)
         else:
             some = pool.near_limits(min(settings.refinement // 2, total - len(given)), rng)
         scorer.score([a for a in some if a not in scorer.scores])
@@ -126,16 +127,6 @@ def run_searches(
     else:
         scorer.run(searcher.ask, scorer.planned)
     return _results(scorer, pool, settings)
-
-
-def _spread(pool: Pool, count: int, rng: np.random.Generator) -> list[Architecture]:
-    """What is scored before there is anything to learn from.
-
-    Half over all latencies, the fastest and the slowest among them, for further budgets; the others
-    near the limits, where the best mostly is.
-    """
-    anywhere = pool.spread(max(2, count // 2), rng)
-    return list(dict.fromkeys([*anywhere, *pool.near_limits(count - len(anywhere), rng)]))
 
 
 def _near(goal: Goal, usage: NDArray[np.float64], settings: SearchSettings) -> Goal:

@@ -36,9 +36,8 @@ class SearchSettings:
         batches_in_flight: proposed before the first of them must be scored, so that all workers
             of a cluster stay busy. What is found depends on this and on ``batch``, and not on the
             number of workers.
-        spread: architectures that the default search scores first, half of them spread over all
-            latencies and the others near the limits, of all depths; at most half of its
-            evaluations. The rest goes where a gain is expected.
+        spread: architectures that the default search scores first, near the limits and of all
+            depths; at most half of its evaluations. The rest goes where a gain is expected.
         least_gain: the default search ends when no evaluation is expected to raise the best score
             by this much, in the score's unit, summed over budgets; 0 spends all evaluations.
         fidelity: share of the validation examples on which candidates are scored first; below 1,

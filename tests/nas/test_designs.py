@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.designs import DESIGNS, designed, fewer_layers, thinner, tinybert
+from nas.designs import (
+    DESIGNS,
+    PREFERRED,
+    SMALLER,
+    designed,
+    designs_below,
+    fewer_layers,
+    thinner,
+    tinybert,
+)
 from nas.search.constraints import Limits
 from nas.search.goals import Goal, Goals
 from nas.search.pool import Pool, build_pool
@@ -51,6 +60,20 @@ def test_each_design_is_in_proportion_and_uses_the_limit() -> None:
         weights = sum(layer.weights(one.hidden_size) for layer in one.layers)
         assert 0.6 * limit < weights <= limit  # the grid is coarse
         assert 3 < one.layers[0].intermediate_size / one.hidden_size < 5.5
+
+
+def test_a_design_stands_for_each_smaller_budget() -> None:
+    pool = pool_of(8_000_000)
+    found = designs_below(pool, 0, TEACHER)
+    assert len(found) == len(SMALLER)
+    for one, share in zip(found, SMALLER, strict=True):
+        weights = sum(layer.weights(one.hidden_size) for layer in one.layers)
+        assert 0.5 * share * 8_000_000 < weights <= share * 8_000_000
+    assert set(PREFERRED) == set(DESIGNS)
+
+
+def test_no_design_stands_where_none_is_near() -> None:
+    assert designs_below(pool_of(40_000), 0, TEACHER) == []
 
 
 def test_designs_are_at_no_distance_from_themselves() -> None:

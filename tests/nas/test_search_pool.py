@@ -93,16 +93,6 @@ def test_draws_are_distinct_and_leave_out_what_is_excluded():
     assert not set(first) & set(others)
 
 
-def test_the_spread_reaches_from_the_fastest_to_the_slowest():
-    pool = pool_of(LARGE, Limits(1.0))
-    spread = pool.spread(16, np.random.default_rng(2))
-    ms = np.sort(latency(ArchitectureBatch.of(spread)))
-    assert len(set(spread)) == 16
-    assert (ms[0], ms[-1]) == (pool.latency_ms.min(), pool.latency_ms.max())
-    even = (ms[-1] / ms[0]) ** (1 / 15)
-    assert (np.diff(np.log(ms)) < 2.2 * np.log(even)).all()
-
-
 @pytest.mark.parametrize(("space", "limits"), [(TINY, (0.22, 0.3)), (LARGE, (0.5, 0.8))])
 def test_near_the_limits_are_all_depths_in_turn(space, limits):
     goals = Goals(tuple(Goal(latency, Limits(limit)) for limit in limits))
