@@ -83,7 +83,7 @@ class Distillation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start: Literal["own", "teacher", "fitted", "random"] = "own"
+    start: Literal["own", "teacher", "fitted", "random"] = "fitted"
     stages: tuple[Stage, ...] = Field(min_length=1)
     augmentation: Augmentation = Augmentation()
     texts: str = "pydoc"
@@ -145,8 +145,8 @@ class Recipe(BaseModel):
     importance_examples: int = Field(default=512, ge=1)
     fit_examples: int | None = Field(default=None, ge=1)
     general: General | None = None
-    supernet: SandwichSettings | None = SandwichSettings()
-    scores: Scores = "inherited"
+    supernet: SandwichSettings | None = None
+    scores: Scores = "fitted"
     profile_s: float = Field(default=90.0, gt=0)
     count_disturbed: bool = False
     search: SearchSettings = SearchSettings()
@@ -179,12 +179,16 @@ def load_recipe(name: str) -> Recipe:
 def parse_recipe(data: Mapping[str, Any], what: str) -> Recipe:
     """The recipe that a mapping of plain values holds.
 
+    A supernet that it trains is what sub-networks are scored by, unless it says otherwise.
+
     Args:
         what: names it in errors.
 
     Raises:
         NasError: a key or value that is not accepted.
     """
+    if data.get("supernet") is not None:
+        data = {"scores": "inherited", **data}
     try:
         return Recipe.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
