@@ -20,6 +20,7 @@ from nas.columns import Kind, Labels, find_text_columns, read_labels, read_texts
 from nas.metrics import METRICS_OF, check_metric
 from nas.pydoc import Progress, load_corpus
 from nas.sources import PYDOC, listed, read_source, source_name
+from nas.units import Units
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Task:
         label_names: a name for each class index; empty for regression.
         metric: one of :data:`nas.metrics.METRICS` that fits the kind.
         pair: whether an example is a pair of texts.
+        units: of a regression's values; those of classes have none.
 
     Raises:
         NasError: fewer than two classes, classes for a regression, a metric of the other kind.
@@ -93,6 +95,7 @@ class Task:
     label_names: tuple[str, ...]
     metric: str
     pair: bool = False
+    units: Units = Units()
 
     def __post_init__(self) -> None:
         if self.kind not in METRICS_OF:
@@ -194,7 +197,14 @@ def load_data(
         rng = np.random.default_rng(seed)
         splits["train"] = splits["train"].take(_spread(_labels(splits["train"]), limit, rng))
     default_metric = "accuracy" if kind == "classification" else "pearson_spearman"
-    task = Task(source_name(source), kind, label_names, metric or default_metric, len(columns) == 2)
+    task = Task(
+        source_name(source),
+        kind,
+        label_names,
+        metric or default_metric,
+        len(columns) == 2,
+        Units.of(_labels(splits["train"])) if kind == "regression" else Units(),
+    )
     unlabelled: tuple[str, ...] = ()
     if extra is not None:
         held_out = set(_all_texts(splits["validation"])) | set(_all_texts(splits["test"]))

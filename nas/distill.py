@@ -25,7 +25,7 @@ from nas.data import Examples, Task
 from nas.evaluate import collator, predict, scores
 from nas.export import export
 from nas.guide import Guide, sample_batches
-from nas.labels import align_labels, check_labels
+from nas.labels import align_labels, check_labels, predict_learnt, predict_values
 from nas.learning import SCORES, EncodedTask, read_score, unlabelled_texts
 from nas.manifest import SCRATCH, read_manifest
 from nas.measured import load_model, model_folder
@@ -51,7 +51,7 @@ from supernet.observe import observe
 from supernet.space import SearchSpace
 from supernet.training import EpochsSampler, Watch
 
-EDITION = 5
+EDITION = 6
 """Of what a recipe means: raised when the same one comes to train another student."""
 
 Change = Callable[[PreTrainedModel, Study, EncodedTask], PreTrainedModel]
@@ -156,6 +156,8 @@ def read_student(source: str, max_length: int) -> Beginning:
         model, _ = load_model(folder)
         check_labels(f"student {source}", model.config, task)
         align_labels(model, task)
+        if task.kind == "regression":
+            predict_learnt(model, task.units)
         for name, own, theirs in (
             ("words", shape.vocab_size, guide.shape.vocab_size),
             ("segments", shape.type_vocab_size, guide.shape.type_vocab_size),
@@ -224,7 +226,7 @@ def distilled(
             if stage.data == "augmented":
                 copies = augment(run, recipe.augmentation, teacher, task)
                 examples = read_augmented(copies, task.data.train, recipe.augmentation.originals)
-                return encode(examples, task.tokenizer, length)
+                return encode(examples, task.tokenizer, length, task.data.task.units)
             return task.train
 
         learner = new_learner(run, student, ordered.weights, task, beginning.learner)
@@ -233,6 +235,10 @@ def distilled(
         watched = validation_quality(student, guide, task)
         learn(run, learner, ordered.weights, data_of, task, folder / SCRATCH, evidence_on, watched)
         student.eval()
+        if "token_type_ids" not in task.train.columns:
+            forget_segments(student)
+        if task.data.task.kind == "regression":
+            predict_values(student, task.data.task.units)
         collate = collator(task.tokenizer)
         export(student, task.tokenizer, folder, sample=first_batch(task))
         found = {
@@ -266,6 +272,16 @@ def distilled(
     value = read_score(student, task.data.task, "test")
     run.display.say(f"student   {task.data.task.metric} {value:.4f} (test){origin(student)}")
     return student
+
+
+@torch.no_grad()
+def forget_segments(student: PreTrainedModel) -> None:
+    """Give all segments the embedding of the first, the only one that a student was ever shown.
+
+    What serves it may well tell the texts of a pair apart, as the library ``tokenizers`` does.
+    """
+    table = student.bert.embeddings.token_type_embeddings.weight
+    table.copy_(table[:1].expand_as(table).clone())
 
 
 def first_batch(task: EncodedTask) -> dict[str, Tensor]:

@@ -1,15 +1,23 @@
-"""Whether a classification head predicts a task's labels, and in which order."""
+"""Whether a head predicts a task's labels, in which order, and a regression's in which units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from nas.data import Task
+from nas.metrics import compute
+from nas.units import Units
 from supernet.errors import NasError
+
+FAR_BETTER = 0.1
+"""More accuracy than this, beyond three standard errors, under another order of the classes means
+that the head has that order."""
 
 
 def check_labels(subject: str, config: PretrainedConfig, task: Task, advice: str = "") -> None:
@@ -54,6 +62,93 @@ def align_labels(model: Any, task: Task) -> list[int]:
     model.config.id2label = dict(enumerate(task.label_names))
     model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
     return rows
+
+
+def name_labels(subject: str, config: PretrainedConfig, labels: Sequence[str]) -> None:
+    """Give the classes of a head the names that a user says they have, in the head's order.
+
+    Raises:
+        NasError: another number of names than classes, or a name twice.
+    """
+    if len(labels) != config.num_labels:
+        raise NasError(
+            f"labels: {len(labels)} names were given ({_some(labels)}), and {subject} has "
+            f"{config.num_labels} classes"
+        )
+    if len(set(labels)) < len(labels):
+        raise NasError(f"labels: a name is given twice ({', '.join(labels)})")
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: index for index, name in enumerate(labels)}
+
+
+@torch.no_grad()
+def predict_values(model: Any, units: Units) -> None:
+    """Have a regressor that was trained on what is learnt predict the values, in place.
+
+    Args:
+        model: a BERT or TailorBERT classifier.
+    """
+    head = model.classifier
+    head.weight.mul_(units.scale)
+    head.bias.copy_(units.offset + units.scale * head.bias.double())
+
+
+@torch.no_grad()
+def predict_learnt(model: Any, units: Units) -> None:
+    """The other way round: of a regressor that predicts values, what is learnt, in place."""
+    head = model.classifier
+    head.weight.div_(units.scale)
+    head.bias.copy_((head.bias.double() - units.offset) / units.scale)
+
+
+def doubt(task: Task, logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> str | None:
+    """Why a head seems to predict other labels than the task's, or those in another order.
+
+    Args:
+        logits: of a ready head, (examples, labels).
+        labels: of the task, (examples,).
+
+    Returns:
+        What speaks for it and what to do; None where nothing does.
+    """
+    chance = 2 / np.sqrt(len(labels))  # two standard errors of a correlation that is none
+    if task.kind == "regression":
+        found = compute("pearson_spearman", logits, labels)
+        if found >= chance:
+            return None
+        return (
+            f"its predictions and the data's values correlate by {found:.2f} on "
+            f"{len(labels)} examples, which is no better than chance"
+        )
+    predicted = logits.argmax(axis=1)
+    accuracy = float((predicted == labels).mean())
+    order, reordered = _best_order(predicted, labels, task.num_labels)
+    error = np.sqrt(reordered * (1 - reordered) / len(labels))
+    if reordered - accuracy > FAR_BETTER + 3 * error:
+        names = ",".join(task.label_names[label] for label in order)
+        return (
+            f"its accuracy is {accuracy:.1%} on {len(labels)} examples, and {reordered:.1%} were "
+            f"its classes in another order: give the names in its order, --labels {names!r} as "
+            "it seems"
+        )
+    if compute("matthews", logits, labels) < chance:
+        return (
+            f"its accuracy is {accuracy:.1%} on {len(labels)} examples, which is no better than "
+            "chance: it was trained for something else, or reads texts of another kind"
+        )
+    return None
+
+
+def _best_order(
+    predicted: NDArray[np.intp], labels: NDArray[Any], classes: int
+) -> tuple[list[int], float]:
+    """The class that each output stands for best, and the accuracy then."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (predicted, labels), 1)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return columns.tolist(), float(counts[rows, columns].sum() / len(labels))
 
 
 def _label_ids(config: PretrainedConfig) -> dict[str, int]:

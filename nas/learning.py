@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -13,9 +14,17 @@ from nas.data import Task, TaskData, load_data, load_texts
 from nas.manifest import SCRATCH
 from nas.request import Study, origin
 from nas.result_folder import MODEL
+from nas.teacher import (
+    Outline,
+    check_head,
+    finetune_on,
+    inspect_teacher,
+    load_teacher,
+    teacher_scores,
+)
 from nas.teacher import digest as teacher_digest
-from nas.teacher import finetune_on, load_teacher, teacher_scores
 from nas.tokenization import EncodedExamples, encode
+from nas.units import Units
 from nas.workspace import Artifact
 
 SCORES = "scores.json"
@@ -52,11 +61,52 @@ def read_data(run: Study) -> TaskData:
     return data
 
 
+def teacher_outline(run: Study, data: TaskData) -> Outline:
+    """The teacher's outline, and whether all that comes will work with it.
+
+    Raises:
+        NasError: as :func:`nas.teacher.inspect_teacher`.
+    """
+    request = run.request
+    return inspect_teacher(
+        request.teacher,
+        data,
+        request.recipe.max_length,
+        labels=request.labels,
+        known=run.workspace.has("teacher", _inputs(run, data)),
+    )
+
+
+def _inputs(run: Study, data: TaskData) -> dict[str, Any]:
+    """What makes a teacher's artifact the one that it is."""
+    request = run.request
+    inputs: dict[str, Any] = {
+        "teacher": teacher_digest(request.teacher),
+        "data": data.digest,
+        "metric": data.task.metric,  # by which it is told when the teacher has learnt enough
+        "finetune": asdict(request.recipe.finetune),
+        "max_length": request.recipe.max_length,
+        "seed": request.seed,
+    }
+    if data.task.units != Units():
+        inputs["units"] = asdict(data.task.units)
+    if request.labels is not None:
+        inputs["labels"] = list(request.labels)
+    return inputs
+
+
 def prepare_teacher(run: Study, data: TaskData) -> Artifact:
-    """Artifact ``teacher``: stock BERT with a head for the task, its tokenizer and its scores."""
+    """Artifact ``teacher``: stock BERT with a head for the task, its tokenizer and its scores.
+
+    That of a regression predicts what is learnt (:mod:`nas.units`).
+    """
 
     def build(folder: Path) -> None:
-        teacher = load_teacher(run.request.teacher, data.task, seed=run.request.seed)
+        request = run.request
+        teacher = load_teacher(request.teacher, data.task, seed=request.seed, labels=request.labels)
+        if teacher.has_head:
+            with run.display.stage("Check the teacher's head"):
+                check_head(request.teacher, teacher, data, request.recipe.max_length)
         if not teacher.has_head:
             with run.display.stage("Fine-tune the teacher") as bar:
                 finetune_on(
@@ -73,15 +123,7 @@ def prepare_teacher(run: Study, data: TaskData) -> Artifact:
         found = teacher_scores(teacher, data, run.request.recipe.max_length)
         (folder / SCORES).write_text(json.dumps(found))
 
-    inputs = {
-        "teacher": teacher_digest(run.request.teacher),
-        "data": data.digest,
-        "metric": data.task.metric,  # by which it is told when the teacher has learnt enough
-        "finetune": asdict(run.request.recipe.finetune),
-        "max_length": run.request.recipe.max_length,
-        "seed": run.request.seed,
-    }
-    teacher = run.workspace.artifact("teacher", inputs, build)
+    teacher = run.workspace.artifact("teacher", _inputs(run, data), build)
     value = read_score(teacher, data.task, "validation")
     run.display.say(f"teacher   {data.task.metric} {value:.4f} (validation){origin(teacher)}")
     return teacher
@@ -90,13 +132,13 @@ def prepare_teacher(run: Study, data: TaskData) -> Artifact:
 def tokenize(run: Study, data: TaskData, teacher: Artifact) -> EncodedTask:
     """All splits as the teacher and every student read them."""
     tokenizer = AutoTokenizer.from_pretrained(teacher.path / MODEL)
-    length = run.request.recipe.max_length
+    length, units = run.request.recipe.max_length, data.task.units
     return EncodedTask(
         data,
         tokenizer,
-        train=encode(data.train, tokenizer, length),
-        validation=encode(data.validation, tokenizer, length),
-        test=encode(data.test, tokenizer, length),
+        train=encode(data.train, tokenizer, length, units),
+        validation=encode(data.validation, tokenizer, length, units),
+        test=encode(data.test, tokenizer, length, units),
     )
 
 

@@ -25,10 +25,16 @@ from nas.data import TaskData
 from nas.evaluate import Collate, Logits, accelerator, collator, score
 from nas.export import onnx_model, onnx_of
 from nas.labels import align_labels, check_labels
+from nas.model_folders import CONFIG, without_model
 from nas.result_folder import MODEL, ONNX
 from nas.tokenization import EncodedExamples, encode
+from supernet.convert import HEAD_CONVERTS, as_bert
 from supernet.errors import NasError
+from supernet.loading import load_whole
 from supernet.student import architecture_of, shape_of
+
+OURS = ("bert", "tailorbert")
+"""Types of the models that we write."""
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """Of a parameter."""
@@ -41,26 +47,31 @@ def model_folder(path: Path) -> Path:
         NasError: neither holds a model.
     """
     for folder in (path, path / MODEL):
-        if (folder / "config.json").is_file():
+        if (folder / CONFIG).is_file():
             return folder
-    raise NasError(f"{path} holds no model: neither config.json nor {MODEL}/config.json")
+    raise NasError(f"{path} holds no model: {without_model(path)}")
 
 
 def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A classifier in evaluation mode, and its tokenizer.
 
+    One of a type whose head is BERT's under other names, as RoBERTa's, becomes stock BERT.
+
     Raises:
-        NasError: either does not load, or the model has no trained head.
+        NasError: either does not load whole, the model has no trained head, or is of another type.
     """
+    model = load_whole(AutoModelForSequenceClassification, folder, f"model {folder}")
+    if model.config.model_type not in OURS:
+        if model.config.model_type not in HEAD_CONVERTS:
+            raise NasError(
+                f"model {folder} is of type {model.config.model_type!r}; classifiers are read of "
+                f"types {', '.join((*HEAD_CONVERTS, *OURS[1:]))}"
+            )
+        model = as_bert(model)
     try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True
-        )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
-    if info["missing_keys"]:
-        raise NasError(f"{folder} is no trained classifier: it has no {min(info['missing_keys'])}")
     return model.eval(), tokenizer
 
 

@@ -27,7 +27,7 @@ from nas.distill import check_for_search, describe, distilled, read_student, sub
 from nas.finalists import finalists
 from nas.guide import Guide
 from nas.handover import Developed, hand_over, write_up
-from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize
+from nas.learning import EncodedTask, prepare_teacher, read_data, teacher_outline, tokenize
 from nas.race import race
 from nas.report import Report
 from nas.report import write as write_report
@@ -35,7 +35,7 @@ from nas.request import Run, Study
 from nas.result_folder import DISTILLATION, check_output
 from nas.rung import Alone, Crew
 from nas.supernet_stage import given_supernet, train_supernet
-from nas.teacher import Outline, inspect_teacher
+from nas.teacher import Outline
 from nas.workspace import Artifact
 from supernet.errors import NasError
 from supernet.space import SearchSpace, trimmed
@@ -74,10 +74,7 @@ class Pipeline:
     @cached_property
     def original(self) -> Outline:
         """The teacher's outline, checked against the task."""
-        request = self._run.request
-        return inspect_teacher(
-            request.teacher, self.data.task, max_length=request.recipe.max_length
-        )
+        return teacher_outline(self._run, self.data)
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -260,9 +257,7 @@ def run_distillation(
         check_forms(target)
     with study.workspace.lock():
         data = read_data(study)
-        inspect_teacher(
-            study.request.teacher, data.task, max_length=study.request.recipe.max_length
-        )
+        teacher_outline(study, data)
         teacher = prepare_teacher(study, data)
         task = tokenize(study, data, teacher)
         found = distilled(study, beginning, teacher, task)

@@ -22,6 +22,8 @@ class Lesson:
     Args:
         teacher, data: sources, as :func:`nas.teacher.load_teacher` and
             :func:`nas.data.load_data` take them.
+        labels: names of the classes of a teacher's ready head, in its order; None for those that it
+            has in its own configuration.
         text_columns, label_column, metric: of the data, as :func:`nas.data.load_data` takes them.
         seed: of all chance in the run.
     """
@@ -32,6 +34,7 @@ class Lesson:
     text_columns: Sequence[str] | None = None
     label_column: str = "label"
     metric: str | None = None
+    labels: Sequence[str] | None = None
     seed: int = 0
 
 

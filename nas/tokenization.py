@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from nas.data import Examples
+from nas.units import Units
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ class EncodedExamples(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 def encode(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int
+    examples: Examples,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    units: Units = Units(),
 ) -> EncodedExamples:
     """Tokenize texts or text pairs; of a pair, the longer text is cut first.
 
@@ -69,6 +73,7 @@ def encode(
         tokenizer: a Hugging Face tokenizer. A padding or truncation that its file fixes is
             overruled.
         max_length: tokens kept of an example, special tokens included.
+        units: of a regression's values, which become what is learnt.
 
     Raises:
         NasError: a ``max_length`` that leaves no room for text.
@@ -79,6 +84,8 @@ def encode(
             f"max_length must be above the {special} special tokens of an example, not {max_length}"
         )
     labels = None if examples.labels is None else examples.labels.tolist()
+    if labels is not None and units != Units():
+        labels = units.learnt(labels).tolist()
     if not len(examples):
         return EncodedExamples({"input_ids": [], "attention_mask": []}, labels)
     encoding = tokenizer(

@@ -73,6 +73,11 @@ def check_convertible(config: PretrainedConfig) -> None:
         )
     if getattr(config, "is_decoder", False):
         raise NasError("teacher is a decoder (is_decoder: true); an encoder is needed")
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions != "absolute":
+        raise NasError(
+            f"teacher has position embeddings of type {positions!r}; absolute ones are needed"
+        )
     if config.model_type == "electra" and config.embedding_size != config.hidden_size:
         raise NasError(
             f"teacher's embedding_size {config.embedding_size} must equal its "

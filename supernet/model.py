@@ -14,6 +14,7 @@ from supernet import elastic
 from supernet.architecture import Architecture, Layer, layer_map
 from supernet.compress.kronecker import factorized
 from supernet.errors import NasError
+from supernet.loading import load_whole
 from supernet.observe import Observation
 from supernet.student import architecture_of, carried_settings, new_student, shape_of
 
@@ -54,8 +55,12 @@ class Supernet(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Supernet:
-        """Load what :meth:`save_pretrained` wrote."""
-        return cls(BertForSequenceClassification.from_pretrained(folder))
+        """Load what :meth:`save_pretrained` wrote.
+
+        Raises:
+            NasError: weights that are absent, or not the supernet's.
+        """
+        return cls(load_whole(BertForSequenceClassification, folder, f"supernet {folder}"))
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the weights as a stock BERT checkpoint."""

@@ -15,11 +15,13 @@ from rich.table import Column, Table
 
 from nas.commands.options import (
     LabelOption,
+    LabelsOption,
     MetricOption,
     SeedOption,
     SpaceOption,
     TextOption,
     out,
+    split_labels,
 )
 from supernet.errors import NasError
 
@@ -81,6 +83,7 @@ def submit(
     text: TextOption = None,
     label: LabelOption = "label",
     metric: MetricOption = None,
+    labels: LabelsOption = None,
     seed: SeedOption = 0,
     priority: Annotated[
         int, typer.Option(min=1, max=1000, help="Among your own, 1 comes before 1000.")
@@ -112,6 +115,7 @@ def submit(
         "text_columns": text,
         "label_column": label,
         "metric": metric,
+        "labels": None if labels is None else split_labels(labels),
         "space": None if space is None else _named_or_read("space", space),
         "targets": target,
         "budgets": latency,

@@ -13,6 +13,7 @@ from nas.commands.options import (
     DataOption,
     DistillRecipeOption,
     LabelOption,
+    LabelsOption,
     MetricOption,
     RecipeOption,
     SeedOption,
@@ -73,6 +74,7 @@ def distill(
     text: TextOption = None,
     label: LabelOption = "label",
     metric: MetricOption = None,
+    labels: LabelsOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Distil a teacher into one student, without a search.
@@ -86,7 +88,7 @@ def distill(
     The output folder holds `model/`, `model.onnx` and `distillation.json`. Interrupted, the same
     command goes on from the last checkpoint.
     """
-    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed)
+    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed, labels=labels)
     from nas.pipeline import run_distillation
 
     _tell(output, run_distillation(study, student, output))
@@ -114,6 +116,7 @@ def compress(
     text: TextOption = None,
     label: LabelOption = "label",
     metric: MetricOption = None,
+    labels: LabelsOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Make a student smaller by factoring its matrices, and distil it.
@@ -130,7 +133,7 @@ def compress(
     from nas.compress import Kronecker
 
     kronecker, where = Kronecker(ratio, terms), load_target(target)
-    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed)
+    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed, labels=labels)
     from nas.pipeline import run_distillation
 
     told = run_distillation(study, student, output, kronecker=kronecker, target=where)

@@ -71,6 +71,13 @@ MetricOption = Annotated[
         "pearson_spearman for numbers."
     ),
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The names of a teacher's classes in the order of its head, as `no,maybe,yes`: for a "
+        "head whose configuration calls them LABEL_0, LABEL_1, and so on."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all chance in the run.")]
 StudentArgument = Annotated[
     str,
@@ -92,6 +99,11 @@ def read_task(data: str, text: list[str] | None, label: str, metric: str | None,
     return load_data(data, text_columns=text, label_column=label, metric=metric, seed=seed)
 
 
+def split_labels(text: str) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 def new_study(
     teacher: str,
     data: str,
@@ -102,11 +114,13 @@ def new_study(
     metric: str | None,
     seed: int,
     algorithm: str | None = None,
+    labels: str | None = None,
 ) -> Any:
     """A run without its search, its recipe checked before anything heavy is imported.
 
     Args:
         algorithm: of the search, in place of the recipe's.
+        labels: of the teacher's head, with commas between.
     """
     from nas.recipe import load_recipe
     from nas.search.settings import SearchSettings
@@ -129,6 +143,7 @@ def new_study(
         text_columns=text,
         label_column=label,
         metric=metric,
+        labels=None if labels is None else split_labels(labels),
         seed=seed,
     )
     return Study(lesson, open_workspace(workspace, display.warn), display)

@@ -12,6 +12,7 @@ from nas.commands.options import (
     WORKSPACE,
     DataOption,
     LabelOption,
+    LabelsOption,
     MetricOption,
     RecipeOption,
     SeedOption,
@@ -57,6 +58,7 @@ def search(
     text: TextOption = None,
     label: LabelOption = "label",
     metric: MetricOption = None,
+    labels: LabelsOption = None,
     max_parameters: Annotated[
         int | None, typer.Option(min=1, help="Cap on the model's parameters.")
     ] = None,
@@ -124,7 +126,9 @@ def search(
         raise NasError("--ray-workers, --ray-train-workers and --ray-trials need --ray ADDRESS")
     folders = output_folders(output, latency, target)
     choices = None if space is None else load_space(space)
-    lesson = new_study(teacher, data, recipe, workspace, text, label, metric, seed, algorithm)
+    lesson = new_study(
+        teacher, data, recipe, workspace, text, label, metric, seed, algorithm, labels
+    )
     from nas.pipeline import run_pipeline
     from nas.report import quality, verdict
     from nas.request import Request, Run

@@ -83,6 +83,13 @@ class SearchRequest(BaseModel):
     text_columns: tuple[Column, ...] | None = Field(default=None, min_length=1, max_length=2)
     label_column: Column = "label"
     metric: Literal["accuracy", "f1", "matthews", "pearson_spearman"] | None = None
+    labels: tuple[Column, ...] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=10_000,
+        description="Names of the classes of a teacher's ready head, in its order, where its "
+        "configuration has none.",
+    )
     space: Name | dict[str, Any] | None = Field(
         default=None,
         description="One of the catalog's, or the content of such a file; by default what suits "

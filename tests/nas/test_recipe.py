@@ -47,3 +47,9 @@ def test_a_recipe_survives_being_written() -> None:
     for name in config_names("recipes"):
         recipe = load_recipe(name)
         assert parse_recipe(recipe.to_dict(), name) == recipe
+
+
+@pytest.mark.parametrize("name", ["autotinybert", "finetune", "kd", "kronecker", "mixkd"])
+def test_published_methods_begin_as_published(name: str) -> None:
+    """None of them fits a student to its teacher's activations."""
+    assert load_recipe(name).distill.start == "own"

@@ -124,6 +124,7 @@ def build_runs(service: Service, job: Job, display: ReportingDisplay) -> list[Ru
                 text_columns=request.text_columns,
                 label_column=request.label_column,
                 metric=request.metric,
+                labels=request.labels,
                 seed=request.seed,
                 budget=Budget.parse(budget),
                 space=wanted_space(request.space) or suiting_space(teacher),
