@@ -27,6 +27,8 @@ PAIR_COLUMNS = (
     ("question", "sentence"),
 )
 SINGLE_COLUMNS = ("text", "sentence", "question", "content")
+TEXT_COLUMNS = (*SINGLE_COLUMNS, *dict.fromkeys(name for pair in PAIR_COLUMNS for name in pair))
+"""All names by which texts are found."""
 
 
 def find_text_columns(
@@ -60,6 +62,8 @@ def read_texts(
     Raises:
         NasError: a column is absent, or holds something that is not text.
     """
+    import pandas as pd
+
     texts = []
     for column in columns:
         _check_column(source, split, table, column, "text")
@@ -68,7 +72,7 @@ def read_texts(
             if not isinstance(value, str):
                 raise NasError(
                     f"data {source}: column {column!r} of {split} must hold text; "
-                    f"row {row} holds {value!r}"
+                    f"row {row} holds {'nothing' if pd.isna(value) is True else repr(value)}"
                 )
         texts.append(values)
     return tuple(texts)
@@ -78,6 +82,9 @@ def read_labels(
     source: str, tables: Tables, column: str, metric: str | None
 ) -> tuple[Kind, tuple[str, ...], Mapping[str, Labels]]:
     """The task's kind, its class names, and the labels of each split as indices or values.
+
+    Numbers that are all whole are classes, however they are written, unless the metric is a
+    regression's.
 
     Raises:
         NasError: a label is absent, of a type that is neither class nor value, or a class that
@@ -93,7 +100,8 @@ def read_labels(
             if is_absent or (isinstance(value, str) and not value.strip()):
                 raise NasError(f"{where} is empty in row {row} of {split}")
     columns = {split: table[column] for split, table in tables.items()}
-    holds = pd.api.types.infer_dtype(pd.concat(columns.values(), ignore_index=True))
+    together = pd.concat(columns.values(), ignore_index=True)
+    holds = pd.api.types.infer_dtype(together)
     if holds == "mixed-integer-float":
         holds = "floating"
     if holds not in ("integer", "floating", "string", "boolean", "categorical"):
@@ -101,7 +109,8 @@ def read_labels(
     distinct = set(columns["train"].tolist())
     if len(distinct) == 1:
         raise NasError(f"{where} is {distinct.pop()!r} in every row of train: nothing to learn")
-    if metric in REGRESSION_METRICS or (metric is None and holds == "floating"):
+    fractions = holds == "floating" and bool((together.astype(float) % 1 != 0).any())
+    if metric in REGRESSION_METRICS or (metric is None and fractions):
         return "regression", (), _values(where, columns, holds)
     names, indices = _classes(where, columns, holds)
     return "classification", names, indices

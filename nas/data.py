@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.columns import Kind, Labels, find_text_columns, read_labels, read_texts
+from nas.columns import TEXT_COLUMNS, Kind, Labels, find_text_columns, read_labels, read_texts
 from nas.metrics import METRICS_OF, check_metric
 from nas.pydoc import Progress, load_corpus
 from nas.sources import PYDOC, listed, read_source, source_name
@@ -116,6 +116,24 @@ class Task:
         return len(self.label_names) or 1
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How data were read, for people.
+
+    Args:
+        text_columns, label_column: whose content was taken.
+        unread_columns: the others.
+        ignored_files: files of data in the folder that were passed over.
+        told: what there is to say of single files.
+    """
+
+    text_columns: tuple[str, ...] = ("text",)
+    label_column: str = "label"
+    unread_columns: tuple[str, ...] = ()
+    ignored_files: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class TaskData:
     """A task and its examples. ``test`` is for the last figure alone, never for a choice.
@@ -128,6 +146,7 @@ class TaskData:
     validation: Examples
     test: Examples
     unlabelled: tuple[str, ...] = ()
+    reading: Reading = Reading()
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -157,14 +176,14 @@ def load_data(
 ) -> TaskData:
     """Read a task's data and split it.
 
-    Integer, string and boolean labels are classes, float labels values to regress on; ``metric``
-    decides where it is given. Splits that the source lacks are taken, seeded and stratified: no
+    Labels with fractions are values to regress on, all others classes; ``metric`` decides where it
+    is given. Splits that the source lacks are taken, seeded and stratified: no
     validation: 10% of train; no test: the validation split becomes the test, and 10% of train
     the validation; neither: 10% each.
 
     Args:
-        source: ``pydoc``; a folder with files named by split (:data:`nas.sources.SPLIT_NAMES`); a
-            file (:data:`nas.sources.SUFFIXES`); or a hub name, ``name`` or
+        source: ``pydoc``; a folder with files named by split (:func:`nas.split_files.split_files`);
+            a file (:data:`nas.tables.SUFFIXES`); or a hub name, ``name`` or
             ``name:configuration``.
         text_columns: the text's column, or both of a pair; by default the first of
             :data:`nas.columns.PAIR_COLUMNS`, then :data:`nas.columns.SINGLE_COLUMNS`, that is
@@ -182,7 +201,10 @@ def load_data(
         check_metric(metric)
     if limit is not None and limit < 2:
         raise NasError(f"limit must be at least 2 training examples, not {limit}")
-    tables = read_source(source, label_column, seed=seed, progress=progress)
+    found = read_source(
+        source, _looked_for(text_columns, label_column), label_column, seed=seed, progress=progress
+    )
+    tables = found.tables
     extra = tables.pop("unlabelled", None)
     if "train" not in tables:
         raise NasError(f"data {source}: no train split; found {listed(tables)}")
@@ -210,7 +232,11 @@ def load_data(
         held_out = set(_all_texts(splits["validation"])) | set(_all_texts(splits["test"]))
         texts = _unlabelled(source, "unlabelled", extra, text_columns)
         unlabelled = tuple(text for text in dict.fromkeys(texts) if text not in held_out)
-    return TaskData(task, splits["train"], splits["validation"], splits["test"], unlabelled)
+    unread = [str(name) for name in tables["train"] if name not in (*columns, label_column)]
+    reading = Reading(columns, label_column, tuple(unread), found.ignored, found.told)
+    return TaskData(
+        task, splits["train"], splits["validation"], splits["test"], unlabelled, reading
+    )
 
 
 def load_texts(
@@ -231,7 +257,8 @@ def load_texts(
     """
     if source == PYDOC:
         return tuple(load_corpus(progress=progress)["text"])
-    tables = read_source(source, None, seed=0, progress=progress)
+    known = _looked_for(text_columns, "label")
+    tables = read_source(source, known, None, seed=0, progress=progress).tables
     texts: dict[str, None] = {}
     for name in ("train", "unlabelled"):
         if name in tables:
@@ -239,6 +266,14 @@ def load_texts(
     if not texts:
         raise NasError(f"data {source}: no train or unlabelled split; found {listed(tables)}")
     return tuple(texts)
+
+
+def _looked_for(text_columns: str | Sequence[str] | None, label_column: str) -> tuple[str, ...]:
+    """Names of the columns that a table is read for."""
+    if text_columns is None:
+        return (*TEXT_COLUMNS, label_column)
+    texts = (text_columns,) if isinstance(text_columns, str) else tuple(text_columns)
+    return (*texts, label_column)
 
 
 def _examples(

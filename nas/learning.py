@@ -11,6 +11,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from nas.data import Task, TaskData, load_data, load_texts
+from nas.data_summary import told_of
 from nas.manifest import SCRATCH
 from nas.request import Study, origin
 from nas.result_folder import MODEL
@@ -53,11 +54,8 @@ def read_data(run: Study) -> TaskData:
             limit=run.request.recipe.limit,
             progress=lambda _name, done, total: bar(done, total),
         )
-    splits = (data.train, data.validation, data.test)
-    run.display.say(
-        f"data      {data.task.name}: {' + '.join(str(len(split)) for split in splits)} examples "
-        f"(train, validation, test), {data.task.metric}"
-    )
+    for line in told_of(data):
+        run.display.say(f"data      {line}")
     return data
 
 
@@ -133,13 +131,20 @@ def tokenize(run: Study, data: TaskData, teacher: Artifact) -> EncodedTask:
     """All splits as the teacher and every student read them."""
     tokenizer = AutoTokenizer.from_pretrained(teacher.path / MODEL)
     length, units = run.request.recipe.max_length, data.task.units
-    return EncodedTask(
+    encoded = EncodedTask(
         data,
         tokenizer,
         train=encode(data.train, tokenizer, length, units),
         validation=encode(data.validation, tokenizer, length, units),
         test=encode(data.test, tokenizer, length, units),
     )
+    full = sum(tokens == length for tokens in encoded.train.lengths) / len(encoded.train)
+    if full:
+        run.display.say(
+            f"texts     {full:.1%} of training fill all of the recipe's {length} tokens "
+            "(max_length); what is beyond is cut"
+        )
+    return encoded
 
 
 def unlabelled_texts(

@@ -1,55 +1,63 @@
 """Where a task's data comes from: each source becomes a table for each split.
 
-Sources are ``pydoc`` (built on this machine, see :mod:`nas.pydoc`), a folder with a file for each
-split, a single file, and data sets of the Hugging Face hub.
+Sources are ``pydoc`` (built on this machine, see :mod:`nas.pydoc`), a folder
+(:mod:`nas.split_files`), a single file (:mod:`nas.tables`), and data sets of the Hugging Face hub.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.pydoc import Progress, load_corpus, sample_task
+from nas.split_files import CANONICAL, split_files
+from nas.tables import kind_of, read_table, with_names
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Tables = dict[str, "pd.DataFrame"]
-"""A table for each split, by the names of :data:`SPLIT_NAMES`; unsplit data is all ``train``."""
+"""A table for each split, by the names of :data:`nas.split_files.SPLIT_NAMES`; unsplit data is all
+``train``."""
 
 PYDOC = "pydoc"
-SUFFIXES = (".parquet", ".csv", ".jsonl")
-SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "validation_matched"),
-    "test": ("test",),
-    "all": ("all",),
-    "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
-}
 
-_CANONICAL = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
-_FILE = re.compile(rf"(?P<split>{'|'.join(_CANONICAL)})(?P<shard>-\d{{5}}-of-\d{{5}})?")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 _log = logging.getLogger(__name__)
 
 
+class Found(NamedTuple):
+    """What a source holds.
+
+    Args:
+        tables: none of them empty.
+        ignored: files of data that were passed over.
+        told: what there is to say of how files were read.
+    """
+
+    tables: Tables
+    ignored: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
 def read_source(
     source: str,
+    known: tuple[str, ...],
     label_column: str | None,
     *,
     seed: int,
     progress: Progress | None,
-) -> Tables:
-    """The tables of ``source``, none of them empty.
+) -> Found:
+    """The tables of ``source``.
 
     Args:
         source: as :func:`nas.data.load_data` takes it.
+        known: names of columns that are looked for, by which CSV's delimiter is told.
         label_column: whose numbers and class names are recognised; None leaves labels alone.
         seed: of pydoc's sample.
         progress: of pydoc, as in :func:`nas.pydoc.load_corpus`.
@@ -59,23 +67,24 @@ def read_source(
     """
     if source == PYDOC:
         corpus = load_corpus(progress=progress)
-        return {"train": sample_task(corpus, seed=seed), "unlabelled": corpus[["text"]]}
+        return Found({"train": sample_task(corpus, seed=seed), "unlabelled": corpus[["text"]]})
     path = _path(source)
     try:
         if path.is_dir():
-            tables = _read_folder(path, label_column)
+            found = _read_folder(path, known, label_column)
         elif path.is_file():
-            tables = {"train": _read_file(path, label_column)}
-        elif _HUB_NAME.fullmatch(source) and path.suffix not in SUFFIXES:
-            tables = _read_hub(source, label_column)
+            table, told = read_table(path, known, label_column)
+            found = Found({"train": table}, told=(told,) if told else ())
+        elif _HUB_NAME.fullmatch(source) and kind_of(path) is None:
+            found = Found(_read_hub(source, label_column))
         else:
             raise NasError(f"data {source}: no such file or folder")
     except OSError as error:
         raise NasError(f"data {source}: cannot be read: {error.strerror or error}") from error
-    for name, table in tables.items():
+    for name, table in found.tables.items():
         if table.empty:
             raise NasError(f"data {source}: the {name} split is empty")
-    return tables
+    return found
 
 
 def source_name(source: str) -> str:
@@ -100,70 +109,17 @@ def _path(source: str) -> Path:
         ) from error
 
 
-def _read_folder(folder: Path, label_column: str | None) -> Tables:
+def _read_folder(folder: Path, known: tuple[str, ...], label_column: str | None) -> Found:
     import pandas as pd
 
-    present = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
-    files: dict[str, list[Path]] = {}
-    for path in present:
-        match = _FILE.fullmatch(path.stem)
-        if match is None:
-            continue
-        name = _CANONICAL[match["split"]]
-        if name in files and not match["shard"]:
-            raise NasError(
-                f"data {folder}: {files[name][0].name} and {path.name} are both {name}; keep one"
-            )
-        files.setdefault(name, []).append(path)
-    if not files and len(present) == 1:
-        files["all"] = present
-    if not files:
-        raise NasError(
-            f"data {folder}: needs files named train, validation, test or all "
-            f"({', '.join(SUFFIXES)}); found {listed(path.name for path in present)}"
-        )
-    if "all" in files:
-        if {"train", "validation", "test"} & set(files):
-            raise NasError(
-                f"data {folder}: a file named all excludes others; found {listed(files)}"
-            )
-        files["train"] = files.pop("all")
-    return {
-        name: pd.concat([_read_file(path, label_column) for path in paths], ignore_index=True)
-        for name, paths in files.items()
-    }
-
-
-def _read_file(path: Path, label_column: str | None) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix == ".jsonl":
-            # Not splitlines(): a JSON string may hold U+2028 and the like as they are.
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-            return pd.DataFrame([_json_object(line) for line in lines if line.strip()])
-        if path.suffix == ".csv":
-            # Everything as it stands in the file: "None" or "007" may well be a text.
-            table = pd.read_csv(path, dtype=str, na_filter=False, encoding="utf-8-sig")
-            if label_column in table:
-                numbers = pd.to_numeric(table[label_column], errors="coerce")
-                if numbers.notna().all():
-                    table[label_column] = numbers
-            return table
-    except (OSError, ValueError) as error:
-        raise NasError(
-            f"data {path}: not readable as {path.suffix[1:]}: {_one_line(error)}"
-        ) from error
-    raise NasError(f"data {path}: unknown file type; accepted: {', '.join(SUFFIXES)}")
-
-
-def _json_object(line: str) -> dict[str, Any]:
-    value = json.loads(line)
-    if not isinstance(value, dict):
-        raise ValueError(f"a line must be an object, not {line[:40]!r}")
-    return value
+    files = split_files(folder)
+    tables, told = {}, []
+    for name, paths in files.splits.items():
+        read = [read_table(path, known, label_column) for path in paths]
+        tables[name] = pd.concat([table for table, _ in read], ignore_index=True)
+        told += [said for _, said in read if said]
+    ignored = tuple(str(path.relative_to(folder)) for path in files.ignored)
+    return Found(tables, ignored, tuple(told))
 
 
 def _read_hub(source: str, label_column: str | None) -> Tables:
@@ -187,21 +143,18 @@ def _read_hub(source: str, label_column: str | None) -> Tables:
 
 def _hub_tables(loaded: Any, label_column: str | None) -> Tables:
     """Tables of a ``datasets.DatasetDict``, with class names where its features state them."""
-    import pandas as pd
-
     tables = {}
     for split, rows in loaded.items():
-        if split not in _CANONICAL:
+        if split not in CANONICAL:
             continue
         table = rows.to_pandas()
         names = getattr(rows.features.get(label_column), "names", None)
         if names is not None:
-            codes = table[label_column].fillna(-1).astype(int)
-            table[label_column] = pd.Categorical.from_codes(codes, names)
-            if _CANONICAL[split] != "unlabelled" and (codes == -1).all():
+            table = with_names(table, label_column, names)
+            if CANONICAL[split] != "unlabelled" and table[label_column].isna().all():
                 _log.info("the hub hides the labels of %s: passed over", split)
                 continue
-        tables[_CANONICAL[split]] = table
+        tables[CANONICAL[split]] = table
     return tables
 
 

@@ -28,9 +28,9 @@ class Units:
 
     @classmethod
     def of(cls, values: ArrayLike) -> Units:
-        """Those of training values that are not all the same."""
+        """Those of training values, (N,)."""
         given = np.asarray(values, np.float64)
-        return cls(float(given.mean()), float(given.std()))
+        return cls(float(given.mean()), float(given.std()) or 1.0)
 
     def learnt(self, values: ArrayLike) -> NDArray[np.float64]:
         """Values as they are learnt."""

@@ -49,12 +49,16 @@ def finetune(
     from nas.progress import Display, silence
 
     silence()
+    from nas.data_summary import told_of
     from nas.recipe import load_recipe
     from nas.teacher import finetune_to_folder
 
+    task = read_task(data, text, label, metric, seed)
+    for line in told_of(task):
+        out.print(f"data      {line}")
     scores = finetune_to_folder(
         teacher,
-        read_task(data, text, label, metric, seed),
+        task,
         load_recipe(recipe).finetune,
         output,
         max_length=load_recipe(recipe).max_length,

@@ -1,22 +1,30 @@
 """Sources, column conventions, splits, and one clear line for each fault."""
 
 import dataclasses
+import gzip
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas import data, pydoc, sources
-from nas.columns import PAIR_COLUMNS, read_labels
+from nas.columns import PAIR_COLUMNS, TEXT_COLUMNS, read_labels
 from nas.data import Examples, Task, TaskData, load_data, load_texts
 from nas.settings import data_folder
+from nas.tables import SUFFIXES
 from supernet.errors import NasError
 
 COLOURS = ("red", "green", "blue")
+
+FORMATS = (*SUFFIXES, ".csv.gz", ".jsonl.gz", ".json.gz", ".CSV", ".TSV", ".Parquet", ".JSONL.GZ")
 
 
 def rows(count, prefix="text", labels=COLOURS):
@@ -26,12 +34,22 @@ def rows(count, prefix="text", labels=COLOURS):
 def write(path, records):
     frame = pd.DataFrame(records)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
+    name = path.name.lower()
+    if name.endswith(".parquet"):
         frame.to_parquet(path, index=False)
-    elif path.suffix == ".csv":
-        frame.to_csv(path, index=False)
+    elif name.endswith(".arrow"):
+        table = pa.Table.from_pandas(frame)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
     else:
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        if ".csv" in name or ".tsv" in name:
+            text = frame.to_csv(index=False, sep="\t" if ".tsv" in name else ",")
+        elif ".jsonl" in name or ".ndjson" in name:
+            text = "".join(json.dumps(record) + "\n" for record in records)
+        else:
+            text = json.dumps(records)
+        content = text.encode()
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     return str(path)
 
 
@@ -128,7 +146,7 @@ class TestDigest:
 
 
 class TestSources:
-    @pytest.mark.parametrize("suffix", sources.SUFFIXES)
+    @pytest.mark.parametrize("suffix", FORMATS)
     def test_formats_agree(self, tmp_path, suffix):
         folder = tmp_path / "colours"
         for split, count in (("train", 30), ("dev", 6), ("test", 9)):
@@ -151,6 +169,29 @@ class TestSources:
         path = tmp_path / "bom.csv"
         path.write_text("text,label\n" + "né,1\nzürich,2\n" * 10, encoding="utf-8-sig")
         assert texts(load_data(str(path), seed=0).train) == {"né", "zürich"}
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            '{"data": ROWS}',
+            '{"version": "1", "data": ROWS}',
+            '{"text": ["a", "b"], "label": [0, 1]}',
+            '{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n',
+            "ROWS",
+        ],
+    )
+    def test_json_documents(self, tmp_path, content):
+        records = '[{"text": "a", "label": 0}, {"text": "b", "label": 1}]'
+        (tmp_path / "train.json").write_text(content.replace("ROWS", records))
+        table = sources.read_source(str(tmp_path), (), None, seed=0, progress=None).tables["train"]
+        assert table[["text", "label"]].to_dict("list") == {"text": ["a", "b"], "label": [0, 1]}
+
+    def test_windows_1252_is_told(self, tmp_path):
+        path = tmp_path / "old.csv"
+        path.write_bytes(("text;label\n" + "né;1\nzürich;2\n" * 10).encode("cp1252"))
+        loaded = load_data(str(path), seed=0)
+        assert texts(loaded.train) == {"né", "zürich"}
+        assert loaded.reading.told == ("old.csv was read as Windows-1252, as it is no UTF-8",)
 
     def test_jsonl_strings_may_hold_any_separator(self, tmp_path):
         path = tmp_path / "odd.jsonl"
@@ -263,6 +304,42 @@ class TestLabels:
         classes = self.kind_of(tmp_path, [0.0, 1.0], "matthews").task
         assert (classes.kind, classes.label_names) == ("classification", ("0", "1"))
 
+    @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+    def test_whole_numbers_are_classes_however_they_are_written(self, tmp_path, suffix):
+        records = [{"text": f"t{i}", "label": float(i % 3)} for i in range(30)]
+        task = load_data(write(tmp_path / f"all{suffix}", records), seed=0).task
+        assert (task.kind, task.label_names) == ("classification", ("0", "1", "2"))
+
+    def test_integers_in_one_file_and_floats_in_another_are_the_same_classes(self, tmp_path):
+        write(tmp_path / "train.csv", rows(30, labels=[0, 1, 2]))
+        write(tmp_path / "test.csv", rows(6, "test", labels=[2.0, 0.0]))
+        loaded = load_data(str(tmp_path), seed=0)
+        assert loaded.task.label_names == ("0", "1", "2")
+        assert loaded.test.labels.tolist() == [2, 0] * 3
+
+    def test_one_fraction_in_any_split_makes_values(self, tmp_path):
+        write(tmp_path / "train.csv", rows(30, labels=[0, 1, 2]))
+        write(tmp_path / "test.csv", rows(6, "test", labels=[2.5, 0.0]))
+        assert load_data(str(tmp_path), seed=0).task.kind == "regression"
+
+    @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+    def test_class_names_of_a_schema_are_read(self, tmp_path, suffix):
+        """As ``datasets`` writes them, in the order of the numbers and not of the alphabet."""
+        table = pa.table({"text": [f"t{i}" for i in range(30)], "label": [0, 1, 2] * 10})
+        feature = {"names": ["ugly", "bad", "good"], "_type": "ClassLabel"}
+        info = {"info": {"features": {"label": feature, "text": {"_type": "Value"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+        path = tmp_path / f"train{suffix}"
+        if suffix == ".parquet":
+            pq.write_table(table, path)
+        else:
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+                out.write_table(table)
+        loaded = load_data(str(tmp_path), seed=0)
+        assert loaded.task.label_names == ("ugly", "bad", "good")
+        for text, label in zip(loaded.train.text_a, loaded.train.labels, strict=True):
+            assert label == int(text[1:]) % 3
+
     def test_csv_numbers_are_numbers(self, tmp_path):
         for labels, kind in (([0, 1], "classification"), ([0.5, 1.0], "regression")):
             source = write(tmp_path / "numbers.csv", rows(20, labels=labels))
@@ -361,7 +438,7 @@ class TestFaults:
 
     def test_unknown_suffix(self, tmp_path):
         (tmp_path / "data.xlsx").write_text("")
-        self.refuse(tmp_path / "data.xlsx", "unknown file type; accepted: .parquet, .csv, .jsonl")
+        self.refuse(tmp_path / "data.xlsx", "unknown file type; accepted: .parquet, .arrow, .csv")
 
     def test_two_files_for_one_split(self, tmp_path):
         write(tmp_path / "dev.csv", rows(3))
@@ -382,16 +459,21 @@ class TestFaults:
         [
             (".parquet", b"PAR1 but not really"),
             (".csv", b'text,label\n"open quote'),
-            (".csv", b"text,label\n\xff\xfe,1\n"),
+            (".csv", b"text,label\n\x81\xfe,1\n"),
             (".csv", b""),
             (".jsonl", b'{"text": "a", "label": 1}\n{"text": '),
             (".jsonl", b"[1, 2]\n"),
+            (".json", b"[1, 2]\n"),
+            (".json", b'{"a": 1}{'),
+            (".csv", b"text,label\na,1\nDear shop, hello,0\n"),
+            (".csv.gz", b"text,label\na,1\n"),
+            (".arrow", b"ARROW1 but not really"),
         ],
     )
     def test_corrupt_file(self, tmp_path, suffix, content):
         path = tmp_path / f"train{suffix}"
         path.write_bytes(content)
-        self.refuse(tmp_path, f"not readable as {suffix[1:]}")
+        self.refuse(tmp_path, f"not readable as {suffix.split('.')[1]}")
 
     def test_empty_split(self, tmp_path):
         write(tmp_path / "train.csv", rows(30))
@@ -503,3 +585,41 @@ def test_real_unlabelled_text():
     if folder is None or not (folder / "wikitext2").is_dir():
         pytest.skip("NAS_DATA names no folder with wikitext2")
     assert len(load_texts(str(folder / "wikitext2"))) == 1731
+
+
+# ---- the table of docs/data.md -------------------------------------------------------------------
+
+DOCS = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+CASES = [
+    [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    for line in DOCS.splitlines()
+    if re.match(r"\| `a\.\w+` \|", line)
+]
+
+
+@pytest.mark.parametrize(("name", "content", "outcome"), CASES)
+def test_what_the_documentation_says_of_a_file(tmp_path, name, content, outcome):
+    path = tmp_path / name.strip("`")
+    path.write_text(content.strip("`").replace("\\n", "\n").replace("\\t", "\t"), newline="")
+
+    def found():
+        known = (*TEXT_COLUMNS, "label")
+        tables = sources.read_source(str(path), known, "label", seed=0, progress=None).tables
+        columns = data.find_text_columns(str(path), tables["train"], None)
+        _, names, labels = read_labels(str(path), tables, "label", None)
+        (read,) = data.read_texts(str(path), "train", tables["train"], columns)
+        return [
+            f"{text} = {names[label] if names else label}"
+            for text, label in zip(read, labels["train"], strict=True)
+        ]
+
+    if outcome.startswith("refused: "):
+        with pytest.raises(NasError, match=re.escape(outcome.removeprefix("refused: "))):
+            found()
+    else:
+        assert "; ".join(found()) == outcome
+
+
+def test_the_documentation_has_cases_of_both_kinds():
+    refused = sum(outcome.startswith("refused: ") for *_, outcome in CASES)
+    assert 5 < refused < len(CASES) - 5

@@ -15,7 +15,7 @@ from nas.service.client.download import Shown, receive, sha256, unpack
 from nas.service.client.event_stream import StreamEvent, parse_events
 from nas.service.client.folder_upload import zipped
 from nas.service.client.replies import Archive, Model, Search, Status, understood
-from nas.sources import SUFFIXES
+from nas.service.uploads.scan import UPLOADED as TABLES
 from supernet.errors import NasError
 
 _UPLOAD_S = 600.0  # the server reads what it has received before it answers
@@ -212,7 +212,7 @@ class ServiceClient:
                 patience.wait(away)
 
 
-UPLOADED = (*SUFFIXES, ".zip")
+UPLOADED = (*TABLES, ".zip")
 """How the names of files end that may be uploaded."""
 
 
@@ -232,7 +232,7 @@ def _content(path: Path) -> Iterator[bytes]:
     """
     try:
         if path.is_dir():
-            yield from zipped(path, SUFFIXES)
+            yield from zipped(path, TABLES)
             return
         with path.open("rb") as file:
             while block := file.read(1 << 20):

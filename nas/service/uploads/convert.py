@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.columns import PAIR_COLUMNS, SINGLE_COLUMNS, find_text_columns
+from nas.columns import TEXT_COLUMNS, find_text_columns
 from nas.data import TaskData, load_data, load_texts
 from nas.service.uploads.archives import ArchiveLimits, unpack
-from nas.service.uploads.scan import ROWS, check_columns, scan
-from nas.sources import SUFFIXES, Tables, listed, read_source
+from nas.service.uploads.scan import ROWS, UPLOADED, check_columns, scan
+from nas.sources import Tables, listed, read_source
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ KEPT = "kept"
 """The folder in which a confined function leaves what is to be kept, under the upload's name."""
 
 _LABEL = "label"
-_TEXT_NAMES = {*SINGLE_COLUMNS, *(name for pair in PAIR_COLUMNS for name in pair)}
 _SHOWN_CHARACTERS = 200
 _SHOWN_NAMES = 100
 _CLASSES = 10_000
@@ -57,7 +56,7 @@ def convert_dataset(upload: str, name: str, unpacked_bytes: int) -> dict[str, An
     pa.set_io_thread_count(1)
     source = Path(upload)
     if source.suffix == ".zip":
-        files = unpack(source, Path("files"), SUFFIXES, ArchiveLimits(unpacked_bytes))
+        files = unpack(source, Path("files"), UPLOADED, ArchiveLimits(unpacked_bytes))
         source = Path("files")
     else:
         files = [source]
@@ -66,7 +65,8 @@ def convert_dataset(upload: str, name: str, unpacked_bytes: int) -> dict[str, An
         raise NasError(f"files must be of one kind, not {listed(sorted(kinds))}")
     if sum(scan(path) for path in files) > ROWS:
         raise NasError(f"it has more than {ROWS:,} rows")
-    tables = read_source(str(source), None, seed=0, progress=None)
+    known = (*TEXT_COLUMNS, _LABEL)
+    tables = read_source(str(source), known, None, seed=0, progress=None).tables
     if not {"train", "unlabelled"} & set(tables):
         raise NasError(f"it has no train split; found {listed(tables)}")
     folder = Path(KEPT) / name
@@ -85,7 +85,7 @@ def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
     changed = {}
     for column in table.columns:
         numbers = pd.to_numeric(table[column], errors="coerce")
-        if column not in _TEXT_NAMES and numbers.notna().all():
+        if column not in TEXT_COLUMNS and numbers.notna().all():
             changed[column] = numbers
     return table.assign(**changed)
 

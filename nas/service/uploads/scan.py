@@ -14,6 +14,9 @@ from typing import Any
 from nas.service.uploads.strict_json import parse_json
 from supernet.errors import NasError
 
+UPLOADED = (".parquet", ".csv", ".jsonl")
+"""How the names of files end that a data set may be uploaded in."""
+
 ROWS = 5_000_000
 """Of all splits."""
 COLUMNS = 256
@@ -27,7 +30,7 @@ def scan(path: Path) -> int:
     """Its rows.
 
     Args:
-        path: of a name ending in ``.parquet``, ``.csv`` or ``.jsonl``.
+        path: of a name ending as one of :data:`UPLOADED`.
 
     Raises:
         NasError: another content than its name says, damaged, ragged, not UTF-8, or too large.

@@ -1,0 +1,64 @@
+"""What is told of data exposes a misreading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nas.data import TaskData, load_data
+from nas.data_summary import doubts_of, told_of
+
+
+def data_of(folder: Path, **splits: list[dict[str, Any]]) -> TaskData:
+    for name, rows in splits.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return load_data(str(folder), seed=0)
+
+
+def rows(labels: list[Any], count: int = 60, prefix: str = "text") -> list[dict[str, Any]]:
+    return [
+        {"text": f"{prefix} {row}", "label": labels[row % len(labels)], "id": row}
+        for row in range(count)
+    ]
+
+
+def test_sizes_columns_classes_and_files_are_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("a,b\n")
+    data = data_of(tmp_path, train=rows(["a", "a", "b"]), test=rows(["a", "b"], 6, "test"))
+    lines = told_of(data)
+    assert lines[0].endswith("54 + 6 + 6 examples (train, validation, test), accuracy")
+    assert lines[1] == "texts from text, labels from label: 2 classes, a 66.7%, b 33.3%"
+    assert lines[2:] == ["columns not read: id", "files not read: notes.csv"]
+
+
+def test_values_tell_their_range(tmp_path: Path) -> None:
+    data = data_of(tmp_path, train=rows([1.5, 2.5]), test=rows([1.5, 2.5], 6, "test"))
+    assert told_of(data)[1].endswith("values from 1.5 to 2.5, 2 on average")
+
+
+def test_many_classes_are_cut_short(tmp_path: Path) -> None:
+    data = data_of(tmp_path, train=rows([f"c{n:02}" for n in range(15)], 600))
+    assert told_of(data)[1].endswith(" and 3 more")
+
+
+def test_whole_numbers_may_be_values(tmp_path: Path) -> None:
+    (doubt,) = doubts_of(data_of(tmp_path, train=rows([1, 2, 3])))
+    assert doubt.startswith("labels are whole numbers, 3 of them, and taken for classes; are they")
+    assert doubts_of(data_of(tmp_path, train=rows([0, 1]))) == []
+
+
+def test_labels_that_differ_by_case_or_blanks(tmp_path: Path) -> None:
+    found = doubts_of(data_of(tmp_path, train=rows(["Yes", "yes ", "no"])))
+    assert found == ["labels 'Yes', 'yes ' differ by case or blanks alone"]
+
+
+def test_texts_of_train_in_other_splits(tmp_path: Path) -> None:
+    held_out = [*rows(["a", "b"], 4, "test"), *rows(["a", "b"], 3)]
+    data = data_of(tmp_path, train=rows(["a", "b"]), test=held_out, dev=rows(["a"], 5))
+    assert doubts_of(data) == ["texts that stand in train as well: 5 of validation, 3 of test"]
+
+
+def test_classes_that_are_many(tmp_path: Path) -> None:
+    data = data_of(tmp_path, train=rows([f"class {n}" for n in range(40)], 120))
+    assert any("40 classes are many for" in line for line in told_of(data))
