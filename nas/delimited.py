@@ -141,14 +141,13 @@ def _check_quotes(rows: Rows, lines: list[int], label: int, delimiter: str) -> N
     long = [number for number, row in enumerate(rows) if any("\n" in field for field in row)]
     if not long:
         return
-    labels = {row[label] for row in rows} - {rows[number][label] for number in long}
-    labels |= {rows[number][label] for number in long}
+    labels = {row[label] for row in rows}
     for number in long:
         row = rows[number]
         for place, field in enumerate(row):
             *within, _ = field.split("\n")
             for part, line in enumerate(within):
-                fields = next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
+                fields = line.rstrip("\r").split(delimiter)
                 if part == 0:
                     fields = [*row[:place], *fields]
                 if len(fields) == len(row) and fields[label] in labels:
