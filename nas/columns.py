@@ -94,11 +94,7 @@ def read_labels(
 
     where = f"data {source}: label column {column!r}"
     for split, table in tables.items():
-        _check_column(source, split, table, column, "label")
-        absent = table[column].isna()
-        for row, (value, is_absent) in enumerate(zip(table[column], absent, strict=True), start=1):
-            if is_absent or (isinstance(value, str) and not value.strip()):
-                raise NasError(f"{where} is empty in row {row} of {split}")
+        _check_labels(source, split, table, column)
     columns = {split: table[column] for split, table in tables.items()}
     together = pd.concat(columns.values(), ignore_index=True)
     holds = pd.api.types.infer_dtype(together)
@@ -114,6 +110,32 @@ def read_labels(
         return "regression", (), _values(where, columns, holds)
     names, indices = _classes(where, columns, holds)
     return "classification", names, indices
+
+
+def named_labels(source: str, split: str, table: pd.DataFrame, column: str) -> list[str]:
+    """The labels of a table by the names that :func:`read_labels` gives their classes.
+
+    Raises:
+        NasError: a label is absent.
+    """
+    _check_labels(source, split, table, column)
+    return [_name(value) for value in table[column].tolist()]
+
+
+def _name(value: object) -> str:
+    """Of a class: whole numbers have one, however they are written."""
+    return str(int(value) if isinstance(value, float) and value % 1 == 0 else value)
+
+
+def _check_labels(source: str, split: str, table: pd.DataFrame, column: str) -> None:
+    """Refuse an absent column, and the first label that is absent from it."""
+    _check_column(source, split, table, column, "label")
+    absent = table[column].isna()
+    for row, (value, is_absent) in enumerate(zip(table[column], absent, strict=True), start=1):
+        if is_absent or (isinstance(value, str) and not value.strip()):
+            raise NasError(
+                f"data {source}: label column {column!r} is empty in row {row} of {split}"
+            )
 
 
 def _values(
@@ -142,7 +164,7 @@ def _classes(
                 raise NasError(f"{where} is {value!r} in {split}, a class that train has not")
     order = list(columns["train"].cat.categories) if holds == "categorical" else sorted(train)
     index = {value: number for number, value in enumerate(order)}
-    names = tuple(str(int(value) if holds == "floating" else value) for value in order)
+    names = tuple(map(_name, order))
     return names, {
         split: np.array([index[value] for value in column.tolist()], np.int64)
         for split, column in columns.items()

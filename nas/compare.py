@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from latency.beside import held, time_models
 from latency.drawing import PALETTE, canvas, log_axis, style
 from latency.target import Latency, Target
-from nas.data import TaskData
 from nas.evaluate import collator
+from nas.held_out import HeldOut
 from nas.labels import align_labels, check_labels
 from nas.measured import load_model, model_folder, score_as_served, served
 from nas.tokenization import encode
-from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of
 
 
@@ -40,15 +39,14 @@ class Measured:
 
 
 def compare_folders(
-    paths: Sequence[Path], data: TaskData, split: str, target: Target, *, max_length: int
+    paths: Sequence[Path], held_out: HeldOut, target: Target, *, max_length: int
 ) -> list[Measured]:
     """Score every model, and time all of them side by side.
 
     Raises:
         NasError: a folder without a model, or with one for other labels.
     """
-    if split not in data.splits:
-        raise NasError(f"split must be one of {', '.join(data.splits)}, not {split!r}")
+    task, examples = held_out.task, held_out.examples
     folders = [model_folder(path) for path in paths]
     loaded = [load_model(folder) for folder in folders]
     shapes = [shape_of(model.config) for model, _ in loaded]
@@ -59,15 +57,13 @@ def compare_folders(
     )
     ready, scores = [], []
     for path, folder, (model, tokenizer) in zip(paths, folders, loaded, strict=True):
-        check_labels(f"model {path}", model.config, data.task)
-        order = align_labels(model, data.task)
+        check_labels(f"model {path}", model.config, task)
+        order = align_labels(model, task)
         with held(target):
             ready.append(served(model, folder, target, order))
-        examples = encode(data.splits[split], tokenizer, max_length)
+        encoded = encode(examples, tokenizer, max_length)
         scores.append(
-            score_as_served(
-                model, ready[-1].run, target, examples, collator(tokenizer), data.task.metric
-            )
+            score_as_served(model, ready[-1].run, target, encoded, collator(tokenizer), task.metric)
         )
     latencies = time_models([one.run for one in ready], target, shape)
     return [

@@ -202,7 +202,7 @@ def load_data(
     if limit is not None and limit < 2:
         raise NasError(f"limit must be at least 2 training examples, not {limit}")
     found = read_source(
-        source, _looked_for(text_columns, label_column), label_column, seed=seed, progress=progress
+        source, looked_for(text_columns, label_column), label_column, seed=seed, progress=progress
     )
     tables = found.tables
     extra = tables.pop("unlabelled", None)
@@ -212,7 +212,7 @@ def load_data(
     kind, label_names, labels = read_labels(source, tables, label_column, metric)
     splits = _split(
         source,
-        {name: _examples(source, name, tables[name], columns, labels[name]) for name in tables},
+        {name: examples_of(source, name, tables[name], columns, labels[name]) for name in tables},
         np.random.default_rng(seed),
     )
     if limit is not None and limit < len(splits["train"]):
@@ -257,7 +257,7 @@ def load_texts(
     """
     if source == PYDOC:
         return tuple(load_corpus(progress=progress)["text"])
-    known = _looked_for(text_columns, "label")
+    known = looked_for(text_columns, "label")
     tables = read_source(source, known, None, seed=0, progress=progress).tables
     texts: dict[str, None] = {}
     for name in ("train", "unlabelled"):
@@ -268,7 +268,7 @@ def load_texts(
     return tuple(texts)
 
 
-def _looked_for(text_columns: str | Sequence[str] | None, label_column: str) -> tuple[str, ...]:
+def looked_for(text_columns: str | Sequence[str] | None, label_column: str) -> tuple[str, ...]:
     """Names of the columns that a table is read for."""
     if text_columns is None:
         return (*TEXT_COLUMNS, label_column)
@@ -276,9 +276,14 @@ def _looked_for(text_columns: str | Sequence[str] | None, label_column: str) -> 
     return (*texts, label_column)
 
 
-def _examples(
+def examples_of(
     source: str, split: str, table: pd.DataFrame, columns: Sequence[str], labels: Labels | None
 ) -> Examples:
+    """The texts of a table's columns, with their labels.
+
+    Raises:
+        NasError: a column is absent, or holds something that is not text.
+    """
     text_a, *text_b = read_texts(source, split, table, columns)
     return Examples(text_a, text_b[0] if text_b else None, labels)
 
@@ -291,7 +296,7 @@ def _unlabelled(
     source: str, split: str, table: pd.DataFrame, requested: str | Sequence[str] | None
 ) -> tuple[str, ...]:
     columns = find_text_columns(source, table, requested)
-    return _all_texts(_examples(source, split, table, columns, None))
+    return _all_texts(examples_of(source, split, table, columns, None))
 
 
 def _split(

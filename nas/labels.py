@@ -64,6 +64,15 @@ def align_labels(model: Any, task: Task) -> list[int]:
     return rows
 
 
+def classes_of(config: PretrainedConfig) -> tuple[str, ...] | None:
+    """The names of a head's classes in its order; none for a regression's, None where it has no
+    names for them.
+    """
+    if config.num_labels == 1:
+        return ()
+    return tuple(_label_ids(config)) if _is_named(config) else None
+
+
 def name_labels(subject: str, config: PretrainedConfig, labels: Sequence[str]) -> None:
     """Give the classes of a head the names that a user says they have, in the head's order.
 

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -21,10 +22,10 @@ from transformers import (
 from latency.beside import time_models
 from latency.runtimes import Model, runtime_of
 from latency.target import Target
-from nas.data import TaskData
 from nas.evaluate import Collate, Logits, accelerator, collator, score
 from nas.export import onnx_model, onnx_of
-from nas.labels import align_labels, check_labels
+from nas.held_out import HeldOut
+from nas.labels import align_labels, check_labels, classes_of
 from nas.model_folders import CONFIG, without_model
 from nas.result_folder import MODEL, ONNX
 from nas.tokenization import EncodedExamples, encode
@@ -75,29 +76,39 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model.eval(), tokenizer
 
 
+def model_classes(folder: Path) -> tuple[str, ...] | None:
+    """As :func:`nas.labels.classes_of`, of a model folder's configuration.
+
+    Raises:
+        NasError: it cannot be read.
+    """
+    try:
+        return classes_of(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise NasError(f"model {folder} does not load: {str(error).splitlines()[0]}") from error
+
+
 def evaluate_folder(
-    folder: Path, data: TaskData, split: str, target: Target, *, max_length: int
+    folder: Path, held_out: HeldOut, target: Target, *, max_length: int
 ) -> dict[str, str]:
     """What there is to say of a model, name by value, for people.
 
     Raises:
-        NasError: a model that does not load, an unknown split, or a head for other labels.
+        NasError: a model that does not load, or a head for other labels.
     """
-    if split not in ("train", "validation", "test"):
-        raise NasError(f"split must be train, validation or test, not {split!r}")
+    task, examples = held_out.task, held_out.examples
     model, tokenizer = load_model(folder)
     architecture = architecture_of(model.config)
-    check_labels(f"model {folder}", model.config, data.task)
-    order = align_labels(model, data.task)
-    examples = encode(getattr(data, split), tokenizer, max_length)
+    check_labels(f"model {folder}", model.config, task)
+    order = align_labels(model, task)
     ready = served(model, folder, target, order)
-    metric = data.task.metric
-    value = score_as_served(model, ready.run, target, examples, collator(tokenizer), metric)
+    encoded = encode(examples, tokenizer, max_length)
+    value = score_as_served(model, ready.run, target, encoded, collator(tokenizer), task.metric)
     (latency,) = time_models([ready.run], target, shape_of(model.config))
     return {
         "architecture": str(architecture),
         "parameters": f"{model.num_parameters():,}",
-        f"{data.task.metric} ({split}, {len(examples)} examples)": f"{value:.4f}",
+        f"{task.metric} ({held_out.told}, {len(encoded)} examples)": f"{value:.4f}",
         "target": str(target),
         "p50": f"{latency.p50_ms:.3f} ms",
         "p95": f"{latency.p95_ms:.3f} ms",

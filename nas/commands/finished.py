@@ -102,15 +102,20 @@ def compare(
 
     silence()
     from nas.compare import compare_folders, comparison_plot
-    from nas.measured import model_folder
+    from nas.held_out import load_held_out
+    from nas.measured import model_classes, model_folder
 
     where = load_target(target)
     length = load_recipe(recipe).max_length
-    for model in models:
-        model_folder(model)  # before the data, whose reading may take a while
-    task = read_task(data, text, label, metric, seed)
-    found = compare_folders(models, task, split, where, max_length=length)
-    table = Table("model", "architecture", "parameters", "MB", task.task.metric, "p50 ms", "p95 ms")
+    first, *_ = [model_folder(model) for model in models]
+    held_out = load_held_out(
+        data, split, model_classes(first), text_columns=text, label_column=label, metric=metric,
+        seed=seed,
+    )  # fmt: skip
+    found = compare_folders(models, held_out, where, max_length=length)
+    table = Table(
+        "model", "architecture", "parameters", "MB", held_out.task.metric, "p50 ms", "p95 ms"
+    )
     for one in found:
         table.add_row(
             one.name,
@@ -121,10 +126,10 @@ def compare(
             f"{one.latency.p50_ms:.3g}",
             f"{one.latency.p95_ms:.3g}",
         )
-    out.print(f"{split} split of {task.task.name}; {where}")
+    out.print(f"{held_out.told}; {where}")
     out.print(table)
     if plot is not None:
-        comparison_plot(found, task.task.metric).savefig(plot, dpi=200)
+        comparison_plot(found, held_out.task.metric).savefig(plot, dpi=200)
         out.print(f"drawn in {plot}")
 
 
@@ -141,7 +146,9 @@ def evaluate(
 ) -> None:
     """Score a model on data and time it on this device.
 
-    Give the recipe and the seed of the search for the same examples and token limit.
+    A file is taken whole, and so is a folder without training data. Of a folder with a `train`
+    file, of `pydoc` and of the hub's data sets a split is taken as `nas search` makes it: give its
+    seed for the same examples, and its recipe for the same limit of tokens.
 
     **Example:** `nas evaluate fast-model --data my-data/`
     """
@@ -149,17 +156,16 @@ def evaluate(
 
     silence()
     from latency.options import load_target
-    from nas.measured import evaluate_folder, model_folder
+    from nas.held_out import load_held_out
+    from nas.measured import evaluate_folder, model_classes, model_folder
     from nas.recipe import load_recipe
 
-    folder = model_folder(model)  # before the data, whose reading may take a while
-    found = evaluate_folder(
-        folder,
-        read_task(data, text, label, metric, seed),
-        split,
-        load_target(target),
-        max_length=load_recipe(recipe).max_length,
-    )
+    folder, where = model_folder(model), load_target(target)
+    held_out = load_held_out(
+        data, split, model_classes(folder), text_columns=text, label_column=label, metric=metric,
+        seed=seed,
+    )  # fmt: skip
+    found = evaluate_folder(folder, held_out, where, max_length=load_recipe(recipe).max_length)
     table = Table("what", "value")
     for name, value in found.items():
         table.add_row(name, value)

@@ -22,11 +22,12 @@ from latency.timing import Protocol
 from nas.augment import AUGMENTED
 from nas.compare import compare_folders, comparison_plot
 from nas.compress import Kronecker
-from nas.data import load_data
+from nas.data import TaskData, load_data
 from nas.distill import check_for_search, first_batch, in_the_order_of, sub_network
 from nas.export import export, onnx_difference
 from nas.finetune_settings import FinetuneSettings
 from nas.guide import Guide
+from nas.held_out import HeldOut
 from nas.learning import prepare_teacher, read_data, tokenize
 from nas.measured import load_model
 from nas.pipeline import run_distillation
@@ -101,6 +102,10 @@ def shortened(recipe: Recipe, texts: str) -> Recipe:
             ),
         }
     )
+
+
+def held_out(data: TaskData) -> HeldOut:
+    return HeldOut(data.task, data.test, "test")
 
 
 def study(root: Path, recipe: str) -> Study:
@@ -203,22 +208,22 @@ def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path)
     assert written.config.id2label == {0: "networkx", 1: "sklearn"}  # the order of its logits
     assert torch.equal(written.classifier.weight, model.classifier.weight.flip(0))
     assert found[0].name == "float32"
-    (own,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
+    (own,) = compare_folders([tmp_path / "int8"], held_out(data), target, max_length=24)
     assert own.score == found[1].test
 
     # Weights that were changed since: the file beside them is of others.
     written.classifier.bias.data.add_(torch.tensor([100.0, 0.0]))
     written.save_pretrained(tmp_path / "int8" / "model")
-    (own,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
+    (own,) = compare_folders([tmp_path / "int8"], held_out(data), target, max_length=24)
     assert own.score == np.mean([label == 0 for label in data.test.labels])
     (tmp_path / "int8" / "model.onnx").write_bytes(b"no model")  # nor is one that is none
-    assert compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)[0].score == (
+    assert compare_folders([tmp_path / "int8"], held_out(data), target, max_length=24)[0].score == (
         own.score
     )
 
     # An ONNX file with its logits in another order than the task's.
     export(load_model(tmp_path / "flipped")[0], tokenizer, tmp_path / "old", sample=SAMPLE)
-    (own,) = compare_folders([tmp_path / "old"], data, "test", target, max_length=24)
+    (own,) = compare_folders([tmp_path / "old"], held_out(data), target, max_length=24)
     assert own.score == found[0].test
 
     run_distillation(still(study(root, "kd")), str(tmp_path / "flipped"), tmp_path / "second")
@@ -372,7 +377,7 @@ def test_a_finished_model_in_eight_bits(root: Path, tmp_path: Path, form: str) -
     written = (tmp_path / "int8" / "model.onnx").stat().st_size / 1e6
     assert written == by_name[form].megabytes < 0.5 * by_name["float32"].megabytes
     assert {path.name for path in (tmp_path / "int8").iterdir()} == {"model", "model.onnx"}
-    (compared,) = compare_folders([tmp_path / "int8"], data, "test", target, max_length=24)
+    (compared,) = compare_folders([tmp_path / "int8"], held_out(data), target, max_length=24)
     assert (compared.score, compared.megabytes) == (by_name[form].test, written)  # as it is served
     with pytest.raises(NasError, match="exists"):
         quantize_folder(folder, data, target, form, tmp_path / "int8", max_length=24)
@@ -388,14 +393,12 @@ def test_finished_models_are_compared(root: Path, tmp_path: Path) -> None:
     data = load_data(str(root / "data"), seed=0)
     target = Target(threads=1, batch_size=1, sequence_length=16)
     (teacher,) = (root / "workspace" / "teacher").glob("*/model")
-    found = compare_folders([tmp_path / "one", teacher], data, "test", target, max_length=24)
+    found = compare_folders([tmp_path / "one", teacher], held_out(data), target, max_length=24)
     assert found[0].score == told["score"]["test"]
     assert found[1].score == told["teacher_score"]["test"]
     assert found[0].parameters < found[1].parameters
     comparison_plot(found, "accuracy").savefig(tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
-    with pytest.raises(NasError, match="split must be one of"):
-        compare_folders([tmp_path / "one"], data, "dev", target, max_length=24)
 
 
 def test_a_search_by_replacement_needs_a_space_for_it() -> None:
