@@ -19,6 +19,13 @@ from supernet.space import SearchSpace
 class Device(Protocol):
     """A machine that measures."""
 
+    @property
+    def identity(self) -> str:
+        """Whose measurements these are, whatever the machine says of itself; empty for the machine
+        that the process runs on. What one device measured never stands for another.
+        """
+        ...
+
     def fingerprint(self, target: Target) -> Fingerprint:
         """The machine and its software, with what matters to ``target``.
 
@@ -72,6 +79,8 @@ class Device(Protocol):
 @dataclass(frozen=True)
 class ThisMachine:
     """The machine that the process runs on."""
+
+    identity = ""
 
     def fingerprint(self, target: Target) -> Fingerprint:
         """See :class:`Device`."""

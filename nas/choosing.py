@@ -15,7 +15,7 @@ import numpy as np
 
 from latency.target import Target
 from nas.designs import designs_below, designs_for
-from nas.device import PROFILE, Trial, load_predictor, teacher_ms, timed
+from nas.device import PROFILE, Trial, load_predictor, measurer, teacher_ms, timed
 from nas.evaluate import collator
 from nas.guide import Guide, sample_batches
 from nas.learning import EncodedTask
@@ -304,7 +304,7 @@ def choose(
                     run.display.warn(f"{trials[-1]}: trying the next")
         (folder / "choice.json").write_text(json.dumps([trial.to_dict() for trial in trials]))
 
-    inputs = {
+    inputs = measurer(run) | {
         "search": found.key,
         "goal": goal,
         "target": run.request.target.to_dict(),

@@ -45,6 +45,12 @@ def check_target(target: Target) -> None:
         )
 
 
+def measurer(run: Run) -> dict[str, str]:
+    """What tells a measurement from those of other devices, among an artifact's inputs."""
+    identity = run.device.identity
+    return {"measured_by": identity} if identity else {}
+
+
 def profile_target(run: Run, space: SearchSpace, teacher: Outline) -> Artifact:
     """Artifact ``profile``: the measured kernels and models of the target, and the teacher's time.
 
@@ -90,7 +96,7 @@ def profile_target(run: Run, space: SearchSpace, teacher: Outline) -> Artifact:
         with run.display.stage("Time the teacher"):
             (folder / TEACHER).write_text(json.dumps(time_teacher(run, space, teacher, profile)))
 
-    inputs = {
+    inputs = measurer(run) | {
         "format": VERSION,
         "target": target.to_dict(),
         "space": space.to_dict(),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nas.choosing import goals_of, read_search, read_trials, search_settings, unmet
 from nas.designs import WORTHWHILE, designs_for
-from nas.device import Trial, timed_together
+from nas.device import Trial, measurer, timed_together
 from nas.request import Run, origin
 from nas.search.constraints import FloatArray, parameters
 from nas.search.goals import Goal, Goals
@@ -95,7 +95,7 @@ def finalists(
             raise NasError(unmet(run, trials))
         (folder / "choice.json").write_text(json.dumps([trial.to_dict() for trial in within]))
 
-    inputs = {
+    inputs = measurer(run) | {
         "edition": EDITION,
         "search": found.key,
         "goal": goal_number,

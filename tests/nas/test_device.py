@@ -90,3 +90,29 @@ def test_a_profile_is_kept_for_the_machine_that_was_asked_alone(tmp_path: Path) 
     assert not list(tmp_path.glob("profile/*/profile.json"))
     kept = profile_target(ours, space, teacher_of(profile))
     assert Profile.load(kept.path / "profile.json") == profile
+
+
+@dataclass(frozen=True)
+class Elsewhere(Measured):
+    """A device that says of itself what this machine says."""
+
+    name: str = ""
+
+    @property
+    def identity(self) -> str:  # type: ignore[override]
+        return self.name
+
+
+def test_what_one_device_measured_never_stands_for_another(tmp_path: Path) -> None:
+    """However alike their fingerprints are: an agent says of itself what it likes."""
+    profile, space = made_profile(), load_space("minilm")
+    kept = {}
+    for name in ("", "ada's pi", "bob's pi"):
+        run = run_on(Elsewhere(profile, name=name), tmp_path, "2x")
+        first, again = (profile_target(run, space, teacher_of(profile)) for _ in range(2))
+        assert not first.reused
+        assert again.reused
+        kept[name] = first.key
+    assert len(set(kept.values())) == 3
+    plain = profile_target(run_on(Measured(profile), tmp_path, "2x"), space, teacher_of(profile))
+    assert plain.key == kept[""]

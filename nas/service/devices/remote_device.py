@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 from collections import Counter
@@ -76,6 +77,13 @@ class RemoteDevice:
         while time.time() - (self._known().last_seen or 0.0) > LEASE_S:
             self._check_seen(began)
             time.sleep(_LOOK_EVERY_S)
+
+    @property
+    def identity(self) -> str:
+        """See :class:`latency.device.Device`: the registration, not what its agent says."""
+        known = self._known()
+        told = json.dumps([known.name, known.owner, known.created])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def fingerprint(self, target: Target) -> Fingerprint:
         """See :class:`latency.device.Device`."""

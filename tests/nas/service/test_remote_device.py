@@ -26,7 +26,7 @@ from nas.service.devices.remote_device import RemoteDevice
 from nas.service.devices.targets import find_target, register_target, store_profile
 from nas.service.devices.tasks import claim_task, forget_tasks
 from nas.service.service import Service
-from nas.service.tables import tasks
+from nas.service.tables import targets, tasks
 from nas.service.tokens import create_token
 from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
@@ -110,6 +110,21 @@ def device(service: Service) -> RemoteDevice:
 
 def remote(service: Service, patience_s: float = 120.0) -> RemoteDevice:
     return RemoteDevice(service.engine, service.settings.data, "pi", "s1", 1, patience_s)
+
+
+def test_a_registration_is_a_device_of_its_own(service: Service, device: RemoteDevice) -> None:
+    """Another owner's, another name, and the same name given anew are other devices."""
+    engine, data = service.engine, service.settings.data
+    told = Fingerprint.of_this_machine(TARGET)
+    first = device.identity
+    register_target(engine, data, "pi", "ada", TARGET, fingerprint=told, most=1)
+    assert device.identity == first
+    register_target(engine, data, "lamp", "bob", TARGET, fingerprint=told, most=1)
+    other = replace(device, name="lamp").identity
+    with engine.begin() as connection:
+        connection.execute(sa.delete(targets).where(targets.c.name == "pi"))
+    register_target(engine, data, "pi", "eve", TARGET, fingerprint=told, most=1)
+    assert len({first, other, device.identity}) == 3
 
 
 def profiled(device: RemoteDevice, progress: Callable[[Status], None] = lambda _: None) -> Profile:
