@@ -18,6 +18,7 @@ from nas.result_folder import MODEL
 from nas.teacher import (
     Outline,
     check_head,
+    check_reading,
     finetune_on,
     inspect_teacher,
     load_teacher,
@@ -63,16 +64,14 @@ def teacher_outline(run: Study, data: TaskData) -> Outline:
     """The teacher's outline, and whether all that comes will work with it.
 
     Raises:
-        NasError: as :func:`nas.teacher.inspect_teacher`.
+        NasError: as :func:`nas.teacher.inspect_teacher` and :func:`nas.teacher.check_reading`.
     """
-    request = run.request
-    return inspect_teacher(
-        request.teacher,
-        data,
-        request.recipe.max_length,
-        labels=request.labels,
-        known=run.workspace.has("teacher", _inputs(run, data)),
-    )
+    request, length = run.request, run.request.recipe.max_length
+    found = inspect_teacher(request.teacher, data.task, max_length=length, labels=request.labels)
+    if not run.workspace.has("teacher", _inputs(run, data)):  # else it has been put to work
+        teacher = load_teacher(request.teacher, data.task, seed=request.seed, labels=request.labels)
+        check_reading(request.teacher, teacher, data, length)
+    return found
 
 
 def _inputs(run: Study, data: TaskData) -> dict[str, Any]:

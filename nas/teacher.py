@@ -310,38 +310,27 @@ def suiting_space(teacher: str) -> SearchSpace:
 
 
 def inspect_teacher(
-    source: str,
-    data: TaskData,
-    max_length: int,
-    *,
-    labels: Sequence[str] | None = None,
-    known: bool = False,
+    source: str, task: Task, *, max_length: int, labels: Sequence[str] | None = None
 ) -> Outline:
     """A teacher's outline for a task, and whether all that comes will work with it.
 
-    It is loaded, and reads the longest texts of the data.
-
     Args:
         labels: as of :func:`load_teacher`.
-        known: whether it was loaded for this task before, and need not be again.
 
     Raises:
-        NasError: as :func:`load_teacher`; more tokens than the teacher has positions, an activation
-            without ONNX form, or a tokenizer that is not made for the model.
+        NasError: as :func:`load_teacher`, more tokens than the teacher has positions, or an
+            activation without ONNX form.
     """
     config = _config(source, locate(source))
     if _has_head(config):
-        _check_head(source, config, data.task, labels)
-    found = outline(source, data.task.num_labels)
+        _check_head(source, config, task, labels)
+    found = outline(source, task.num_labels)
     if max_length > found.shape.max_positions:
         raise NasError(
             f"recipe: max_length {max_length} is more than the teacher's "
             f"{found.shape.max_positions} positions"
         )
     check_activation(found.shape)
-    if not known:
-        teacher = load_teacher(source, data.task, seed=0, labels=labels)
-        check_reading(source, teacher, data, max_length)
     return found
 
 
@@ -351,7 +340,7 @@ _LONGEST = 8
 
 @torch.no_grad()
 def check_reading(source: str, teacher: Teacher, data: TaskData, max_length: int) -> None:
-    """Refuse a tokenizer that is not made for its model, before either is put to work.
+    """Refuse a tokenizer that is not made for its model: the longest texts are read with both.
 
     Raises:
         NasError: no padding token, more pieces or segments than the model has rows for, or

@@ -21,7 +21,7 @@ from transformers import (
 
 from nas.data import Examples, Task, TaskData
 from nas.labels import align_labels, check_labels, doubt
-from nas.teacher import inspect_teacher, load_teacher, outline
+from nas.teacher import check_reading, inspect_teacher, load_teacher, outline
 from supernet.errors import NasError
 
 TASK = Task("animals", "classification", ("cat", "dog", "fish"), "accuracy")
@@ -203,7 +203,9 @@ def inspected(folder: Path, *, pair: bool = False) -> str:
     """What is said of the teacher in a folder."""
     task = Task("animals", "classification", TASK.label_names, "accuracy", pair)
     try:
-        inspect_teacher(str(folder), data_for(task, [0, 1, 2] * 4, pair), 16)
+        inspect_teacher(str(folder), task, max_length=16)
+        teacher = load_teacher(str(folder), task, seed=0)
+        check_reading(str(folder), teacher, data_for(task, [0, 1, 2] * 4, pair), 16)
     except NasError as error:
         return str(error)
     return ""
