@@ -138,20 +138,25 @@ def _read(text: str, delimiter: str, quoting: Quoting) -> Iterator[tuple[int, li
 
 def _check_quotes(rows: Rows, lines: list[int], label: int, delimiter: str) -> None:
     """Refuse a row within whose quotes other rows stand, labels and all."""
-    long = [number for number, row in enumerate(rows) if any("\n" in field for field in row)]
-    if not long:
-        return
     labels = {row[label] for row in rows}
-    for number in long:
-        row = rows[number]
+    for number, row in enumerate(rows):
         for place, field in enumerate(row):
-            *within, _ = field.split("\n")
-            for part, line in enumerate(within):
-                fields = line.rstrip("\r").split(delimiter)
-                if part == 0:
-                    fields = [*row[:place], *fields]
+            if "\n" not in field:
+                continue
+            for fields in _seeming_rows(row, place, delimiter):
                 if len(fields) == len(row) and fields[label] in labels:
                     raise NasError(
                         f"row {number + 1} (line {lines[number]}) holds other rows within its "
-                        f"quotes, as {line[:40]!r}: a double quote that opens is left open"
+                        f"quotes, as {delimiter.join(fields)[:40]!r}: a double quote that opens is "
+                        "left open"
                     )
+
+
+def _seeming_rows(row: list[str], place: int, delimiter: str) -> Iterator[list[str]]:
+    """What the lines of a field with several would be, were its quotes none."""
+    first, *within, last = (line.rstrip("\r").split(delimiter) for line in row[place].split("\n"))
+    if place < len(row) - 1:  # else the first line is a row of one field too few or too many
+        yield [*row[:place], *first]
+    yield from within
+    if place == len(row) - 1:  # else it goes on in the next field
+        yield last

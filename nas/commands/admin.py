@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,16 +79,36 @@ def create(
 
     def make() -> str:
         with _opened(config, data, database) as (_, engine):
-            return create_token(engine, owner, scope, days=days or None)[1]
+            token_id, token = create_token(engine, owner, scope, days=days or None)
+            _noted(engine, "token create", f"{token_id} of {owner}")
+            return token
 
     if output is None:
+        _for_its_owner_alone()
         out.print(make(), soft_wrap=True)
         return
+    if output.exists():
+        raise NasError(f"output {output} exists: choose another name, or remove it first")
     try:
         with replacing(output, mode=0o600) as file:
             file.write_text(f"{make()}\n", encoding="ascii")
     except OSError as error:
         raise NasError(f"output {output} cannot be written: {error.strerror}") from error
+
+
+def _for_its_owner_alone() -> None:
+    """Where what is printed goes to a file, let nobody else read it."""
+    with suppress(OSError, ValueError):  # no file, or none of ours
+        number = sys.stdout.fileno()
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            os.fchmod(number, 0o600)
+
+
+def _noted(engine: Engine, action: str, subject: str) -> None:
+    """Enter a command of the operator's into the audit log, as what a request does is."""
+    from nas.service.audit import OPERATOR, record
+
+    record(engine, OPERATOR, f"nas admin {action}", subject, 200, request_id="", address="")
 
 
 @token_app.command("list")
@@ -132,6 +154,7 @@ def revoke(
     with _opened(config, data, database) as (_, engine):
         if not revoke_token(engine, token_id):
             raise NasError(f"no token {token_id} is in force")
+        _noted(engine, "token revoke", token_id)
     out.print(f"token {token_id} is revoked")
 
 

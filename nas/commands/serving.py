@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from supernet.errors import NasError
 
 if TYPE_CHECKING:
     from nas.service.service import Service
+    from nas.service.settings import ServiceSettings
 
 ConfigOption = Annotated[
     str | None,
@@ -57,15 +58,21 @@ def serve(
     when it is started again. On a loopback address no token is asked for; elsewhere make one with
     `nas admin token create`.
     """
+    from nas.service.listening import listening
+    from nas.service.settings import load_service
+
+    settings = load_service(config, data=data, database=database, host=host, port=port)
+    at = listening(settings.host, settings.port)  # before all that takes its time to load
     from nas.service.api.app import create_app
     from nas.service.jobs.worker import Worker, prepare
     from nas.service.server import Server, run_server
     from nas.service.upkeep.retention import look_after
 
-    service = _service(config, data=data, database=database, host=host, port=port)
-    works = Worker(service) if worker else None
+    service = _service(settings)
+    instead = "a service works at this data folder: add --no-worker, or give another --data"
+    works = Worker(service, instead=instead) if worker else None
     prepare(service)
-    server = Server(create_app(service), service.settings)
+    server = Server(create_app(service), settings, at=at)
     if works is not None:
         works.start()
     ended = threading.Event()
@@ -97,8 +104,9 @@ def work(
     on at the stage it was in.
     """
     from nas.service.jobs.worker import Worker, prepare
+    from nas.service.settings import load_service
 
-    service = _service(config, data=data, database=database)
+    service = _service(load_service(config, data=data, database=database))
     worker = Worker(service, name)
     prepare(service)
     ended = threading.Event()
@@ -111,8 +119,8 @@ def work(
     _leave()
 
 
-def _service(config: str | None, **given: Any) -> Service:
-    """The service of a command's options, its logs set up and its database open.
+def _service(settings: ServiceSettings) -> Service:
+    """A service, its logs set up and its database open.
 
     Raises:
         NasError: it cannot be started so.
@@ -121,10 +129,8 @@ def _service(config: str | None, **given: Any) -> Service:
     from nas.service.jobs.durable_queue import DurableQueue
     from nas.service.logs import set_up_logs
     from nas.service.service import Service
-    from nas.service.settings import load_service
 
     os.umask(0o077)  # what users sent and searches found is the service's own to read
-    settings = load_service(config, **given)
     set_up_logs(settings.log)
     _check_writable(settings.data)
     engine = open_database(settings.database_url)

@@ -13,6 +13,9 @@ from nas.service.tokens import Caller
 NOBODY = "-"
 """The actor of a request without a good token."""
 
+OPERATOR = Caller("(operator)", frozenset({"admin"}))
+"""Who runs ``nas admin`` on the service's machine; no token has such an owner."""
+
 
 def record(
     engine: Engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from anyio import to_thread
@@ -18,6 +18,8 @@ _EVERY_S = 0.25
 _LOOKS = 40  # in vain, about twenty seconds, after which to see whether a search is still there
 LASTS_S = 3600.0
 """A stream; who goes on watching asks again, and needs a token that is still good."""
+ALLOWED_S = 5.0
+"""For so long a watcher is not asked again whether it still may watch."""
 _KEPT = 2000
 """Events of a search that is being watched, remembered for those who are a little behind."""
 
@@ -72,13 +74,17 @@ class Broadcast:
             self._seats[owner] -= 1
             self._seats += Counter()  # forgets who watches nothing
 
-    async def events(self, search_id: str, after: int) -> AsyncIterator[Event]:
+    async def events(
+        self, search_id: str, after: int, allowed: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[Event]:
         """What happens in a search, from an event on: for an hour, while the service runs.
 
         Args:
             after: the number of the last event that is known; 0 for none.
+            allowed: whether whoever watches still may, asked every few seconds.
         """
         until = time.monotonic() + LASTS_S
+        asked = time.monotonic()
         self._watched[search_id] += 1
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
@@ -86,6 +92,10 @@ class Broadcast:
         try:
             while not self._stopping():
                 found = await self._next(search_id, after)
+                if time.monotonic() - asked >= ALLOWED_S:
+                    asked = time.monotonic()
+                    if not await allowed():
+                        break
                 for event in found:
                     after = event.number
                     yield event

@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from uvicorn.config import HTTPProtocolType
 
 from nas.service.connections import Connection
+from nas.service.listening import listening
 from nas.service.settings import ServiceSettings
-from supernet.errors import NasError
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -32,6 +32,7 @@ class Server(uvicorn.Server):
     Args:
         ready: called with the service's URL once it answers; its port is the system's choice
             where ``settings.port`` is 0.
+        at: the socket to listen at; None for one of the settings' host and port.
 
     Raises:
         NasError: the address cannot be listened at.
@@ -42,6 +43,7 @@ class Server(uvicorn.Server):
         app: FastAPI,
         settings: ServiceSettings,
         ready: Callable[[str], None] | None = None,
+        at: socket.socket | None = None,
     ) -> None:
         limits = settings.limits
         protocol = type("LimitedConnection", (Connection,), {"limits": limits})
@@ -61,7 +63,7 @@ class Server(uvicorn.Server):
             )
         )
         self._settings, self._stopping, self._ready = settings, app.state.stopping, ready
-        self._socket = _listening(settings.host, settings.port)
+        self._socket = at or listening(settings.host, settings.port)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
 
@@ -91,11 +93,3 @@ def run_server(server: Server) -> None:
     gc.freeze()  # what was loaded stays: with it to look through, queries' p99 is twice as long
     with suppress(KeyboardInterrupt):
         server.run()
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise NasError(f"cannot listen at {host} port {port}: {error.strerror}") from error

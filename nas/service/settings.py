@@ -152,6 +152,12 @@ class ServiceSettings(_Section):
     limits: Limits = Limits()
     retention: Retention = Retention()
 
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, auth: object) -> object:
+        """YAML reads ``off`` as false."""
+        return "off" if auth is False else auth
+
     @field_validator("data")
     @classmethod
     def _absolute(cls, data: Path) -> Path:

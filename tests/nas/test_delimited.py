@@ -100,6 +100,17 @@ def test_an_open_quote_names_its_row() -> None:
         parse("\n".join(lines[:4]), KNOWN, "label")
 
 
+def test_an_open_quote_in_the_last_column_names_its_row() -> None:
+    lines = ["label,text", "a,plain", 'b,"open', "a,other", 'b,last"']
+    with pytest.raises(NasError, match=r"row 2 \(line 3\) holds other rows within its quotes"):
+        parse("\n".join(lines), KNOWN, "label")
+
+
+def test_texts_of_several_lines_are_read_in_the_last_column() -> None:
+    text = 'label,text\na,"two\nlines"\nb,plain\n'
+    assert parse(text, KNOWN, "label")[1] == [["a", "two\nlines"], ["b", "plain"]]
+
+
 def test_texts_of_several_lines_are_read() -> None:
     text = 'text,label\n"Dear shop,\n\nwhere is it?\nYours, A",a\nplain,b\n'
     assert parse(text, KNOWN, "label")[1] == [

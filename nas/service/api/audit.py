@@ -66,7 +66,8 @@ class Audited:
                     self._engine,
                     scope["state"].get("caller"),
                     f"{scope['method']} {route}",
-                    "/".join(str(value) for value in scope["path_params"].values()),
+                    "/".join(map(str, scope["path_params"].values()))
+                    or scope["state"].get("made", ""),
                     status,
                     request_id=request_id_of(scope),
                     address=scope["client"][0] if scope.get("client") else "",

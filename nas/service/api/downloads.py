@@ -13,7 +13,13 @@ class Download(FileResponse):
     """A file, of which a client may ask for ranges; one that it has not is a problem as any."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Answer a request; a range in units other than bytes is passed over (RFC 9110, 14.2)."""
+        kept_headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != b"range" or value.strip().lower().startswith(b"bytes")
+        ]
+        scope = {**scope, "headers": kept_headers}
         refused: Message | None = None
 
         async def answer(message: Message) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import sqlalchemy as sa
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas.service import searches
 from nas.service.api.auth import Reader, Submitter, The
+from nas.service.api.identity import bearer_token
 from nas.service.api.paging import Cursor, Limit, after, cursor_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
@@ -71,6 +73,7 @@ def create_search(
     wanted: SearchRequest,
     caller: Submitter,
     service: The,
+    request: Request,
     response: Response,
     key: Annotated[
         str | None,
@@ -86,6 +89,7 @@ def create_search(
     with _conflicts():
         row, is_new = searches.create(service, caller.owner, wanted, key)
     response.headers["Location"] = f"/v1/searches/{row.id}"
+    request.state.made = row.id
     response.status_code = 201 if is_new else 200
     return search_of(row)
 
@@ -189,7 +193,17 @@ async def follow_search(
         if ended and search.id not in found:
             yield ServerSentEvent(event="end", data={})
             return
-    async for event in request.app.state.broadcast.events(search.id, last):
+
+    async def allowed() -> bool:
+        """Whether the token is still good, as far as can be told."""
+        token = bearer_token(request.scope)
+        if token is None:  # none was asked for
+            return True
+        with suppress(SQLAlchemyError):
+            return await request.app.state.known_tokens.caller(service, token) is not None
+        return True
+
+    async for event in request.app.state.broadcast.events(search.id, last, allowed):
         yield _told(event)
         if event.kind == "status":
             newest = max(newest, event.data["attempt"])

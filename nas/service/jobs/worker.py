@@ -68,12 +68,19 @@ class Worker:
     Args:
         service: whose jobs.
         name: of this worker, unlike any other's; by default the machine's.
+        instead: what to do where another of this name runs, for people.
 
     Raises:
         NasError: another worker of this name runs, or it is no name.
     """
 
-    def __init__(self, service: Service, name: str | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        name: str | None = None,
+        *,
+        instead: str = "give this one another --name",
+    ) -> None:
         self.service = service
         self.name = name or socket.gethostname()
         if not _WORKER_NAME.fullmatch(self.name):
@@ -85,9 +92,7 @@ class Worker:
         try:
             self._lock.acquire(timeout=0.5)
         except Timeout as error:
-            raise NasError(
-                f"a worker named {self.name} runs already: give this one another --name"
-            ) from error
+            raise NasError(f"a worker named {self.name} runs already: {instead}") from error
         self._queue = DurableQueue(service.engine)
         self._heartbeat = Heartbeat(
             service.engine, self.name, service.settings.jobs.worker_silence_s

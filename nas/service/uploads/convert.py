@@ -63,7 +63,7 @@ def convert_dataset(upload: str, name: str, unpacked_bytes: int) -> dict[str, An
     kinds = {path.suffix for path in files}
     if len(kinds) > 1:
         raise NasError(f"files must be of one kind, not {listed(sorted(kinds))}")
-    if sum(scan(path) for path in files) > ROWS:
+    if sum(scan(path, unpacked_bytes) for path in files) > ROWS:
         raise NasError(f"it has more than {ROWS:,} rows")
     known = (*TEXT_COLUMNS, _LABEL)
     tables = read_source(str(source), known, None, seed=0, progress=None).tables

@@ -7,7 +7,8 @@ lenient.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,21 @@ _LINE_CHARACTERS = 4 * CELL_CHARACTERS
 _BATCH = 4096
 
 
-def scan(path: Path) -> int:
+def scan(path: Path, unpacked_bytes: int) -> int:
     """Its rows.
 
     Args:
         path: of a name ending as one of :data:`UPLOADED`.
+        unpacked_bytes: of text that it may hold, once each value is written out.
 
     Raises:
         NasError: another content than its name says, damaged, ragged, not UTF-8, or too large.
     """
-    readers = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _json_rows}
+    readers: dict[str, Callable[[Path], int]] = {
+        ".parquet": partial(_parquet_rows, unpacked_bytes=unpacked_bytes),
+        ".csv": _csv_rows,
+        ".jsonl": _json_rows,
+    }
     if not path.stat().st_size:
         raise NasError(f"{path.name} is empty")
     try:
@@ -150,7 +156,10 @@ def _check_json_cell(where: str, name: str, cell: Any) -> None:
         raise NasError(f"{where}: {name[:40]!r} has more than {CELL_CHARACTERS:,} characters")
 
 
-def _parquet_rows(path: Path) -> int:
+def _parquet_rows(path: Path, unpacked_bytes: int) -> int:
+    """Its rows. Texts are read as the dictionaries that they mostly are in the file: a value that
+    is repeated by the million is looked at once.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -160,8 +169,14 @@ def _parquet_rows(path: Path) -> int:
         file.seek(max(0, path.stat().st_size - 4))
         if start != b"PAR1" or file.read() != b"PAR1":
             raise NasError(f"{path.name} is no whole Parquet file")
-    rows = 0
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    rows = written_out = 0
+    with pq.ParquetFile(path) as file:
+        texts = [
+            field.name
+            for field in file.schema_arrow
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        ]
+    with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
         schema = file.schema_arrow
         stated = file.metadata.num_rows
         check_columns(path.name, schema.names)
@@ -173,13 +188,18 @@ def _parquet_rows(path: Path) -> int:
             rows += batch.num_rows
             _check_rows(path, rows)
             for name, column in zip(schema.names, batch.columns, strict=True):
-                if pa.types.is_dictionary(column.type):
-                    column = column.dictionary_decode()
-                if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+                is_encoded = pa.types.is_dictionary(column.type)
+                values = column.dictionary if is_encoded else column
+                if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
                     continue
-                longest = pc.max(pc.binary_length(column)).as_py() or 0
+                lengths = pc.binary_length(values)
+                longest = pc.max(lengths).as_py() or 0
                 if longest > 4 * CELL_CHARACTERS:
                     raise NasError(f"{path.name}: a text of column {name!r} has {longest:,} bytes")
+                each = lengths.take(column.indices) if is_encoded else lengths
+                written_out += pc.sum(pc.cast(each, pa.int64())).as_py() or 0
+                if written_out > unpacked_bytes:
+                    raise NasError(f"{path.name} holds more than {unpacked_bytes:,} bytes of text")
     if rows != stated:
         raise NasError(f"{path.name} states {stated} rows and has {rows}")
     return rows

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from nas.commands.admin import app
 from nas.service.database import open_database
 from nas.service.service import Service
-from nas.service.tables import searches
+from nas.service.tables import audit, searches
 from nas.service.tokens import find_caller
 from supernet.errors import NasError
 
@@ -61,6 +64,35 @@ def test_a_token_is_written_for_its_owner_alone(admin, tmp_path):
     assert find_caller(engine, file.read_text().strip()).owner == "ada"
     engine.dispose()
     assert "cannot be written" in str(admin(*wanted, file / "x").exception)
+    kept = file.read_text()
+    assert "exists: choose another name" in str(admin(*wanted, file).exception)
+    assert file.read_text() == kept
+
+
+def test_a_token_that_is_sent_to_a_file_is_its_owners_alone(tmp_path):
+    """The shell made the file, by its own habits."""
+    file = tmp_path / "ada.token"
+    file.touch(0o644)
+    words = ["token", "create", "--owner", "ada", "--scope", "read", "--data", str(tmp_path / "d")]
+    code = f"from nas.commands.admin import app; app({words!r})"
+    with file.open("w") as sink:
+        subprocess.run([sys.executable, "-c", code], stdout=sink, check=True)
+    assert file.read_text().startswith("tb_")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_operator_does_to_tokens_is_in_the_audit_log(admin, tmp_path):
+    token = admin("token", "create", "--owner", "ada", "--scope", "read").stdout.strip()
+    engine = open_database(f"sqlite:///{tmp_path}/data/service.db")
+    token_id = find_caller(engine, token).token_id
+    admin("token", "revoke", token_id)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(audit).order_by(audit.c.created)).all()
+    engine.dispose()
+    assert [(row.actor, row.action, row.subject) for row in rows] == [
+        ("(operator)", "nas admin token create", f"{token_id} of ada"),
+        ("(operator)", "nas admin token revoke", token_id),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ def test_what_was_done_is_recorded_with_who_did_it(client):
     assert ended["subject"] == made["id"]
 
 
+def test_a_search_that_was_made_is_named(client):
+    made = client.post("/v1/searches", json={"budgets": ["4x"], "recipe": "smoke"}).json()
+    (entry,) = entries(client)
+    assert (entry["action"], entry["subject"]) == ("POST /v1/searches", made["id"])
+
+
 def test_what_was_refused_is_recorded_too(client, service):
     _, reading = create_token(service.engine, "eve", ["read"])
     client.post("/v1/tokens", json=NEW, headers={"Authorization": f"Bearer {reading}"})

@@ -214,6 +214,16 @@ def test_a_flipped_bit_is_seen_where_pages_have_checksums():
         convert("a.parquet", bytes(content))
 
 
+def test_a_text_that_is_repeated_by_the_million_is_bounded_before_it_is_written_out():
+    """A file of some kilobytes may state gigabytes."""
+    long = pa.array(["x" * 100_000]).dictionary_encode().take(pa.array([0] * 200_000))
+    numbers = pa.array(np.arange(200_000) % 2)
+    content = parquet(pa.table({"text": long, "label": numbers}))
+    assert len(content) < 200_000
+    with pytest.raises(NasError, match="holds more than 10,000,000 bytes of text"):
+        convert("a.parquet", content)
+
+
 def test_rows_are_limited(monkeypatch):
     monkeypatch.setattr(scan, "ROWS", 399)
     with pytest.raises(NasError, match="more than 399 rows"):

@@ -12,9 +12,10 @@ from fastapi.testclient import TestClient
 
 from nas import pipeline
 from nas.service import broadcast, events, requests, searches
+from nas.service.api import auth
 from nas.service.api.app import create_app
 from nas.service.devices.tasks import find_task, submit_task
-from nas.service.tokens import create_token
+from nas.service.tokens import create_token, revoke_token
 from tests.nas.service.databases import on_both
 from tests.nas.service.live import wait_for
 
@@ -274,6 +275,25 @@ def test_a_stream_ends_after_its_hour_and_is_taken_up_again(client, service, mon
     assert searches.begin(service.engine, search_id, 1)
     (begun,) = stream(client, search_id, last=queued[0])
     assert [queued[2]["status"], begun[2]["status"]] == ["queued", "running"]
+
+
+def test_a_stream_ends_when_its_token_is_revoked(make_service, listen, monkeypatch):
+    monkeypatch.setattr(broadcast, "ALLOWED_S", 0.1)
+    monkeypatch.setattr(auth, "_REMEMBERED_S", 0.0)
+    service = make_service(auth="required")
+    host, port = listen(create_app(service), service)
+    url = f"http://{host}:{port}/v1/searches"
+    token_id, token = create_token(service.engine, "ada", ["read", "submit"])
+    headers = {"Authorization": f"Bearer {token}"}
+    search_id = httpx.post(url, json=WANTED, headers=headers).json()["id"]
+    with httpx.stream("GET", f"{url}/{search_id}/events", headers=headers) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith(("id:", "event:"))
+        assert revoke_token(service.engine, token_id)
+        events.record(service.engine, search_id, "line", {"text": "late", "level": "info"})
+        rest = list(lines)  # which ends
+    assert not any("end" in line for line in rest if line.startswith("event:"))
+    assert httpx.get(f"{url}/{search_id}", headers=headers).status_code == 401
 
 
 def test_one_user_has_half_of_the_streams(make_service, listen):

@@ -205,6 +205,18 @@ def test_an_address_that_is_taken_is_an_error_of_one_line(make_service):
             Server(create_app(service), service.settings)
 
 
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["serve", "--port", str(taken.getsockname()[1]), "--data", str(tmp_path)]
+        code = (
+            "import sys; from nas.cli import main; sys.argv[1:] = "
+            f"{words!r}\ntry: main()\nfinally: print('fastapi' in sys.modules)"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "False\n")
+    assert "give another --port, or stop what listens there" in ended.stderr
+
+
 SCRIPT = """
 import asyncio
 from fastapi import FastAPI

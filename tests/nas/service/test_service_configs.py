@@ -39,6 +39,12 @@ def test_local_is_every_default():
     assert shown == keys(json.loads(ServiceSettings().model_dump_json()))
 
 
+@pytest.mark.parametrize("word", ["off", '"off"'])
+def test_off_is_a_word_though_yaml_reads_it_as_false(word, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"auth: {word}\n")
+    assert load_service(str(tmp_path / "mine.yaml")).auth == "off"
+
+
 @pytest.mark.parametrize("name", [None, "local", "team"])
 def test_the_environment_names_a_database_where_nothing_else_does(name, monkeypatch, tmp_path):
     url, other = "postgresql://nas:secret@db/nas", "postgresql://nas@elsewhere/nas"
