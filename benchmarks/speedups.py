@@ -239,6 +239,7 @@ def main() -> None:
             compare(arguments, seed, speedup, rows, path)
     print(table(rows) if rows else f"{path} holds no rows yet")
     print(summary(everything()))
+    print(against_each(everything()))
     plot(everything(), RESULTS / "speedups.png")
 
 
@@ -349,13 +350,45 @@ def summary(tasks: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
+def against_each(tasks: dict[str, list[dict[str, Any]]]) -> str:
+    """Ours beside each design, over the same tasks and seeds: what sticking to one would give."""
+    lines = [
+        "| budget | design | tasks, seeds | TailorBERT | design | points above it |",
+        "|---|---|---|---|---|---|",
+    ]
+    for budget in sorted({row["budget"] for rows in tasks.values() for row in rows}):
+        for design in (*DESIGNS, "random"):
+            both = []
+            for rows in tasks.values():
+                ours, theirs = (by_seed(rows, budget, name) for name in (OURS, design))
+                seeds = sorted(ours.keys() & theirs.keys())
+                if seeds:
+                    both.append([(ours[seed], theirs[seed]) for seed in seeds])
+            if not both:
+                continue
+            # A task counts once, however many seeds it has.
+            means = np.array([np.mean(pairs, axis=0) for pairs in both])
+            mine, other = 100 * means.mean(axis=0)
+            lines.append(
+                f"| {budget:g}x | {design} | {len(both)}, {sum(map(len, both))} | {mine:.1f}% "
+                f"| {other:.1f}% | {mine - other:+.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def by_seed(rows: list[dict[str, Any]], budget: float, design: str) -> dict[int, float]:
+    """Of the teacher's test score at a budget, by seed."""
+    return {
+        row["seed"]: row["test"] / row["teacher_test"]
+        for row in rows
+        if (row["budget"], row["design"]) == (budget, design)
+    }
+
+
 def shares_at(rows: list[dict[str, Any]], budget: float) -> dict[str, float]:
     """Of the teacher's test score at a budget, by design; means over seeds."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        if row["budget"] == budget:
-            found.setdefault(row["design"], []).append(row["test"] / row["teacher_test"])
-    return {name: statistics.mean(shares) for name, shares in found.items()}
+    names = {row["design"] for row in rows if row["budget"] == budget}
+    return {name: statistics.mean(by_seed(rows, budget, name).values()) for name in names}
 
 
 def plot(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
