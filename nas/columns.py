@@ -26,6 +26,8 @@ PAIR_COLUMNS = (
     ("premise", "hypothesis"),
     ("question", "sentence"),
 )
+_LONGEST_NAME = 40
+
 SINGLE_COLUMNS = ("text", "sentence", "question", "content")
 TEXT_COLUMNS = (*SINGLE_COLUMNS, *dict.fromkeys(name for pair in PAIR_COLUMNS for name in pair))
 """All names by which texts are found."""
@@ -45,7 +47,7 @@ def find_text_columns(
                 return columns
         pairs = (" + ".join(pair) for pair in PAIR_COLUMNS)
         raise NasError(
-            f"data {source}: no text column among {listed(table)}; name it, or use one of "
+            f"data {source}: no text column among {_shown(table)}; name it (--text), or use one of "
             f"{', '.join((*SINGLE_COLUMNS, *pairs))}"
         )
     columns = (requested,) if isinstance(requested, str) else tuple(requested)
@@ -174,5 +176,16 @@ def _classes(
 def _check_column(source: str, split: str, table: pd.DataFrame, column: str, use: str) -> None:
     if column not in table:
         raise NasError(
-            f"data {source}: no {use} column {column!r} in {split}; found {listed(table)}"
+            f"data {source}: no {use} column {column!r} in {split}; found {_shown(table)}; name "
+            f"another with --{use}"
         )
+
+
+def _shown(table: pd.DataFrame) -> str:
+    """The names of a table's columns, which are texts where a file begins without names."""
+    names = [str(name) for name in table]
+    shown = listed(
+        name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in names
+    )
+    odd = any(len(name) > _LONGEST_NAME or " " in name.strip() for name in names)
+    return f"{shown} (does the file begin with a line of names?)" if odd else shown

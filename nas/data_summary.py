@@ -26,7 +26,8 @@ def told_of(data: TaskData) -> list[str]:
         f"{_labels(data)}",
     ]
     if reading.unread_columns:
-        lines.append(f"columns not read: {_some(reading.unread_columns)}")
+        names = tuple(name or "(without a name)" for name in reading.unread_columns)
+        lines.append(f"columns not read: {_some(names)}")
     if reading.ignored_files:
         lines.append(f"files not read: {_some(reading.ignored_files)}")
     return [*lines, *reading.told, *doubts_of(data)]
@@ -45,6 +46,13 @@ def doubts_of(data: TaskData) -> list[str]:
         found.append(f"{len(names)} classes are many for {len(data.train)} training examples")
     for alike in _alike(names):
         found.append(f"labels {', '.join(map(repr, alike))} differ by case or blanks alone")
+    empty = {
+        name: sum(not (a + b).strip() for a, b in _texts(examples))
+        for name, examples in data.splits.items()
+    }
+    if any(empty.values()):
+        counts = ", ".join(f"{count} of {name}" for name, count in empty.items() if count)
+        found.append(f"texts that are empty: {counts}")
     shared = shared_texts(data)
     if shared:
         counts = ", ".join(f"{count} of {name}" for name, count in shared.items())

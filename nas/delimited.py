@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from io import StringIO
 from typing import Literal
 
@@ -23,6 +25,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_TOLD = re.compile(r"sep=(?P<delimiter>[,;|\t])\r?\n")
 _LONGEST_FIELD = 2**31 - 1
 
 Rows = list[list[str]]
@@ -49,6 +52,19 @@ def decoded(data: bytes) -> tuple[str, str]:
     raise NasError(f"is neither UTF-8, UTF-16 nor Windows-1252: {error}")
 
 
+@dataclass(frozen=True)
+class Delimited:
+    """A table as it is read.
+
+    Args:
+        rows: below the header, each as wide as it is.
+    """
+
+    header: list[str]
+    rows: Rows
+    delimiter: str
+
+
 def delimiter_of(text: str, known: Collection[str]) -> str:
     """What stands between the names of the header: by most names that are known, then by most.
 
@@ -58,16 +74,16 @@ def delimiter_of(text: str, known: Collection[str]) -> str:
     header = next((line for line in text.splitlines() if line.strip()), "")
 
     def names(delimiter: str) -> list[str]:
-        return next(csv.reader([header], delimiter=delimiter), [])
+        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
 
     return max(DELIMITERS, key=lambda d: (sum(name in known for name in names(d)), len(names(d))))
 
 
-def parse(text: str, known: Collection[str], label: str | None) -> tuple[list[str], Rows]:
-    """The header's names, and the rows below it, each as wide as the header.
+def parse(text: str, known: Collection[str], label: str | None) -> Delimited:
+    """A table whose first line names its columns.
 
     Quotes are CSV's. In a file with tabs they may be characters like others: they are, where they
-    cannot be quotes.
+    cannot be quotes. A line ``sep=;``, as Excel writes it, tells the delimiter.
 
     Args:
         known: names of columns that are looked for.
@@ -76,7 +92,9 @@ def parse(text: str, known: Collection[str], label: str | None) -> tuple[list[st
     Raises:
         NasError: no header, a name twice, or a row that does not fit, with its number and line.
     """
-    delimiter = delimiter_of(text, known)
+    told = _TOLD.match(text)
+    delimiter = told["delimiter"] if told else delimiter_of(text, known)
+    text = text[told.end() :] if told else text
     try:
         return _parsed(text, delimiter, csv.QUOTE_MINIMAL, label)
     except NasError as error:
@@ -88,9 +106,7 @@ def parse(text: str, known: Collection[str], label: str | None) -> tuple[list[st
             raise error from None
 
 
-def _parsed(
-    text: str, delimiter: str, quoting: Quoting, label: str | None
-) -> tuple[list[str], Rows]:
+def _parsed(text: str, delimiter: str, quoting: Quoting, label: str | None) -> Delimited:
     rows, lines = [], []
     for line, row in _read(text, delimiter, quoting):
         rows.append(row)
@@ -98,26 +114,33 @@ def _parsed(
     if not rows:
         raise NasError("holds no header line")
     header, *rows = rows
+    header = [name.strip() for name in header]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise NasError(f"has two columns {twice[0]!r}")
     for number, (line, row) in enumerate(zip(lines[1:], rows, strict=True), start=1):
         if len(row) != len(header):
             name = "a tab" if delimiter == "\t" else repr(delimiter)
+            held = name if len(row) > len(header) else "a line break"
             raise NasError(
                 f"row {number} (line {line}) has {len(row)} fields, the header {len(header)}: "
-                f"a text that holds {name} must stand in double quotes"
+                f"a text that holds {held} must stand in double quotes"
             )
     if label in header:
         _check_quotes(rows, lines[1:], header.index(label), delimiter)
-    return header, rows
+    return Delimited(header, rows, delimiter)
 
 
 def _read(text: str, delimiter: str, quoting: Quoting) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, each with the line that it begins on."""
     csv.field_size_limit(_LONGEST_FIELD)
+    header = next((line for line in text.splitlines() if line.strip()), "")
     reader = csv.reader(
-        StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True
+        StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=quoting,
+        strict=True,
+        skipinitialspace=f"{delimiter} " in header,  # then so are the rows written
     )
     number = 0
     while True:

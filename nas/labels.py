@@ -38,7 +38,8 @@ def check_labels(subject: str, config: PretrainedConfig, task: Task, advice: str
     if _is_named(config) and task.label_names and named != set(task.label_names):
         raise NasError(
             f"{subject} predicts {_some(named)}, the data's labels are "
-            f"{_some(task.label_names)}{advice}"
+            f"{_some(task.label_names)}; if these are the same classes, give the data's names of "
+            f"them in the head's order (--labels){advice.replace('; ', '; or else ', 1)}"
         )
 
 

@@ -109,11 +109,11 @@ def _read_text(
         f"{path.name} was read as Windows-1252, as it is no UTF-8" if encoding == "cp1252" else ""
     )
     if kind in (".csv", ".tsv"):
-        header, rows = parse(text, known, label)
+        found = parse(text, known, label)
         # Everything as it stands in the file: "None" or "007" may well be a text.
-        columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-        table = pd.DataFrame(dict(zip(header, map(list, columns), strict=True)), dtype=object)
-        return _with_numbers(table, label), told
+        columns = zip(*found.rows, strict=True) if found.rows else ([] for _ in found.header)
+        named = dict(zip(found.header, map(list, columns), strict=True))
+        return _with_numbers(pd.DataFrame(named, dtype=object), label, found.delimiter), told
     if kind == ".json":
         return pd.DataFrame(_objects(text)), told
     # Not splitlines(): a JSON string may hold U+2028 and the like as they are.
@@ -121,11 +121,15 @@ def _read_text(
     return pd.DataFrame([_object(line, number) for number, line in lines if line.strip()]), told
 
 
-def _with_numbers(table: pd.DataFrame, label: str | None) -> pd.DataFrame:
+def _with_numbers(table: pd.DataFrame, label: str | None, delimiter: str) -> pd.DataFrame:
+    """With labels as numbers where all of them are; ``0,5`` is one where commas delimit nothing."""
     import pandas as pd
 
     if label in table:
-        numbers = pd.to_numeric(table[label], errors="coerce")
+        values = table[label]
+        if delimiter != "," and values.str.fullmatch(r"\s*-?\d+(,\d+)?\s*").all():
+            values = values.str.replace(",", ".")
+        numbers = pd.to_numeric(values, errors="coerce")
         if numbers.notna().all():
             table[label] = numbers
     return table

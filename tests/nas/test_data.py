@@ -186,6 +186,22 @@ class TestSources:
         table = sources.read_source(str(tmp_path), (), None, seed=0, progress=None).tables["train"]
         assert table[["text", "label"]].to_dict("list") == {"text": ["a", "b"], "label": [0, 1]}
 
+    @pytest.mark.parametrize(("delimiter", "kind"), [(";", "regression"), (",", "classification")])
+    def test_commas_in_numbers(self, tmp_path, delimiter, kind):
+        """As Excel writes them in half of the world, beside semicolons."""
+        quote = '"' if delimiter == "," else ""
+        lines = [f"t{i}{delimiter}{quote}{i % 5},{i % 10}{quote}" for i in range(40)]
+        (tmp_path / "train.csv").write_text("\n".join([f"text{delimiter}label", *lines]))
+        loaded = load_data(str(tmp_path), seed=0)
+        assert loaded.task.kind == kind
+        if kind == "regression":
+            assert loaded.train.labels.max() == 4.9
+
+    def test_a_file_without_names_is_asked_for_them(self, tmp_path):
+        (tmp_path / "train.csv").write_text("A fine book\tgood\nA bad one\tbad\n")
+        with pytest.raises(NasError, match="does the file begin with a line of names"):
+            load_data(str(tmp_path), seed=0)
+
     def test_windows_1252_is_told(self, tmp_path):
         path = tmp_path / "old.csv"
         path.write_bytes(("text;label\n" + "né;1\nzürich;2\n" * 10).encode("cp1252"))
@@ -494,7 +510,9 @@ class TestFaults:
         )
         self.refuse(source, "text_columns must be one column or two", text_columns=["a", "b", "c"])
         odd = write(tmp_path / "odd.csv", [{"words": "a", "label": 1}])
-        self.refuse(odd, "no text column among words, label; name it, or use one of text, sentence")
+        self.refuse(
+            odd, "no text column among words, label; name it (--text), or use one of text, sentence"
+        )
 
     def test_column_absent_in_one_split(self, tmp_path):
         write(tmp_path / "train.csv", rows(30))

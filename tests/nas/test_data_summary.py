@@ -62,3 +62,10 @@ def test_texts_of_train_in_other_splits(tmp_path: Path) -> None:
 def test_classes_that_are_many(tmp_path: Path) -> None:
     data = data_of(tmp_path, train=rows([f"class {n}" for n in range(40)], 120))
     assert any("40 classes are many for" in line for line in told_of(data))
+
+
+def test_empty_texts_are_counted(tmp_path: Path) -> None:
+    some = rows(["a", "b"])
+    some[3]["text"] = some[8]["text"] = " "
+    (doubt,) = doubts_of(data_of(tmp_path, train=some, test=rows(["a"], 5, "test")))
+    assert doubt.startswith("texts that are empty: ")

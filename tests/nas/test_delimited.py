@@ -32,7 +32,8 @@ def written(rows: list[tuple[str, ...]], delimiter: str, quoting: int, newline: 
 def outcome(text: str) -> tuple[str, list[str], list[list[str]]]:
     """What is said of a file; its header and rows, where nothing is."""
     try:
-        return "", *parse(text, KNOWN, "label")
+        found = parse(text, KNOWN, "label")
+        return "", found.header, found.rows
     except NasError as error:
         return str(error), [], []
 
@@ -108,12 +109,12 @@ def test_an_open_quote_in_the_last_column_names_its_row() -> None:
 
 def test_texts_of_several_lines_are_read_in_the_last_column() -> None:
     text = 'label,text\na,"two\nlines"\nb,plain\n'
-    assert parse(text, KNOWN, "label")[1] == [["a", "two\nlines"], ["b", "plain"]]
+    assert parse(text, KNOWN, "label").rows == [["a", "two\nlines"], ["b", "plain"]]
 
 
 def test_texts_of_several_lines_are_read() -> None:
     text = 'text,label\n"Dear shop,\n\nwhere is it?\nYours, A",a\nplain,b\n'
-    assert parse(text, KNOWN, "label")[1] == [
+    assert parse(text, KNOWN, "label").rows == [
         ["Dear shop,\n\nwhere is it?\nYours, A", "a"],
         ["plain", "b"],
     ]
@@ -121,7 +122,7 @@ def test_texts_of_several_lines_are_read() -> None:
 
 def test_quotes_in_a_file_with_tabs_may_be_plain_characters() -> None:
     text = 'text\tlabel\n"Great", he said\ta\n5" nails\tb\n'
-    assert parse(text, KNOWN, "label")[1] == [['"Great", he said', "a"], ['5" nails', "b"]]
+    assert parse(text, KNOWN, "label").rows == [['"Great", he said', "a"], ['5" nails', "b"]]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,22 @@ def test_encodings(data: bytes, text: str, encoding: str) -> None:
 def test_what_is_no_text(data: bytes, complaint: str) -> None:
     with pytest.raises(NasError, match=complaint):
         decoded(data)
+
+
+def test_excels_line_tells_the_delimiter() -> None:
+    found = parse("sep=;\r\ntext;label\r\na, b;c\r\n", KNOWN, "label")
+    assert (found.delimiter, found.rows) == (";", [["a, b", "c"]])
+
+
+def test_blanks_after_the_delimiter_are_not_the_fields() -> None:
+    found = parse('text, label\n"a, b", yes\nc d, no\n', KNOWN, "label")
+    assert found.header == ["text", "label"]
+    assert found.rows == [["a, b", "yes"], ["c d", "no"]]
+
+
+def test_a_line_break_without_quotes_names_its_row() -> None:
+    with pytest.raises(NasError, match=r"row 1 \(line 2\) has 1 fields.* holds a line break must"):
+        parse("text,label\none\rtwo,a\n", KNOWN, "label")
 
 
 def test_a_column_twice() -> None:
