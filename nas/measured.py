@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import onnx
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -28,7 +26,7 @@ from nas.held_out import HeldOut
 from nas.labels import align_labels, check_labels, classes_of
 from nas.model_folders import CONFIG, without_model
 from nas.result_folder import MODEL, ONNX
-from nas.tokenization import EncodedExamples, encode
+from nas.tokenization import EncodedExamples, encode, load_tokenizer
 from supernet.convert import HEAD_CONVERTS, as_bert
 from supernet.errors import NasError
 from supernet.loading import load_whole
@@ -69,11 +67,7 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
                 f"types {', '.join((*HEAD_CONVERTS, *OURS[1:]))}"
             )
         model = as_bert(model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise NasError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
-    return model.eval(), tokenizer
+    return model.eval(), load_tokenizer(folder, f"model {folder}")
 
 
 def model_classes(folder: Path) -> tuple[str, ...] | None:

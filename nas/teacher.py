@@ -17,7 +17,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     BertForSequenceClassification,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -41,7 +40,7 @@ from nas.manifest import artifact_key
 from nas.metrics import METRICS_OF
 from nas.model_folders import CONFIG, without_model
 from nas.progress import Display
-from nas.tokenization import encode
+from nas.tokenization import encode, load_tokenizer
 from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
 from supernet.convert import HEAD_CONVERTS, as_bert, bert_config, check_convertible
@@ -115,8 +114,8 @@ def load_teacher(
     place = locate(source)
     config = _config(source, place)
     check_convertible(config)
-    has_head = not new_head and _has_head(config)
-    if has_head:
+    is_ready = not new_head and has_head(config)
+    if is_ready:
         _check_head(source, config, task, labels)
     elif labels is not None and not new_head:
         raise NasError(
@@ -124,11 +123,11 @@ def load_teacher(
         )
     torch.manual_seed(seed)
     loaded = load_whole(
-        AutoModelForSequenceClassification, place, f"teacher {source}", new_head=not has_head,
+        AutoModelForSequenceClassification, place, f"teacher {source}", new_head=not is_ready,
         num_labels=task.num_labels,
     )  # fmt: skip
     model = as_bert(loaded)
-    if has_head:
+    if is_ready:
         if labels is not None:
             name_labels(f"teacher {source}", model.config, labels)
         align_labels(model, task)
@@ -139,11 +138,8 @@ def load_teacher(
     model.config.label2id = {name: index for index, name in enumerate(names)}
     regression = task.kind == "regression"
     model.config.problem_type = "regression" if regression else "single_label_classification"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
-        raise NasError(f"teacher {source} has no tokenizer that loads: {_line(error)}") from error
-    return Teacher(model.eval(), tokenizer, has_head)
+    tokenizer = load_tokenizer(place, f"teacher {source}")
+    return Teacher(model.eval(), tokenizer, is_ready)
 
 
 def _check_head(
@@ -322,7 +318,7 @@ def inspect_teacher(
             activation without ONNX form.
     """
     config = _config(source, locate(source))
-    if _has_head(config):
+    if has_head(config):
         _check_head(source, config, task, labels)
     found = outline(source, task.num_labels)
     if max_length > found.shape.max_positions:
@@ -395,7 +391,8 @@ def _config(source: str, place: str) -> PretrainedConfig:
         raise NasError(f"teacher {source} cannot be read: {_line(error)}") from error
 
 
-def _has_head(config: PretrainedConfig) -> bool:
+def has_head(config: PretrainedConfig) -> bool:
+    """Whether a model has a head for classification that BERT can take over."""
     architectures = config.architectures or []
     return config.model_type in HEAD_CONVERTS and any(
         name.endswith("ForSequenceClassification") for name in architectures

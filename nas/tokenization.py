@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -58,6 +59,31 @@ class EncodedExamples(torch.utils.data.Dataset[dict[str, Any]]):
         unlabelled = self.labels is None or others.labels is None
         labels = None if unlabelled else [*(self.labels or ()), *(others.labels or ())]
         return EncodedExamples(columns, cast("list[int] | list[float] | None", labels))
+
+
+def load_tokenizer(place: str | Path, subject: str, **options: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer that knows words: one is made of a configuration alone where files are absent.
+
+    Args:
+        place: a folder, or a hub id.
+        subject: whose it is, for messages.
+        options: of ``AutoTokenizer.from_pretrained``.
+
+    Raises:
+        NasError: it does not load, or knows special tokens alone.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
+    except Exception as error:  # of several kinds, from two libraries
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NasError(f"{subject} has no tokenizer that loads: {line[:200]}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise NasError(
+            f"{subject} has no tokenizer: neither tokenizer.json nor a vocabulary stands beside it"
+        )
+    return tokenizer
 
 
 def encode(

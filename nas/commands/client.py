@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nas.progress import Display
     from nas.service.client import ServiceClient
     from nas.service.client.replies import Model, Search
+    from nas.service.client.service_client import UploadKind
 
 ServerOption = Annotated[
     str | None,
@@ -71,7 +72,13 @@ def submit(
             "the name of a data set that the service knows."
         ),
     ] = "pydoc",
-    teacher: Annotated[str, typer.Option(help="A teacher that the service knows.")] = "minilm",
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="A model's folder here, which is uploaded, or else the name of a teacher that the "
+            "service knows."
+        ),
+    ] = "minilm",
     space: SpaceOption = None,
     recipe: Annotated[
         str,
@@ -110,8 +117,7 @@ def submit(
         Budget.parse(budget)
     if fetch is not None and len(latency) == len(target) == 1:
         check_output(fetch)
-    request = {
-        "teacher": teacher,
+    request: dict[str, Any] = {
         "text_columns": text,
         "label_column": label,
         "metric": metric,
@@ -125,6 +131,7 @@ def submit(
     }
     with _connected(server, token_file) as client:
         request["data"] = _known_data(client, data)
+        request["teacher"] = _known_teacher(client, teacher)
         submitted = client.create_search(request)
         out.print(submitted.id)
         if not (watch or fetch):
@@ -270,23 +277,41 @@ def _named_or_read(kind: str, name: str) -> str | dict[Any, Any]:
 
 
 def _known_data(client: ServiceClient, data: str) -> str:
-    """The name of data that the service has, which it is given if it lies here.
-
-    It is named for its content, so that no data is uploaded twice.
-    """
-    from nas.service.client.service_client import UPLOADED, content_digest
+    """The name of data that the service has, which it is given if it lies here."""
+    from nas.service.client.service_client import UPLOADED
 
     path = Path(data).expanduser()
     if data == "pydoc" or not path.exists():
         if path.suffix.lower() in UPLOADED or "/" in data:
             raise NasError(f"data {data}: no such file or folder")
         return data
+    return _sent(client, "dataset", path)
+
+
+def _known_teacher(client: ServiceClient, teacher: str) -> str:
+    """The name of a teacher that the service has, which it is given if it lies here."""
+    from nas.model_folders import CONFIG, without_model
+
+    path = Path(teacher).expanduser()
+    if not path.is_dir():
+        if "/" in teacher:
+            raise NasError(f"teacher {teacher}: no such folder")
+        return teacher
+    if not (path / CONFIG).is_file():
+        raise NasError(f"teacher {teacher}: {without_model(path)}")
+    return _sent(client, "teacher", path)
+
+
+def _sent(client: ServiceClient, kind: UploadKind, path: Path) -> str:
+    """The name of an upload, which is that of its content, so that nothing is uploaded twice."""
+    from nas.service.client.service_client import content_digest
+
     path = path.resolve()
-    stem = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-") or "data"
-    name = f"{stem}-{content_digest(path)[:12]}"
-    if not client.has_dataset(name):
+    stem = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-") or kind
+    name = f"{stem}-{content_digest(kind, path)[:12]}"
+    if not client.has_upload(kind, name):
         _display().say(f"upload    {path} as {name}")
-        client.upload_dataset(name, path)
+        client.upload(kind, name, path)
     return name
 
 

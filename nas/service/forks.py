@@ -12,6 +12,7 @@ _LOADED = (
     "nas.service.jobs.stages",
     "nas.service.uploads.convert",
     "nas.service.uploads.supernets",
+    "nas.service.uploads.teachers",
     "pyarrow.parquet",
 )
 """What it has imported: there is one such server a process, with one list of modules."""

@@ -154,7 +154,13 @@ def catalog(service: Service) -> dict[str, list[str]]:
         kept = connection.execute(sa.select(uploads.c.kind, uploads.c.name)).all()
         devices = connection.execute(sa.select(targets.c.name)).scalars().all()
     return {
-        "teachers": sorted({EMBEDDED_TEACHER, *settings.teachers}),
+        "teachers": sorted(
+            {
+                EMBEDDED_TEACHER,
+                *settings.teachers,
+                *(row.name for row in kept if row.kind == "teacher"),
+            }
+        ),
         "datasets": sorted(
             {PYDOC, *settings.datasets, *(row.name for row in kept if row.kind == "dataset")}
         ),

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from nas.service import events
 from nas.service.database import take_turns
-from nas.service.requests import SearchRequest
+from nas.service.requests import EMBEDDED_TEACHER, SearchRequest
 from nas.service.service import Service
 from nas.service.tables import events as happened
 from nas.service.tables import searches
@@ -266,9 +266,14 @@ def _check_room(connection: Connection, service: Service, owner: str) -> None:
 
 def _hold_uploads(connection: Connection, service: Service, wanted: Mapping[str, Any]) -> None:
     """Keep what a search names from being removed before the search is there."""
-    own = {PYDOC, *service.settings.datasets}
+    settings = service.settings
+    own: dict[str, set[str]] = {
+        "dataset": {PYDOC, *settings.datasets},
+        "teacher": {EMBEDDED_TEACHER, *settings.teachers},
+        "supernet": set(),
+    }
     for kind, name in uploads_named(wanted):
-        if name not in own and not hold_upload(connection, kind, name):
+        if name not in own[kind] and not hold_upload(connection, kind, name):
             raise NasError(f"there is no {kind} {name!r} any more")
 
 

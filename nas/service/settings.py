@@ -64,7 +64,7 @@ class Limits(_Section):
     Args:
         requests_per_minute: of one token, or of one address without one.
         body_bytes: of a request that is no upload.
-        upload_bytes: of an uploaded data set or supernet.
+        upload_bytes: of an uploaded data set, teacher or supernet.
         profile_bytes: of an uploaded profile.
         unpacked_bytes: of what an uploaded archive holds.
         body_seconds: in which a request's body must have arrived, plus a second for each 16 KiB;
@@ -75,7 +75,7 @@ class Limits(_Section):
         streams: of events, open at once.
         evaluations, training_examples, epochs: caps on a recipe of the client's own.
         searches_per_user: that wait or run, of one user.
-        stored_per_user: data sets and supernets of one user.
+        stored_per_user: data sets, teachers and supernets of one user.
         targets_per_user: registered by one user.
     """
 

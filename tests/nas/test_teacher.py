@@ -245,3 +245,10 @@ def test_positions_of_another_kind_are_refused(tmp_path: Path) -> None:
     BertForSequenceClassification(relative).save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
     assert "position embeddings of type 'relative_key'" in inspected(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    """Of which transformers makes one that knows special tokens alone."""
+    names = {0: "fish", 1: "cat", 2: "dog"}
+    BertForSequenceClassification(config(id2label=names)).save_pretrained(tmp_path)
+    assert "neither tokenizer.json nor a vocabulary stands beside it" in inspected(tmp_path)

@@ -41,7 +41,9 @@ class BodyRule:
 def body_rules(limits: Limits) -> tuple[BodyRule, ...]:
     """The rules of all routes: the first that fits counts."""
     return (
-        BodyRule(re.compile(r"/v1/(datasets|supernets)/[^/]+"), limits.upload_bytes, json=False),
+        BodyRule(
+            re.compile(r"/v1/(datasets|teachers|supernets)/[^/]+"), limits.upload_bytes, json=False
+        ),
         BodyRule(re.compile(r"/v1/targets/[^/]+/profile"), limits.profile_bytes, json=True),
         BodyRule(re.compile(r"/v1/tasks/[^/]+:complete"), limits.profile_bytes, json=True),
         BodyRule(re.compile(r".*", re.DOTALL), limits.body_bytes, json=True, large=False),

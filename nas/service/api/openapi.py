@@ -78,7 +78,12 @@ _MAKERS = (
     _Maker("/v1/targets/{name}/tasks:claim", "post", "/v1/tasks/{task_id}", {"task_id": _ID}),
     *(
         _Maker(path, "put", path, {"name": "$request.path.name"})
-        for path in ("/v1/targets/{name}", "/v1/datasets/{name}", "/v1/supernets/{name}")
+        for path in (
+            "/v1/targets/{name}",
+            "/v1/datasets/{name}",
+            "/v1/teachers/{name}",
+            "/v1/supernets/{name}",
+        )
     ),
 )
 

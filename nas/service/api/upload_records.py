@@ -1,4 +1,4 @@
-"""What clients are told of uploaded data sets and supernets."""
+"""What clients are told of uploaded data sets, teachers and supernets."""
 
 from __future__ import annotations
 
@@ -58,6 +58,40 @@ class DatasetRecord(BaseModel):
     )
 
 
+class TeacherRecord(BaseModel):
+    """A teacher, as it is kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "reviews-bert",
+                "owner": "ada",
+                "created": "2026-01-31T12:00:00Z",
+                "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "bytes": 438000000,
+                "model_type": "bert",
+                "layers": 12,
+                "hidden_size": 768,
+                "parameters": 109483778,
+                "labels": ["negative", "positive"],
+            }
+        }
+    )
+
+    name: str
+    owner: str
+    created: datetime
+    digest: str = Field(description="sha256 of what was uploaded.")
+    bytes: int = Field(description="As kept.")
+    model_type: str
+    layers: int
+    hidden_size: int
+    parameters: int
+    labels: list[str] | None = Field(
+        description="Of its head, in its order; null where a search trains a new one."
+    )
+
+
 class SupernetRecord(BaseModel):
     """A supernet, as it is kept."""
 
@@ -96,6 +130,13 @@ class DatasetPage(BaseModel):
     next: str | None
 
 
+class TeacherPage(BaseModel):
+    """A page of teachers."""
+
+    items: list[TeacherRecord]
+    next: str | None
+
+
 class SupernetPage(BaseModel):
     """A page of supernets."""
 
@@ -106,6 +147,11 @@ class SupernetPage(BaseModel):
 def dataset_record(row: Row[Any]) -> DatasetRecord:
     """Of its row."""
     return DatasetRecord(**_common(row))
+
+
+def teacher_record(row: Row[Any]) -> TeacherRecord:
+    """Of its row."""
+    return TeacherRecord(**_common(row))
 
 
 def supernet_record(row: Row[Any]) -> SupernetRecord:

@@ -1,4 +1,4 @@
-"""Data sets and supernets of the users' own: ``/v1/datasets`` and ``/v1/supernets``."""
+"""What users upload: ``/v1/datasets``, ``/v1/teachers`` and ``/v1/supernets``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ from nas.service.api.upload_records import (
     DatasetRecord,
     SupernetPage,
     SupernetRecord,
+    TeacherPage,
+    TeacherRecord,
     dataset_record,
     supernet_record,
+    teacher_record,
 )
+from nas.service.requests import EMBEDDED_TEACHER
 from nas.service.service import Service
 from nas.service.settings import NAME
 from nas.service.tables import uploads
@@ -45,6 +49,7 @@ from nas.service.uploads.kept import (
 )
 from nas.service.uploads.sandbox import run_confined
 from nas.service.uploads.supernets import check_supernet
+from nas.service.uploads.teachers import check_teacher
 from nas.sources import PYDOC
 
 CHECKS_AT_ONCE = 2
@@ -63,13 +68,13 @@ DataFile = Annotated[
         examples=["reviews.csv"],
     ),
 ]
-SupernetFile = Annotated[
+ModelFile = Annotated[
     str,
     Query(
         pattern=_FILE + r"\.zip$",
         max_length=120,
         description="The body's own name.",
-        examples=["supernet.zip"],
+        examples=["model.zip"],
     ),
 ]
 _EXAMPLE = "text,label\n" + "Well made and it lasts.,good\nIt broke at once.,bad\n" * 6
@@ -113,10 +118,32 @@ async def upload_dataset(
     return dataset_record(row)
 
 
+@router.put("/teachers/{name}", **_uploading({}))
+async def upload_teacher(
+    name: UploadName,
+    filename: ModelFile,
+    request: Request,
+    response: Response,
+    caller: Submitter,
+    service: The,
+) -> TeacherRecord:
+    """Upload a teacher: a zip of its folder, ``config.json``, safetensors weights and tokenizer.
+
+    It is loaded as a search would load it. Every weight of its encoder must come from the file, and
+    no code of its own is run.
+    """
+    if name == EMBEDDED_TEACHER or name in service.settings.teachers:
+        raise ProblemError(409, f"teacher {name!r} is the service's own; take another name")
+    row = await _upload(
+        "teacher", name, filename, check_teacher, request, response, caller, service
+    )
+    return teacher_record(row)
+
+
 @router.put("/supernets/{name}", **_uploading({}))
 async def upload_supernet(
     name: UploadName,
-    filename: SupernetFile,
+    filename: ModelFile,
     request: Request,
     response: Response,
     caller: Submitter,
@@ -136,6 +163,13 @@ def list_datasets(_: Reader, service: The, limit: Limit = 50, cursor: Cursor = N
     return DatasetPage(items=[dataset_record(row) for row in rows], next=further)
 
 
+@router.get("/teachers")
+def list_teachers(_: Reader, service: The, limit: Limit = 50, cursor: Cursor = None) -> TeacherPage:
+    """Uploaded teachers, newest first."""
+    rows, further = _page(service, "teacher", limit, cursor)
+    return TeacherPage(items=[teacher_record(row) for row in rows], next=further)
+
+
 @router.get("/supernets")
 def list_supernets(
     _: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
@@ -151,6 +185,12 @@ def show_dataset(name: UploadName, _: Reader, service: The) -> DatasetRecord:
     return dataset_record(_found(service, "dataset", name))
 
 
+@router.get("/teachers/{name}", responses=described(404))
+def show_teacher(name: UploadName, _: Reader, service: The) -> TeacherRecord:
+    """An uploaded teacher: its type, size and labels."""
+    return teacher_record(_found(service, "teacher", name))
+
+
 @router.get("/supernets/{name}", responses=described(404))
 def show_supernet(name: UploadName, _: Reader, service: The) -> SupernetRecord:
     """An uploaded supernet: its architecture and labels."""
@@ -161,6 +201,12 @@ def show_supernet(name: UploadName, _: Reader, service: The) -> SupernetRecord:
 def delete_dataset(name: UploadName, caller: Submitter, service: The) -> None:
     """Delete a data set of one's own that no search under way reads."""
     _delete(service, "dataset", name, caller)
+
+
+@router.delete("/teachers/{name}", status_code=204, responses=described(404, 409))
+def delete_teacher(name: UploadName, caller: Submitter, service: The) -> None:
+    """Delete a teacher of one's own that no search under way learns from."""
+    _delete(service, "teacher", name, caller)
 
 
 @router.delete("/supernets/{name}", status_code=204, responses=described(404, 409))
@@ -298,4 +344,4 @@ def _taken(kind: UploadKind, name: str) -> ProblemError:
 
 def _full(service: Service) -> ProblemError:
     most = service.settings.limits.stored_per_user
-    return ProblemError(409, f"you have {most} data sets and supernets; delete one first")
+    return ProblemError(409, f"you have {most} data sets, teachers and supernets; delete one first")

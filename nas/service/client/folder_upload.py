@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from supernet.errors import NasError
@@ -30,18 +30,19 @@ class _Sent:
         return taken
 
 
-def zipped(folder: Path, suffixes: Collection[str]) -> Iterator[bytes]:
+def zipped(folder: Path, wanted: Callable[[str], object], what: str) -> Iterator[bytes]:
     """The files of a folder as a zip's blocks; equal files are equal bytes, whenever zipped.
 
     Args:
-        suffixes: of the files that are sent. Others stay behind, as do folders within.
+        wanted: by its name, whether a file is sent. Others stay behind, as do folders within.
+        what: such files are called in messages.
 
     Raises:
         NasError: there are none.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
+    files = sorted(path for path in folder.iterdir() if wanted(path.name) and path.is_file())
     if not files:
-        raise NasError(f"folder {folder} holds no {', '.join(suffixes)} files")
+        raise NasError(f"folder {folder} holds no {what}")
     sent = _Sent()
     with zipfile.ZipFile(sent, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload] # it only writes and flushes
         for path in files:

@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from nas.full_disk import full_disk_reported
 from nas.result_folder import check_output, replacing_folder
@@ -16,6 +16,7 @@ from nas.service.client.event_stream import StreamEvent, parse_events
 from nas.service.client.folder_upload import zipped
 from nas.service.client.replies import Archive, Model, Search, Status, understood
 from nas.service.uploads.scan import UPLOADED as TABLES
+from nas.service.uploads.teachers import FILES, WEIGHTS
 from supernet.errors import NasError
 
 _UPLOAD_S = 600.0  # the server reads what it has received before it answers
@@ -159,26 +160,26 @@ class ServiceClient:
         archive.unlink()
         return model
 
-    def upload_dataset(self, name: str, path: Path) -> None:
-        """Upload a file, or the files of a folder.
+    def upload(self, kind: UploadKind, name: str, path: Path) -> None:
+        """Upload a data set, which is a file or a folder's, or a teacher's folder.
 
         Args:
             name: by which searches then name it.
         """
-        filename = "dataset" + (".zip" if path.is_dir() else path.suffix.lower())
+        ending = ".zip" if path.is_dir() else path.suffix.lower()
         self._server.json(
             "PUT",
-            f"/v1/datasets/{name}",
+            f"/v1/{kind}s/{name}",
             attempts=1,
-            params={"filename": filename},
-            content=_content(path),
+            params={"filename": f"{kind}{ending}"},
+            content=_content(kind, path),
             timeout=_UPLOAD_S,
         )
 
-    def has_dataset(self, name: str) -> bool:
-        """Whether a data set of that name was uploaded."""
+    def has_upload(self, kind: UploadKind, name: str) -> bool:
+        """Whether one of that name was uploaded."""
         try:
-            self._server.json("GET", f"/v1/datasets/{name}")
+            self._server.json("GET", f"/v1/{kind}s/{name}")
         except RefusedError as error:
             if error.status == 404:
                 return False
@@ -212,19 +213,31 @@ class ServiceClient:
                 patience.wait(away)
 
 
+UploadKind = Literal["dataset", "teacher"]
+"""What is uploaded from a command line."""
+
 UPLOADED = (*TABLES, ".zip")
-"""How the names of files end that may be uploaded."""
+"""How the names of files end that may be uploaded as a data set."""
+
+_WANTED: dict[UploadKind, tuple[Callable[[str], object], str]] = {
+    "dataset": (lambda name: name.endswith(TABLES), f"{', '.join(TABLES)} files"),
+    "teacher": (
+        lambda name: name in FILES or WEIGHTS.fullmatch(name),
+        "model: config.json, model.safetensors and a tokenizer",
+    ),
+}
+"""Which files of a folder are sent, and what they are called."""
 
 
-def content_digest(path: Path) -> str:
+def content_digest(kind: UploadKind, path: Path) -> str:
     """The checksum of what an upload of a file or folder sends, hexadecimal."""
     digest = hashlib.sha256()
-    for block in _content(path):
+    for block in _content(kind, path):
         digest.update(block)
     return digest.hexdigest()
 
 
-def _content(path: Path) -> Iterator[bytes]:
+def _content(kind: UploadKind, path: Path) -> Iterator[bytes]:
     """A file's bytes, or a folder's as a zip.
 
     Raises:
@@ -232,7 +245,7 @@ def _content(path: Path) -> Iterator[bytes]:
     """
     try:
         if path.is_dir():
-            yield from zipped(path, TABLES)
+            yield from zipped(path, *_WANTED[kind])
             return
         with path.open("rb") as file:
             while block := file.read(1 << 20):

@@ -29,7 +29,7 @@ from nas.service.requests import (
 from nas.service.results import publish
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
-from nas.service.uploads.kept import dataset_folder, supernet_folder
+from nas.service.uploads.kept import dataset_folder, supernet_folder, teacher_folder
 from nas.sources import PYDOC
 from nas.teacher import EMBEDDED, suiting_space
 from nas.workspace import open_workspace
@@ -103,9 +103,7 @@ def build_runs(service: Service, job: Job, display: ReportingDisplay) -> list[Ru
         NasError: something that it names has gone.
     """
     settings, request = service.settings, SearchRequest.model_validate(job.request)
-    teacher = settings.teachers.get(request.teacher, request.teacher)
-    if request.teacher == EMBEDDED:
-        teacher = EMBEDDED
+    teacher = teacher_source(service, request.teacher)
     recipe = _found_texts(service, wanted_recipe(service, request.recipe))
     memory = request.max_memory_mb
     workspace = open_workspace(settings.workspace_place, display.warn, patience_s=-1)
@@ -166,6 +164,19 @@ def measuring(runs: Sequence[Run], stage: str) -> list[RemoteDevice]:
 
 def _number(stage: str) -> int:
     return int(stage.removeprefix(MODEL_STAGE))
+
+
+def teacher_source(service: Service, name: str) -> str:
+    """What :func:`nas.teacher.load_teacher` takes, for a name of the catalog.
+
+    Raises:
+        NasError: it has gone.
+    """
+    if name == EMBEDDED:
+        return EMBEDDED
+    if name in service.settings.teachers:
+        return service.settings.teachers[name]
+    return str(teacher_folder(service, name))
 
 
 def data_source(service: Service, name: str) -> str:

@@ -2,7 +2,7 @@
 
     manifest.json                 the last entry: every other one's size and checksum
     database.sqlite               or database.dump, of pg_dump
-    results/ datasets/ supernets/ profiles/ tasks/
+    results/ datasets/ teachers/ supernets/ profiles/ tasks/
     workspace/                    only if asked for: it can be computed again
 
 The database comes first: whatever its rows tell of was there before it was copied, and nothing is
@@ -32,7 +32,7 @@ from nas.service.upkeep.retention import alone
 from supernet.errors import NasError
 
 MANIFEST = "manifest.json"
-FOLDERS = ("results", "datasets", "supernets", "profiles", "tasks")
+FOLDERS = ("results", "datasets", "teachers", "supernets", "profiles", "tasks")
 WORKSPACE = "workspace"
 
 _FORMAT = 1

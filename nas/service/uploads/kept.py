@@ -1,4 +1,4 @@
-"""Data sets and supernets that users have uploaded: a row of a table and a folder each.
+"""Data sets, teachers and supernets that users have uploaded: a row of a table and a folder each.
 
 A folder is moved into its place within the transaction that makes its row, so whoever sees the row
 finds the folder. What a crash leaves half done has no row, or no folder, and is cleaned away at the
@@ -28,10 +28,15 @@ from nas.service.service import Service
 from nas.service.tables import searches, uploads
 from supernet.errors import NasError
 
-UploadKind = Literal["dataset", "supernet"]
-FOLDERS: dict[UploadKind, str] = {"dataset": "datasets", "supernet": "supernets"}
+UploadKind = Literal["dataset", "teacher", "supernet"]
+FOLDERS: dict[UploadKind, str] = {
+    "dataset": "datasets",
+    "teacher": "teachers",
+    "supernet": "supernets",
+}
 NAMED_AT: dict[UploadKind, tuple[tuple[str, ...], ...]] = {
     "dataset": (("data",), ("recipe", "general", "texts"), ("recipe", "distill", "texts")),
+    "teacher": (("teacher",),),
     "supernet": (("supernet",),),
 }
 """Where a search's request names one."""
@@ -91,7 +96,7 @@ def find_upload(engine: Engine, kind: UploadKind, name: str) -> Row[Any] | None:
 
 
 def count_uploads(connection: Connection, owner: str) -> int:
-    """Data sets and supernets of a user."""
+    """Data sets, teachers and supernets of a user."""
     query = sa.select(sa.func.count()).select_from(uploads).where(uploads.c.owner == owner)
     return int(connection.execute(query).scalar_one())
 
@@ -205,6 +210,15 @@ def dataset_folder(service: Service, name: str) -> Path:
         NasError: there is none of that name.
     """
     return _folder(service, "dataset", name)
+
+
+def teacher_folder(service: Service, name: str) -> Path:
+    """The folder of an uploaded teacher, for :func:`nas.teacher.load_teacher`.
+
+    Raises:
+        NasError: there is none of that name.
+    """
+    return _folder(service, "teacher", name)
 
 
 def supernet_folder(service: Service, name: str) -> Path:

@@ -147,14 +147,23 @@ def _check_labels(config: _Config) -> None:
         raise NasError(f"{CONFIG}: labels are printable, of at most 200 characters")
 
 
+def check_header(path: Path) -> None:
+    """Refuse a file of weights whose header lies about its own size.
+
+    Raises:
+        NasError: it is larger than any model's.
+    """
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > _HEADER_BYTES:
+        raise NasError(f"{path.name} states a header of {header:,} bytes")
+
+
 def _check_weights(path: Path, parameters: int) -> None:
     """Refuse a header that lies, and weights of another size, before any are read."""
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > _HEADER_BYTES:
-        raise NasError(f"{WEIGHTS} states a header of {header:,} bytes")
+    check_header(path)
     count = 0
     try:
         with safe_open(path, framework="np") as tensors:

@@ -337,9 +337,9 @@ def test_a_file_is_uploaded_as_it_is_and_a_folder_as_a_zip(scripted, client, tmp
     (folder / "test.csv").write_text("text,label\n")
     (folder / "notes.txt").write_text("not data")
     (folder / "test.csv").rename(tmp_path / "märz, Teil 2.CSV")
-    client.upload_dataset("mine", tmp_path / "märz, Teil 2.CSV")
+    client.upload("dataset", "mine", tmp_path / "märz, Teil 2.CSV")
     (folder / "test.csv").write_text("text,label\n")
-    client.upload_dataset("mine", folder)
+    client.upload("dataset", "mine", folder)
     (one, plain), (two, packed) = scripted.asked
     assert (one.query_params["filename"], plain) == ("dataset.csv", b"text,label\n")
     assert two.query_params["filename"] == "dataset.zip"
@@ -348,22 +348,22 @@ def test_a_file_is_uploaded_as_it_is_and_a_folder_as_a_zip(scripted, client, tmp
         assert {n: archive.read(n) for n in archive.namelist()} == {
             name: (folder / name).read_bytes() for name in ("test.csv", "train.csv")
         }
-    assert content_digest(folder) == hashlib.sha256(packed).hexdigest()
+    assert content_digest("dataset", folder) == hashlib.sha256(packed).hexdigest()
 
 
 def test_data_that_cannot_be_read_is_one_line(scripted, client, tmp_path):
     scripted.on("PUT /v1/datasets/mine", json({}, 201))
     with pytest.raises(NasError, match="cannot be read: No such file"):
-        client.upload_dataset("mine", tmp_path / "absent.csv")
+        client.upload("dataset", "mine", tmp_path / "absent.csv")
     with pytest.raises(NasError, match=r"holds no \.parquet, \.csv, \.jsonl files"):
-        client.upload_dataset("mine", tmp_path)
+        client.upload("dataset", "mine", tmp_path)
 
 
 def test_whether_a_dataset_is_there(scripted, client):
     scripted.on(
         "GET /v1/datasets/mine", json({"name": "mine"}), problem(404, "no"), problem(403, "x")
     )
-    assert client.has_dataset("mine")
-    assert not client.has_dataset("mine")
+    assert client.has_upload("dataset", "mine")
+    assert not client.has_upload("dataset", "mine")
     with pytest.raises(RefusedError):
-        client.has_dataset("mine")
+        client.has_upload("dataset", "mine")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json as jsons
 import signal
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +85,7 @@ def test_submitting_prints_the_id_alone(scripted, nas):
         "text_columns": None,
         "label_column": "label",
         "metric": None,
+        "labels": None,
         "space": None,
         "targets": ["phone"],
         "budgets": ["4x", "5ms"],
@@ -117,7 +120,7 @@ def test_data_is_uploaded_once(scripted, nas, tmp_path):
     (data / "train.csv").write_text("text,label\na,1\n")
     scripted.on("POST /v1/searches", json(SEARCH, 201))
 
-    name = f"my-reviews-{content_digest(data)[:12]}"
+    name = f"my-reviews-{content_digest('dataset', data)[:12]}"
     scripted.on(f"GET /v1/datasets/{name}", problem(404, "no such data set"), json({}))
     scripted.on(f"PUT /v1/datasets/{name}", json({}, 201))
     for _ in range(2):
@@ -127,9 +130,34 @@ def test_data_is_uploaded_once(scripted, nas, tmp_path):
     assert [jsons.loads(scripted.asked[i][1])["data"] for i in (2, 4)] == [name, name]
 
 
+def test_a_teacher_that_lies_here_is_uploaded_once(scripted, nas, tmp_path):
+    teacher = tmp_path / "my-bert"
+    teacher.mkdir()
+    for name in ("config.json", "model.safetensors", "vocab.txt", "optimizer.pt", "README.md"):
+        (teacher / name).write_text(name)
+    scripted.on("POST /v1/searches", json(SEARCH, 201))
+
+    name = f"my-bert-{content_digest('teacher', teacher)[:12]}"
+    scripted.on(f"GET /v1/teachers/{name}", problem(404, "no such teacher"), json({}))
+    scripted.on(f"PUT /v1/teachers/{name}", json({}, 201))
+    words = ("submit", "--latency", "4x", "--teacher", teacher, "--labels", "no, yes")
+    for _ in range(2):
+        assert nas(*words).exit_code == 0
+    methods = [request.method for request, _ in scripted.asked]
+    assert methods == ["GET", "PUT", "POST", "GET", "POST"]
+    with zipfile.ZipFile(io.BytesIO(scripted.asked[1][1])) as sent:
+        assert sent.namelist() == ["config.json", "model.safetensors", "vocab.txt"]
+    wanted = jsons.loads(scripted.asked[2][1])
+    assert (wanted["teacher"], wanted["labels"]) == (name, ["no", "yes"])
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (
+            ["submit", "--latency", "4x", "--teacher", "./absent"],
+            "teacher ./absent: no such folder",
+        ),
         (["submit", "--latency", "5 parsecs"], "budget '5 parsecs'"),
         (["submit", "--latency", "4x", "--data", "absent.csv"], "data absent.csv: no such file"),
         (["submit", "--latency", "4x", "--recipe", "absent.yaml"], "recipe absent.yaml: cannot be"),

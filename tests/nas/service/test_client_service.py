@@ -123,7 +123,7 @@ def test_data_is_uploaded_and_named(client, tmp_path: Path):
     for name in ("train.csv", "test.csv"):
         (folder / name).write_bytes(file.read_bytes())
     for name, path in (("file", file), ("folder", folder)):
-        assert not client.has_dataset(name)
-        client.upload_dataset(name, path)
-        assert client.has_dataset(name)
+        assert not client.has_upload("dataset", name)
+        client.upload("dataset", name, path)
+        assert client.has_upload("dataset", name)
     assert client.create_search({"budgets": ["4x"], "data": "folder"}).request.data == "folder"

@@ -1,0 +1,250 @@
+"""Teachers over HTTP: a user's own model is kept, found whole, and named by a search."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs tailorbert[service]")
+
+import torch
+from fastapi.testclient import TestClient
+from safetensors.torch import load, save
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from nas.data import Task
+from nas.service.api.app import create_app
+from nas.service.jobs.stages import teacher_source
+from nas.service.tokens import create_token
+from nas.service.uploads.kept import teacher_folder
+from nas.service.uploads.teachers import check_teacher
+from nas.teacher import load_teacher
+from supernet.errors import NasError
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
+TASK = Task("reviews", "classification", ("bad", "good"), "accuracy")
+IDS = torch.tensor([[2, 5, 6, 3]])
+SIZES = {
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+
+Parts = dict[str, bytes]
+
+
+def parts_of(model: Any, folder: Path) -> Parts:
+    model.save_pretrained(folder)
+    BertTokenizerFast(vocab={word: row for row, word in enumerate(WORDS)}).save_pretrained(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """The files of a small classifier."""
+    torch.manual_seed(0)
+    names = {0: "good", 1: "bad"}
+    config = BertConfig(vocab_size=8, id2label=names, **SIZES)
+    return parts_of(BertForSequenceClassification(config), tmp_path_factory.mktemp("teacher"))
+
+
+def zip_of(members: Parts) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in members.items():
+            zipped.writestr(zipfile.ZipInfo(name), content)
+    return sink.getvalue()
+
+
+def put(client: TestClient, name: str, members: Parts) -> Any:
+    return client.put(
+        f"/v1/teachers/{name}", params={"filename": "teacher.zip"}, content=zip_of(members)
+    )
+
+
+def changed(parts: Parts, **keys: Any) -> Parts:
+    """With other values in ``config.json``."""
+    config = json.loads(parts["config.json"]) | keys
+    return parts | {"config.json": json.dumps(config).encode()}
+
+
+def test_a_teacher_is_kept_and_is_the_one_that_was_sent(client, service, parts):
+    made = put(client, "mine", parts)
+    assert made.status_code == 201, made.text
+    record = made.json()
+    told = {name: record[name] for name in ("model_type", "layers", "hidden_size", "labels")}
+    assert told == {
+        "model_type": "bert",
+        "layers": 2,
+        "hidden_size": 8,
+        "labels": ["good", "bad"],
+    }
+    kept = load_teacher(teacher_source(service, "mine"), TASK, seed=0)
+    own = BertForSequenceClassification(BertConfig(vocab_size=8, **SIZES)).eval()
+    own.load_state_dict(load(parts["model.safetensors"]))
+    with torch.no_grad():
+        assert torch.equal(kept.model(IDS).logits, own(IDS).logits[:, [1, 0]])
+    assert kept.tokenizer("a b")["input_ids"] == [2, 5, 6, 3]
+    assert client.get("/v1/teachers/mine").json() == record
+    assert client.get("/v1/teachers").json() == {"items": [record], "next": None}
+    assert put(client, "mine", parts).status_code == 200
+    assert "mine" in client.get("/v1/catalog").json()["teachers"]
+
+
+def test_a_search_names_it_and_it_stays_until_the_search_has_ended(client, service, parts):
+    put(client, "mine", parts)
+    wanted = {"budgets": ["4x"], "recipe": "smoke", "teacher": "mine"}
+    search_id = client.post("/v1/searches", json=wanted).json()["id"]
+    refused = client.delete("/v1/teachers/mine")
+    assert refused.status_code == 409
+    assert search_id in refused.json()["detail"]
+    client.post(f"/v1/searches/{search_id}:cancel")
+    assert client.delete("/v1/teachers/mine").status_code == 204
+    assert not (service.folder("teachers") / "mine").exists()
+    unknown = client.post("/v1/searches", json=wanted)
+    assert unknown.status_code == 422
+    assert "teacher: 'mine' is unknown" in unknown.json()["detail"]
+    with pytest.raises(NasError, match="no uploaded teacher 'mine'"):
+        teacher_folder(service, "mine")
+
+
+def test_another_users_is_not_deleted_and_the_services_own_not_replaced(client, service, parts):
+    put(client, "mine", parts)
+    _, token = create_token(service.engine, "bob", ["read", "submit"])
+    with TestClient(create_app(service), headers={"Authorization": f"Bearer {token}"}) as other:
+        assert other.delete("/v1/teachers/mine").status_code == 403
+    assert put(client, "minilm", parts).status_code == 409
+
+
+def test_files_of_a_wrapper_in_shards_and_half_precision_are_read(client, service, parts):
+    """And an encoder without a head: a search trains one."""
+    weights = {
+        f"module.{name}": tensor.half()
+        for name, tensor in load(parts["model.safetensors"]).items()
+        if not name.startswith("classifier")
+    }
+    names = sorted(weights)
+    halves = {"00001": names[: len(names) // 2], "00002": names[len(names) // 2 :]}
+    shards, places = {}, {}
+    for number, some in halves.items():
+        file = f"model-{number}-of-00002.safetensors"
+        shards[file] = save({name: weights[name] for name in some}, {"format": "pt"})
+        places |= dict.fromkeys(some, file)
+    index = json.dumps({"metadata": {}, "weight_map": places}).encode()
+    others = {name: body for name, body in parts.items() if name != "model.safetensors"}
+    sent = changed(others, architectures=["BertModel"]) | shards
+    made = put(client, "half", sent | {"model.safetensors.index.json": index})
+    assert made.status_code == 201, made.text
+    assert made.json()["labels"] is None
+    teacher = load_teacher(str(teacher_folder(service, "half")), TASK, seed=0)
+    assert not teacher.has_head
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert torch.equal(teacher.model.state_dict()[name], weights[f"module.{name}"].float())
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "roberta"])
+def test_other_types_are_kept(kind, tmp_path, monkeypatch):
+    model: Any
+    if kind == "roberta":
+        model = RobertaForSequenceClassification(RobertaConfig(vocab_size=8, **SIZES))
+    else:
+        config = DistilBertConfig(vocab_size=8, dim=8, n_layers=2, n_heads=2, hidden_dim=16)
+        model = DistilBertForSequenceClassification(config)
+    members = parts_of(model, tmp_path / "given")
+    monkeypatch.chdir(tmp_path)
+    Path("given.zip").write_bytes(zip_of(members))
+    told = check_teacher("given.zip", "other", unpacked_bytes=10_000_000)
+    assert (told["model_type"], told["layers"]) == (kind, 2)
+    assert told["labels"] == (["LABEL_0", "LABEL_1"] if kind == "roberta" else None)
+
+
+def without(parts: Parts, name: str) -> Parts:
+    return {one: body for one, body in parts.items() if one != name}
+
+
+def with_weights(parts: Parts, change: Any) -> Parts:
+    weights = load(parts["model.safetensors"])
+    change(weights)
+    return parts | {"model.safetensors": save(weights, {"format": "pt"})}
+
+
+def pruned(weights: dict[str, torch.Tensor]) -> None:
+    del weights["bert.encoder.layer.1.output.dense.bias"]
+
+
+def spoilt(weights: dict[str, torch.Tensor]) -> None:
+    weights["bert.embeddings.LayerNorm.weight"][0] = float("nan")
+
+
+FAULTS = {
+    "no configuration": (lambda parts: without(parts, "config.json"), "a teacher is config.json"),
+    "no weights": (lambda parts: without(parts, "model.safetensors"), "a teacher is config.json"),
+    "a pickle": (lambda parts: parts | {"pytorch_model.bin": b"1"}, "pytorch_model.bin"),
+    "code": (lambda parts: parts | {"modeling.py": b"1"}, "modeling.py"),
+    "remote code": (lambda parts: changed(parts, auto_map={"AutoModel": "x.Y"}), "auto_map"),
+    "another type": (lambda parts: changed(parts, model_type="gpt2"), "is not BERT-like"),
+    "too large": (lambda parts: changed(parts, num_hidden_layers=10**6), "num_hidden_layers must"),
+    "a text for a size": (lambda parts: changed(parts, hidden_size="8"), "hidden_size must"),
+    "other positions": (
+        lambda parts: changed(parts, position_embedding_type="relative_key"),
+        "position embeddings of type",
+    ),
+    "labels twice": (lambda parts: changed(parts, id2label={"0": "a", "1": "a"}), "label twice"),
+    "a direction override": (
+        lambda parts: changed(parts, id2label={"0": "a", "1": "\u202eb"}),
+        "labels are printable",
+    ),
+    "no configuration at all": (
+        lambda parts: parts | {"config.json": b"[]"},
+        "must hold an object",
+    ),
+    "a pruned layer": (
+        lambda parts: with_weights(parts, pruned),
+        r"has no bert\.encoder\.layer\.1\.output\.dense\.bias",
+    ),
+    "not finite": (lambda parts: with_weights(parts, spoilt), "not finite"),
+    "no tokenizer": (
+        lambda parts: {name: parts[name] for name in ("config.json", "model.safetensors")},
+        "neither tokenizer.json nor a vocabulary",
+    ),
+    "a broken tokenizer": (
+        lambda parts: parts | {"tokenizer.json": b"{}"},
+        "no tokenizer that loads",
+    ),
+    "a damaged file": (
+        lambda parts: parts | {"model.safetensors": parts["model.safetensors"][:-9]},
+        "no weights that load",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS.values(), ids=FAULTS)
+def test_faults_are_one_line(tmp_path, monkeypatch, parts, change, message):
+    monkeypatch.chdir(tmp_path)
+    Path("given.zip").write_bytes(zip_of(change(parts)))
+    with pytest.raises(NasError, match=message) as raised:
+        check_teacher("given.zip", "mine", unpacked_bytes=10_000_000)
+    assert "\n" not in str(raised.value)
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_what_is_refused_leaves_nothing(client, service, parts):
+    refused = put(client, "mine", changed(parts, auto_map={"AutoModel": "x.Y"}))
+    assert refused.status_code == 422
+    assert "never run" in refused.json()["detail"]
+    assert client.get("/v1/teachers").json()["items"] == []
+    assert [path for path in service.folder("teachers").rglob("*") if path.is_file()] == []
