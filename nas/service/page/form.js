@@ -51,18 +51,20 @@ export async function showForm(holder, _, __, signal) {
  * @param {AbortSignal} signal
  */
 function sections(catalog, signal) {
+  const teacher = choice("teacher", "Teacher", named(catalog.teachers, "minilm"), "The BERT-like model whose knowledge is passed on.");
   const data = choice("data", "Data", named(catalog.datasets, "pydoc"), "Texts and labels that the model is trained and tested on. pydoc is built here, from the docstrings of Python packages.");
-  const added = (/** @type {string} */ name) => {
-    const select = /** @type {HTMLSelectElement} */ (data.querySelector("select"));
+  const addedTo = (/** @type {HTMLElement} */ field) => (/** @type {string} */ name) => {
+    const select = /** @type {HTMLSelectElement} */ (field.querySelector("select"));
     if (![...select.options].some((option) => option.value === name)) select.append(element("option", { value: name }, name));
     select.value = name;
   };
   return [
     section(
       "What should it know?",
-      choice("teacher", "Teacher", named(catalog.teachers, "minilm"), "The BERT-like model whose knowledge is passed on."),
+      teacher,
+      uploader("teacher", addedTo(teacher), signal),
       data,
-      uploader(added, signal),
+      uploader("dataset", addedTo(data), signal),
     ),
     section(
       "Where, and how fast?",
@@ -83,6 +85,7 @@ function sections(catalog, signal) {
         { class: "fields" },
         entry("label_column", "Label column", { value: "label" }, "The column of the data that holds the labels."),
         entry("text_columns", "Text columns", { placeholder: "found by itself" }, "One, or two for pairs of texts, separated by commas."),
+        entry("labels", "The teacher's classes", { placeholder: "as its configuration says" }, "Their names in the order of its head, separated by commas, where it calls them LABEL_0, LABEL_1 and so on."),
         choice("metric", "Metric", [["", "what suits the labels"], ...named(METRICS)], "The score that architectures are compared by."),
         choice("supernet", "Supernet", [["", "train one"], ...named(catalog.supernets)], "An uploaded supernet spares the training."),
         entry("max_parameters", "At most so many parameters", { inputmode: "numeric", placeholder: "no cap" }, "Of the whole model, embeddings included."),
@@ -176,6 +179,7 @@ export function read(form) {
     return value;
   };
   const columns = several("text_columns");
+  const labels = several("labels");
   const request = {
     teacher: text("teacher"),
     data: text("data"),
@@ -186,6 +190,7 @@ export function read(form) {
     label_column: text("label_column") || "label",
     text_columns: columns.length ? columns : null,
     metric: text("metric") || null,
+    labels: labels.length ? labels : null,
     supernet: text("supernet") || null,
     max_parameters: number("max_parameters"),
     max_memory_mb: number("max_memory_mb"),

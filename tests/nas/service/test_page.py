@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from nas.service import events
 from nas.service.api.app import create_app
@@ -176,13 +179,43 @@ def test_a_file_uploaded_from_the_form_is_chosen_as_data(served, open_page, tmp_
     file.write_text("text,label\n" + "\n".join(lines) + "\n")
     page = open_page(served.url)
     page.get_by_text("Upload data of your own").click()
-    page.get_by_role("button", name="Upload").click()
-    page.get_by_text("Choose a file first.").wait_for()
-    page.get_by_label("File").set_input_files(file)
-    assert page.get_by_label("Name").input_value() == "my-tickets"
-    page.get_by_role("button", name="Upload").click()
-    page.get_by_text("my-tickets is uploaded and chosen.").first.wait_for()
+    form = page.locator("details.upload[open]")
+    form.get_by_role("button", name="Upload").click()
+    form.get_by_text("Choose a file first.").wait_for()
+    form.get_by_label("File").set_input_files(file)
+    assert form.get_by_label("Name").input_value() == "my-tickets"
+    form.get_by_role("button", name="Upload").click()
+    told = "my-tickets is uploaded and chosen: 80 rows of train; 2 classes: hardware, mail."
+    form.get_by_text(told).wait_for()
     assert page.get_by_label("Data", exact=True).input_value() == "my-tickets"
+
+
+@browsing
+def test_a_teacher_uploaded_from_the_form_is_chosen_with_its_classes(served, open_page, tmp_path):
+    """Its head calls them LABEL_0 and LABEL_1: the form says what they are."""
+    config = BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=16,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "my-bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
+    vocabulary = {word: row for row, word in enumerate(words)}
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(tmp_path / "my-bert")
+    shutil.make_archive(str(tmp_path / "my-bert"), "zip", tmp_path / "my-bert")
+    page = open_page(served.url)
+    page.get_by_text("Upload a teacher of your own").click()
+    form = page.locator("details.upload[open]")
+    form.get_by_label("File").set_input_files(tmp_path / "my-bert.zip")
+    form.get_by_role("button", name="Upload").click()
+    told = "my-bert is uploaded and chosen: bert, 2 layers of 8; 2 classes: LABEL_0, LABEL_1."
+    form.get_by_text(told).wait_for(timeout=120_000)
+    assert page.get_by_label("Teacher", exact=True).input_value() == "my-bert"
+    page.get_by_text("Advanced").click()
+    page.get_by_label("The teacher's classes").fill("no, yes")
+    page.get_by_role("button", name="Start the search").click()
+    page.wait_for_url("**/#/searches/*")
+    asked = httpx.get(f"{served.url}/v1/searches?limit=1").json()["items"][0]["request"]
+    assert (asked["teacher"], asked["labels"]) == ("my-bert", ["no", "yes"])
 
 
 @browsing
