@@ -87,7 +87,7 @@ function sections(catalog, signal) {
         entry("text_columns", "Text columns", { placeholder: "found by itself" }, "One, or two for pairs of texts, separated by commas."),
         entry("labels", "The teacher's classes", { placeholder: "as its configuration says" }, "Their names in the order of its head, separated by commas, where it calls them LABEL_0, LABEL_1 and so on."),
         choice("metric", "Metric", [["", "what suits the labels"], ...named(METRICS)], "The score that architectures are compared by."),
-        choice("supernet", "Supernet", [["", "train one"], ...named(catalog.supernets)], "An uploaded supernet spares the training."),
+        choice("supernet", "Supernet", [["", "as the recipe says"], ...named(catalog.supernets)], "An uploaded one scores the candidates; most recipes need none."),
         entry("max_parameters", "At most so many parameters", { inputmode: "numeric", placeholder: "no cap" }, "Of the whole model, embeddings included."),
         entry("max_memory_mb", "At most so many MB", { inputmode: "decimal", placeholder: "no cap" }, "Memory of the model's weights."),
         entry("seed", "Seed", { value: "0", inputmode: "numeric" }, "The same seed gives the same search."),
