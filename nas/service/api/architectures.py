@@ -15,6 +15,7 @@ from nas.answers import Answers, budget_ms, on_target
 from nas.report import ShownFront
 from nas.service import searches
 from nas.service.api.auth import Reader, The
+from nas.service.api.bodies import StrictRoute
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import SHAPE, Shape
 from nas.service.api.targets import PREDICTIONS
@@ -25,7 +26,12 @@ from nas.service.service import Service
 from nas.service.settings import Name
 from supernet.architecture import EncoderShape
 
-router = APIRouter(prefix="/v1", tags=["models"], responses=described(401, 403, 404, 422, 429))
+router = APIRouter(
+    prefix="/v1",
+    route_class=StrictRoute,
+    tags=["models"],
+    responses=described(401, 403, 404, 422, 429),
+)
 
 _KEPT = 256
 

@@ -121,6 +121,8 @@ def handle_problems(app: FastAPI) -> None:
 
 def _fault(error: Mapping[str, Any]) -> dict[str, str]:
     """What pydantic found, short however much was given."""
+    if error["type"] == "json_invalid":
+        return {"field": "body", "detail": f"not valid JSON: {error['ctx']['error']}"[:500]}
     said = error["msg"].removeprefix("Value error, ")[:500]
     return {
         "field": ".".join(str(part)[:80] for part in error["loc"]),

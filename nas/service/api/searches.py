@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.service import searches
 from nas.service.api.auth import Reader, Submitter, The
+from nas.service.api.bodies import StrictRoute
 from nas.service.api.identity import bearer_token
 from nas.service.api.paging import Cursor, Limit, after, cursor_of
 from nas.service.api.paths import bare
@@ -29,7 +30,12 @@ from nas.service.service import Service
 from nas.service.tables import searches as table
 from nas.service.tokens import Caller
 
-router = APIRouter(prefix="/v1", tags=["searches"], responses=described(401, 403, 422, 429))
+router = APIRouter(
+    prefix="/v1",
+    route_class=StrictRoute,
+    tags=["searches"],
+    responses=described(401, 403, 422, 429),
+)
 
 SearchId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["5b1c09d2f8a3e746"])]
 

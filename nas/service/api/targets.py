@@ -15,7 +15,7 @@ from latency.profile import Profile
 from latency.profile_file import ProfileFile
 from latency.target import Target
 from nas.service.api.auth import Reader, The, needs
-from nas.service.api.bodies import json_body, parsed, read_body
+from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
 from nas.service.api.paging import Cursor, Limit, after, cursor_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
@@ -47,7 +47,9 @@ from nas.service.settings import NAME
 from nas.service.tables import targets
 from nas.service.tokens import Caller
 
-router = APIRouter(prefix="/v1", tags=["devices"], responses=described(401, 403, 422, 429))
+router = APIRouter(
+    prefix="/v1", route_class=StrictRoute, tags=["devices"], responses=described(401, 403, 422, 429)
+)
 
 TargetName = Annotated[str, Path(pattern=rf"^{NAME.pattern}$", max_length=63, examples=["pi"])]
 Registrar = Annotated[Caller, Depends(needs("device", "submit"))]

@@ -18,7 +18,7 @@ from latency.asked import ProfileAsked, TimeAsked, latencies_from_dicts
 from latency.json_numbers import NUMBER
 from latency.profile import Profile
 from nas.service.api.auth import DeviceAgent, Reader, The
-from nas.service.api.bodies import json_body, parsed, read_body
+from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
@@ -41,7 +41,12 @@ from nas.service.devices.tasks import (
 from nas.service.service import Service
 from nas.service.tokens import Caller
 
-router = APIRouter(prefix="/v1", tags=["agents"], responses=described(401, 403, 404, 422, 429))
+router = APIRouter(
+    prefix="/v1",
+    route_class=StrictRoute,
+    tags=["agents"],
+    responses=described(401, 403, 404, 422, 429),
+)
 
 TaskId = Annotated[
     str, Path(pattern=r"^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])

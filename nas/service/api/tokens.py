@@ -11,12 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from latency.json_numbers import NUMBER
 from nas.service.api.auth import Admin, Reader, The
+from nas.service.api.bodies import StrictRoute
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
 from nas.service.tables import tokens
 from nas.service.tokens import Scope, create_token, revoke_token
 
-router = APIRouter(prefix="/v1", tags=["tokens"], responses=described(401, 403, 422, 429))
+router = APIRouter(
+    prefix="/v1", route_class=StrictRoute, tags=["tokens"], responses=described(401, 403, 422, 429)
+)
 
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$", examples=["ada"])]
 TokenId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["8796a5b4c3d2e1f0"])]

@@ -349,3 +349,19 @@ def test_the_catalog_names_what_a_search_may_name(client):
 
 def test_the_stages_a_search_may_be_in_are_those_of_the_pipeline():
     assert requests.EARLY_STAGES == pipeline.STAGES
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b'{"budgets": ["4x"], "budgets": ["9x"]}', "key 'budgets' stands twice in an object"),
+        (b'{"budgets": ["4x"], "recipe": {"a": 1, "a": 2}}', "key 'a' stands twice in an object"),
+        ('{"budgets": ["4x"]}'.encode("utf-16"), "not in UTF-8"),
+        (b'{"budgets": ["4x"]', "not valid JSON: "),
+    ],
+)
+def test_a_body_is_strict_json(client, body, complaint):
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/searches", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert complaint in answer.json()["detail"]
