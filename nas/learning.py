@@ -104,7 +104,9 @@ def prepare_teacher(run: Study, data: TaskData) -> Artifact:
         if teacher.has_head:
             with run.display.stage("Check the teacher's head"):
                 check_head(request.teacher, teacher, data, request.recipe.max_length)
-        if not teacher.has_head:
+        else:
+            if teacher.told:
+                run.display.say(f"teacher   {teacher.told}")
             with run.display.stage("Fine-tune the teacher") as bar:
                 finetune_on(
                     teacher,

@@ -64,11 +64,13 @@ class Teacher:
         model: stock BERT, in evaluation mode.
         tokenizer: its tokenizer.
         has_head: whether its head is trained for the task.
+        told: what became of a head that it had, for people; empty where there is nothing to say.
     """
 
     model: BertForSequenceClassification
     tokenizer: PreTrainedTokenizerBase
     has_head: bool
+    told: str = ""
 
 
 def locate(source: str) -> str:
@@ -139,7 +141,13 @@ def load_teacher(
     regression = task.kind == "regression"
     model.config.problem_type = "regression" if regression else "single_label_classification"
     tokenizer = load_tokenizer(place, f"teacher {source}")
-    return Teacher(model.eval(), tokenizer, is_ready)
+    told = ""
+    if not new_head and not is_ready and _has_any_head(config):
+        told = (
+            f"its head is one of {config.model_type}'s own kind, which BERT cannot hold: a new one "
+            "is trained"
+        )
+    return Teacher(model.eval(), tokenizer, is_ready, told)
 
 
 def _check_head(
@@ -393,10 +401,12 @@ def _config(source: str, place: str) -> PretrainedConfig:
 
 def has_head(config: PretrainedConfig) -> bool:
     """Whether a model has a head for classification that BERT can take over."""
+    return config.model_type in HEAD_CONVERTS and _has_any_head(config)
+
+
+def _has_any_head(config: PretrainedConfig) -> bool:
     architectures = config.architectures or []
-    return config.model_type in HEAD_CONVERTS and any(
-        name.endswith("ForSequenceClassification") for name in architectures
-    )
+    return any(name.endswith("ForSequenceClassification") for name in architectures)
 
 
 def _line(error: Exception) -> str:

@@ -85,6 +85,7 @@ def test_a_head_of_another_kind_is_replaced(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     teacher = load_teacher(str(tmp_path), TASK, seed=0)
     assert not teacher.has_head
+    assert "one of distilbert's own kind" in teacher.told
     assert teacher.model.config.num_labels == 3
 
 
