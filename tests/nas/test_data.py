@@ -511,7 +511,8 @@ class TestFaults:
         self.refuse(source, "text_columns must be one column or two", text_columns=["a", "b", "c"])
         odd = write(tmp_path / "odd.csv", [{"words": "a", "label": 1}])
         self.refuse(
-            odd, "no text column among words, label; name it (--text), or use one of text, sentence"
+            odd,
+            r"no text column among words, label; name it \(--text\), or use one of text, sentence",
         )
 
     def test_column_absent_in_one_split(self, tmp_path):

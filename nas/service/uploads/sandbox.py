@@ -12,6 +12,7 @@ Files may be read anywhere. So the service runs as a user of its own, or in a co
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -98,7 +99,8 @@ def run_confined(
     ends when this process does. Its answer comes back as JSON.
 
     Args:
-        work: a function of a module; returns JSON values.
+        work: a function of a module; returns JSON values. Modules that the module names as
+            ``NEEDS`` are loaded before anything is forbidden.
 
     Raises:
         NasError: as ``work`` raised it; or it used more than its limits, or crashed.
@@ -143,6 +145,8 @@ def _child(
     limits: SandboxLimits,
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in getattr(sys.modules[work.__module__], "NEEDS", ()):
+        importlib.import_module(name)  # there already, but where others started the forkserver
     _confine(folder, limits)
     try:
         answer: dict[str, Any] = {"result": work(*arguments)}

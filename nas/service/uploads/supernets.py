@@ -22,6 +22,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 """Files of a tokenizer, which may lie beside a supernet and are not kept: its teacher has one."""
 
+NEEDS = ("supernet.model",)
+"""Loaded before this is confined: its libraries open others."""
+
 _JSON_BYTES = 1_000_000
 _HEADER_BYTES = 4_000_000
 

@@ -27,6 +27,9 @@ FILES = (
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 """Names of its files of weights."""
 
+NEEDS = ("nas.teacher",)
+"""Loaded before this is confined: its libraries open others."""
+
 SUFFIXES = (".json", ".safetensors", ".txt")
 
 _MOST_FILES = 64

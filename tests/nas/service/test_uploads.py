@@ -172,7 +172,9 @@ def test_a_user_keeps_so_many(make_service):
         assert put(client, "a", GOOD).status_code == 200
         refused = put(client, "b", OTHER)
     assert refused.status_code == 409
-    assert refused.json()["detail"] == "you have 1 data sets and supernets; delete one first"
+    assert (
+        refused.json()["detail"] == "you have 1 data sets, teachers and supernets; delete one first"
+    )
 
 
 @pytest.mark.parametrize("streamed", [False, True])
