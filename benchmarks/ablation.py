@@ -71,7 +71,10 @@ class Ablation:
             "no race": lambda: self._best_of_search("fitted", seconds),
             "supernet, inherited": lambda: self._best_of_search("inherited", seconds),
             "supernet, repaired": lambda: self._best_of_search("repaired", seconds),
-            "no fit": lambda: self.whole.developed(own, seconds, fitted=False),
+            "no fit": lambda: {
+                "architecture": ours["architecture"],
+                **self.whole.developed(own, seconds, fitted=False),
+            },
             "no search": lambda: self._guess(seconds),
         }
         return done[name]()
