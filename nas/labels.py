@@ -20,12 +20,15 @@ FAR_BETTER = 0.1
 that the head has that order."""
 
 
-def check_labels(subject: str, config: PretrainedConfig, task: Task, advice: str = "") -> None:
+def check_labels(
+    subject: str, config: PretrainedConfig, task: Task, advice: str = "", *, renaming: str = ""
+) -> None:
     """Refuse a head for other labels than the task's.
 
     Args:
         subject: whose head it is, for the message.
         advice: what to do about it.
+        renaming: what to do where the classes may be the same under other names.
 
     Raises:
         NasError: another number of labels, or other names.
@@ -38,8 +41,7 @@ def check_labels(subject: str, config: PretrainedConfig, task: Task, advice: str
     if _is_named(config) and task.label_names and named != set(task.label_names):
         raise NasError(
             f"{subject} predicts {_some(named)}, the data's labels are "
-            f"{_some(task.label_names)}; if these are the same classes, give the data's names of "
-            f"them in the head's order (--labels){advice.replace('; ', '; or else ', 1)}"
+            f"{_some(task.label_names)}{renaming}{advice}"
         )
 
 

@@ -156,7 +156,11 @@ def _check_head(
     """Refuse a head for other labels than the task's, by its names or by those given."""
     if labels is not None:
         name_labels(f"teacher {source}", config, labels)
-    check_labels(f"teacher {source}", config, task, f"; {_ADVICE}")
+    renaming = (
+        "; if these are the same classes, say with --labels FIRST,SECOND,... how the data calls "
+        "them, in the head's order"
+    )
+    check_labels(f"teacher {source}", config, task, f"; {_ADVICE}", renaming=renaming)
 
 
 def digest(source: str) -> str:

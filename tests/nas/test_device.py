@@ -96,11 +96,7 @@ def test_a_profile_is_kept_for_the_machine_that_was_asked_alone(tmp_path: Path) 
 class Elsewhere(Measured):
     """A device that says of itself what this machine says."""
 
-    name: str = ""
-
-    @property
-    def identity(self) -> str:  # type: ignore[override]
-        return self.name
+    identity: str = ""
 
 
 def test_what_one_device_measured_never_stands_for_another(tmp_path: Path) -> None:
@@ -108,7 +104,7 @@ def test_what_one_device_measured_never_stands_for_another(tmp_path: Path) -> No
     profile, space = made_profile(), load_space("minilm")
     kept = {}
     for name in ("", "ada's pi", "bob's pi"):
-        run = run_on(Elsewhere(profile, name=name), tmp_path, "2x")
+        run = run_on(Elsewhere(profile, identity=name), tmp_path, "2x")
         first, again = (profile_target(run, space, teacher_of(profile)) for _ in range(2))
         assert not first.reused
         assert again.reused

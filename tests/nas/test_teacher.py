@@ -64,8 +64,15 @@ def test_a_heads_labels_are_put_in_the_tasks_order(folder: Path) -> None:
 def test_other_labels_are_refused(folder: Path) -> None:
     model = BertForSequenceClassification.from_pretrained(folder)
     birds = Task("birds", "classification", ("tit", "owl", "jay"), "accuracy")
-    with pytest.raises(NasError, match=r"predicts cat, dog, fish, the data's labels are jay"):
+    with pytest.raises(NasError, match=r"predicts cat, dog, fish, the data's labels are jay") as no:
         check_labels("model", model.config, birds)
+    assert "--labels" not in str(no.value)  # which not every command has
+    numbered = Task("birds", "classification", ("0", "1", "2"), "accuracy")
+    with pytest.raises(
+        NasError, match=r"labels are 0, 1, 2; if these are .* --labels FIRST.*; fine-tune"
+    ):
+        load_teacher(str(folder), numbered, seed=0)
+    assert load_teacher(str(folder), numbered, seed=0, labels=("2", "0", "1")).has_head
 
 
 def test_weights_that_do_not_load_are_one_line(folder: Path) -> None:
