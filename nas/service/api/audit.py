@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nas.service.api.auth import Admin, The
 from nas.service.api.observation import route_of
 from nas.service.api.origins import SAFE_METHODS
-from nas.service.api.paging import Cursor, Limit, after, cursor_of
+from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import described
 from nas.service.api.request_ids import request_id_of
 from nas.service.audit import record
@@ -123,16 +123,8 @@ def list_audit(
     _: Admin, service: The, actor: Actor = None, limit: Limit = 50, cursor: Cursor = None
 ) -> AuditPage:
     """Who did what, newest first: requests that changed something, and those that were refused."""
-    key = sa.cast(audit.c.id, sa.String)
-    query = sa.select(audit).order_by(audit.c.created.desc(), key).limit(limit + 1)
+    query = sa.select(audit)
     if actor is not None:
         query = query.where(audit.c.actor == actor)
-    if cursor is not None:
-        query = query.where(after(cursor, audit.c.created, key))
-    with service.engine.connect() as connection:
-        rows = connection.execute(query).all()
-    items = [AuditEntry.model_validate(row._asdict()) for row in rows[:limit]]
-    last = rows[limit - 1] if len(rows) > limit else None
-    return AuditPage(
-        items=items, next=None if last is None else cursor_of(last.created, str(last.id))
-    )
+    rows, further = page_of(service.engine, query, audit.c.created, audit.c.id, limit, cursor)
+    return AuditPage(items=[AuditEntry.model_validate(row._asdict()) for row in rows], next=further)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import Query
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Engine, Row, Select
 
 from nas.service.api.problems import ProblemError
 
@@ -39,3 +39,32 @@ def after(cursor: str, created: ColumnElement[Any], key: ColumnElement[Any]) -> 
     except (ValueError, TypeError, binascii.Error) as error:
         raise ProblemError(422, f"cursor {cursor!r} is not one of this list's") from error
     return sa.or_(created < when, sa.and_(created == when, key > last))
+
+
+def page_of(
+    engine: Engine,
+    query: Select[Any],
+    created: ColumnElement[Any],
+    key: ColumnElement[Any],
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[Row[Any]], str | None]:
+    """The rows of a page, newest first, and the cursor of the next page, if there is one.
+
+    Args:
+        query: without order and limit; it selects both columns.
+        created: when a row was made.
+        key: what tells apart those of one moment; ordered by its text.
+
+    Raises:
+        ProblemError: no cursor of ours.
+    """
+    text = sa.cast(key, sa.String)
+    if cursor is not None:
+        query = query.where(after(cursor, created, text))
+    with engine.connect() as connection:
+        rows = connection.execute(query.order_by(created.desc(), text).limit(limit + 1)).all()
+    if len(rows) <= limit:
+        return list(rows), None
+    last = rows[limit - 1]._mapping
+    return list(rows[:limit]), cursor_of(last[created], str(last[key]))

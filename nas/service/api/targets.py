@@ -16,7 +16,7 @@ from latency.profile_file import ProfileFile
 from latency.target import Target
 from nas.service.api.auth import Reader, The, needs
 from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
-from nas.service.api.paging import Cursor, Limit, after, cursor_of
+from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import Shape
@@ -86,17 +86,10 @@ def check_owner(caller: Caller, known: DeviceTarget) -> None:
 @router.get("/targets")
 def list_targets(_: Reader, service: The, limit: Limit = 50, cursor: Cursor = None) -> TargetPage:
     """The devices' targets; the server's own are in ``/v1/catalog``."""
-    query = sa.select(targets).order_by(targets.c.created.desc(), targets.c.name).limit(limit + 1)
-    if cursor is not None:
-        query = query.where(after(cursor, targets.c.created, targets.c.name))
-    with service.engine.connect() as connection:
-        found = [target_of_row(row) for row in connection.execute(query)]
-    more = len(found) > limit
-    last = found[limit - 1] if more else None
-    return TargetPage(
-        items=[TargetRecord.of(one) for one in found[:limit]],
-        next=None if last is None else cursor_of(last.created, last.name),
+    rows, further = page_of(
+        service.engine, sa.select(targets), targets.c.created, targets.c.name, limit, cursor
     )
+    return TargetPage(items=[TargetRecord.of(target_of_row(row)) for row in rows], next=further)
 
 
 @router.put(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from latency.json_numbers import NUMBER
 from nas.service.api.auth import Admin, Reader, The
 from nas.service.api.bodies import StrictRoute
+from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
 from nas.service.tables import tokens
@@ -75,6 +76,13 @@ class TokenRecord(BaseModel):
     revoked: datetime | None
 
 
+class TokenPage(BaseModel):
+    """A page of tokens."""
+
+    items: list[TokenRecord]
+    next: str | None
+
+
 class MadeToken(BaseModel):
     """A token, shown this once."""
 
@@ -98,11 +106,12 @@ async def whoami(caller: Reader) -> WhoAmI:
 
 
 @router.get("/tokens")
-def list_tokens(_: Admin, service: The) -> list[TokenRecord]:
+def list_tokens(_: Admin, service: The, limit: Limit = 50, cursor: Cursor = None) -> TokenPage:
     """All tokens that were ever made, newest first."""
-    with service.engine.connect() as connection:
-        rows = connection.execute(sa.select(tokens).order_by(tokens.c.created.desc())).all()
-    return [
+    rows, further = page_of(
+        service.engine, sa.select(tokens), tokens.c.created, tokens.c.id, limit, cursor
+    )
+    items = [
         TokenRecord(
             id=row.id,
             owner=row.owner,
@@ -113,6 +122,7 @@ def list_tokens(_: Admin, service: The) -> list[TokenRecord]:
         )
         for row in rows
     ]
+    return TokenPage(items=items, next=further)
 
 
 @router.post("/tokens", status_code=201, responses=described(409))

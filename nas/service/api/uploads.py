@@ -16,7 +16,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from nas.service.api.auth import Reader, Submitter, The
-from nas.service.api.paging import Cursor, Limit, after, cursor_of
+from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.upload_records import (
     DatasetPage,
@@ -329,13 +329,7 @@ def _page(
 ) -> tuple[list[sa.Row[Any]], str | None]:
     """The rows of a page, and the cursor of the next."""
     query = sa.select(uploads).where(uploads.c.kind == kind)
-    if cursor is not None:
-        query = query.where(after(cursor, uploads.c.created, uploads.c.name))
-    query = query.order_by(uploads.c.created.desc(), uploads.c.name).limit(limit + 1)
-    with service.engine.connect() as connection:
-        rows = list(connection.execute(query))
-    further = cursor_of(rows[limit - 1].created, rows[limit - 1].name) if rows[limit:] else None
-    return rows[:limit], further
+    return page_of(service.engine, query, uploads.c.created, uploads.c.name, limit, cursor)
 
 
 def _taken(kind: UploadKind, name: str) -> ProblemError:

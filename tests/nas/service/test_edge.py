@@ -162,7 +162,7 @@ def test_without_tokens_another_sites_page_changes_nothing(open_client, headers)
     new = {"owner": "eve", "scopes": ["admin"]}
     assert client.post("/v1/tokens", json=new, headers=headers).status_code == 403
     assert client.delete("/v1/tokens/0123456789abcdef", headers=headers).status_code == 403
-    assert client.get("/v1/tokens").json() == []
+    assert client.get("/v1/tokens").json()["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_without_tokens_none_are_made(open_client):
     client = open_client()
     new = {"owner": "eve", "scopes": ["admin"]}
     assert client.post("/v1/tokens", json=new).status_code == 409
-    assert client.get("/v1/tokens").json() == []
+    assert client.get("/v1/tokens").json()["items"] == []
 
 
 def test_origins_that_the_operator_names_may(open_client):
