@@ -8,7 +8,7 @@ from pathlib import Path
 from supernet.errors import NasError
 
 _CACHE = "~/.cache/tailorbert"
-_SECRETS = ("NAS_DATABASE_URL", "NAS_TOKEN")
+_SECRETS = ("NAS_DATABASE_URL", "NAS_TOKEN", "NAS_WEBHOOK_SECRET")
 
 
 def data_folder() -> Path | None:

@@ -67,7 +67,10 @@ def serve(
     from nas.service.jobs.worker import Worker, prepare
     from nas.service.server import Server, run_server
     from nas.service.upkeep.retention import look_after
+    from nas.service.webhooks import deliver, signing_key
+    from nas.settings import secret
 
+    key = signing_key(secret("NAS_WEBHOOK_SECRET"))
     service = _service(settings)
     instead = "a service works at this data folder: add --no-worker, or give another --data"
     works = Worker(service, instead=instead) if worker else None
@@ -78,6 +81,8 @@ def serve(
     ended = threading.Event()
     looks_after = (service.settings, service.engine, ended)
     threading.Thread(target=look_after, args=looks_after, daemon=True).start()
+    delivers = (service.engine, key, ended)
+    threading.Thread(target=deliver, args=delivers, daemon=True).start()
     try:
         run_server(server)
     finally:

@@ -20,10 +20,14 @@ from latency.json_numbers import NUMBER
 from latency.options import load_target
 from latency.target import Target
 from nas.recipe import Recipe, load_recipe, parse_recipe
+from nas.service.access import visible
 from nas.service.own_recipes import check_choices, check_plain, check_work
 from nas.service.service import Service
 from nas.service.settings import Name
 from nas.service.tables import targets, uploads
+from nas.service.tokens import Caller
+from nas.service.uploads.kept import FOLDERS
+from nas.service.webhooks import check_webhook
 from nas.sources import PYDOC
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError
@@ -51,6 +55,11 @@ BudgetText = Annotated[
     Field(examples=["4x", "5ms", "5ms@p95"], json_schema_extra={"pattern": f"^{_BUDGET.pattern}$"}),
 ]
 """What :meth:`latency.target.Budget.parse` takes, in a form that clients can read too."""
+
+
+Title = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Note = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+"""What people write of a search, for people; see :func:`check_words`."""
 
 
 class SearchRequest(BaseModel):
@@ -121,18 +130,33 @@ class SearchRequest(BaseModel):
         return [(target, budget) for target in self.targets for budget in self.budgets]
 
 
+class NewSearch(SearchRequest):
+    """A search as it is submitted: what is asked for, and what is told of it."""
+
+    name: Title | None = None
+    note: Note | None = None
+    webhook: str | None = Field(
+        default=None,
+        max_length=500,
+        description="An `https` address that is told when the search ends, on a host that the "
+        "operator allows.",
+        examples=[None],
+    )
+
+
 def stage_names(request: SearchRequest) -> list[str]:
     """The stages of a search, in order: those before the models, then one for each model."""
     return [*EARLY_STAGES, *(f"{MODEL_STAGE} {number}" for number in range(len(request.goals)))]
 
 
-def check_request(service: Service, request: SearchRequest) -> None:
-    """Refuse at once what no job could do.
+def check_request(service: Service, request: NewSearch, caller: Caller) -> None:
+    """Refuse at once what no job could do, or the caller may not see.
 
     Raises:
-        NasError: an unknown name, or a space or recipe that is not accepted.
+        NasError: an unknown name, a space or recipe that is not accepted, or a webhook that the
+            service is not to call.
     """
-    offered = catalog(service)
+    offered = catalog(service, caller)
     for field, kind, given in (
         ("teacher", "teachers", [request.teacher]),
         ("data", "datasets", [request.data]),
@@ -144,15 +168,44 @@ def check_request(service: Service, request: SearchRequest) -> None:
                 known = ", ".join(offered[kind]) or "none"
                 raise NasError(f"{field}: {name!r} is unknown; known are {known}")
     wanted_space(request.space)
-    wanted_recipe(service, request.recipe)
+    recipe = wanted_recipe(service, request.recipe)
+    general = [] if recipe.general is None else [recipe.general.texts]
+    for texts in (recipe.distill.texts, *general):
+        if texts not in offered["datasets"]:
+            known = ", ".join(offered["datasets"])
+            raise NasError(f"recipe: texts {texts!r} is unknown; known are {known}")
+    check_words(request.name, request.note)
+    if request.webhook is not None:
+        check_webhook(request.webhook, service.settings.webhook_hosts)
 
 
-def catalog(service: Service) -> dict[str, list[str]]:
-    """The names that a request may use, by kind."""
+def check_words(name: str | None, note: str | None) -> None:
+    """Refuse words of which a reader would not see all.
+
+    Raises:
+        NasError: a sign that is not seen, or changes the order of others.
+    """
+    for field, lines in (("name", [name or ""]), ("note", (note or "").split("\n"))):
+        if not all(line.isprintable() for line in lines):
+            raise NasError(f"{field}: it holds signs that are not seen; write letters and spaces")
+
+
+def catalog(service: Service, caller: Caller) -> dict[str, list[str]]:
+    """The names that a caller's request may use, by kind."""
     settings = service.settings
+    seen = sa.or_(
+        *(
+            sa.and_(
+                uploads.c.kind == kind,
+                visible(service, caller, kind, uploads.c.owner, uploads.c.name),
+            )
+            for kind in FOLDERS
+        )
+    )
+    reached = visible(service, caller, "target", targets.c.owner, targets.c.name)
     with service.engine.connect() as connection:
-        kept = connection.execute(sa.select(uploads.c.kind, uploads.c.name)).all()
-        devices = connection.execute(sa.select(targets.c.name)).scalars().all()
+        kept = connection.execute(sa.select(uploads.c.kind, uploads.c.name).where(seen)).all()
+        devices = connection.execute(sa.select(targets.c.name).where(reached)).scalars().all()
     return {
         "teachers": sorted(
             {
@@ -209,13 +262,6 @@ def wanted_recipe(service: Service, given: str | Mapping[str, Any]) -> Recipe:
     check_plain("recipe", given)
     recipe = parse_recipe(given, "recipe")
     check_work(recipe, service.settings.limits)
-    sources = [recipe.distill.texts]
-    if recipe.general is not None:
-        sources.append(recipe.general.texts)
-    known = catalog(service)["datasets"]
-    for source in sources:
-        if source not in known:
-            raise NasError(f"recipe: texts {source!r} is unknown; known are {', '.join(known)}")
     return recipe
 
 

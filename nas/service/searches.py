@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
-from nas.service import events
+from nas.service import events, webhooks
+from nas.service.access import forget_shares
 from nas.service.database import take_turns
-from nas.service.requests import EMBEDDED_TEACHER, SearchRequest
+from nas.service.requests import EMBEDDED_TEACHER, NewSearch, SearchRequest
 from nas.service.service import Service
 from nas.service.tables import events as happened
 from nas.service.tables import searches
@@ -41,9 +42,12 @@ class NotPossibleError(NasError):
 
 
 def create(
-    service: Service, owner: str, request: SearchRequest, idempotency_key: str | None
+    service: Service, owner: str, new: NewSearch, idempotency_key: str | None
 ) -> tuple[SearchRow, bool]:
     """A new search, queued; or the earlier one of the same owner and key.
+
+    Args:
+        idempotency_key: stands for the request; name, note and webhook may differ.
 
     Returns:
         The search, and whether it is new.
@@ -53,7 +57,7 @@ def create(
         NotPossibleError: the owner has as many under way as one may have.
         NasError: an upload that it names has just been removed.
     """
-    wanted = request.model_dump(mode="json")
+    wanted = new.model_dump(mode="json", include=set(SearchRequest.model_fields))
     search_id, now = secrets.token_hex(8), time.time()
     try:
         with service.engine.begin() as connection:
@@ -65,16 +69,19 @@ def create(
                     updated=now,
                     status="queued",
                     attempt=1,
-                    priority=request.priority,
+                    priority=new.priority,
                     request=wanted,
                     idempotency_key=idempotency_key,
                     expired=False,
+                    name=new.name,
+                    note=new.note,
+                    webhook=new.webhook,
                 )
             )
             _check_room(connection, service, owner)
             _hold_uploads(connection, service, wanted)
             _tell(connection, search_id, "queued", 1)
-            service.jobs.enqueue(connection, search_id, 1, owner=owner, priority=request.priority)
+            service.jobs.enqueue(connection, search_id, 1, owner=owner, priority=new.priority)
     except IntegrityError:
         earlier = _of_key(service.engine, owner, idempotency_key)
         if earlier is None:
@@ -96,6 +103,12 @@ def find(engine: Engine, search_id: str) -> SearchRow | None:
         return connection.execute(
             sa.select(searches).where(searches.c.id == search_id)
         ).one_or_none()
+
+
+def describe(engine: Engine, search_id: str, **told: str | None) -> None:
+    """Give a search another ``name`` or ``note``; None takes it away."""
+    with engine.begin() as connection:
+        connection.execute(searches.update().where(searches.c.id == search_id).values(**told))
 
 
 def cancel(service: Service, search: SearchRow) -> None:
@@ -159,6 +172,7 @@ def remove(engine: Engine, search: SearchRow) -> None:
         if not gone.rowcount:
             raise NotPossibleError(f"search {search.id} is under way: cancel it first")
         connection.execute(happened.delete().where(happened.c.search_id == search.id))
+        forget_shares(connection, "search", search.id)
 
 
 def begin(engine: Engine, search_id: str, attempt: int) -> bool:
@@ -238,6 +252,8 @@ def _move(
         )
         if moved.rowcount:
             _tell(connection, search_id, status, attempt, values.get("error"))
+            if status in ENDED:
+                webhooks.post(connection, search_id)
             return True
         has = connection.execute(sa.select(searches.c.status).where(*mine)).scalar_one_or_none()
     return has == status and status in before

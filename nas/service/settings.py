@@ -127,6 +127,10 @@ class ServiceSettings(_Section):
         proxies: addresses of reverse proxies, whose word on a client's address and on TLS is taken
             (``X-Forwarded-For``, ``X-Forwarded-Proto``); of nobody by default.
         origins: of pages of other origins that may use it from a browser; none by default.
+        private: whether searches, models, uploads and devices are seen by their owner, by those
+            they are shared with and by administrators alone; else whoever may read sees all.
+        webhook_hosts: hosts, with their port unless it is HTTPS's own, that a search may name in
+            its ``webhook``; none by default, since the service calls them from inside its network.
         workspace: of finished stages, as ``nas search --workspace`` takes it; None is in ``data``.
         teachers, datasets: what clients may name, with a folder, file or hub id each; ``minilm``
             and ``pydoc`` are always there.
@@ -142,6 +146,8 @@ class ServiceSettings(_Section):
     hosts: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    private: bool = False
+    webhook_hosts: tuple[str, ...] = ()
     workspace: str | None = None
     teachers: dict[Name, str] = Field(default_factory=dict)
     datasets: dict[Name, str] = Field(default_factory=dict)

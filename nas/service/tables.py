@@ -44,6 +44,9 @@ searches = Table(
     Column("error", Text),
     Column("models", JSON),  # of a search that is done: a summary of each; see results.py
     Column("expired", Boolean, nullable=False, default=False),  # whether its models have gone
+    Column("name", String(100)),  # that its owner gave it
+    Column("note", Text),
+    Column("webhook", Text),  # a URL that is told of its end
     UniqueConstraint("owner", "idempotency_key"),
     Index(None, "created"),
     Index(None, "status", "created"),
@@ -117,6 +120,26 @@ uploads = Table(
     Column("digest", String(64), nullable=False),  # sha256 of what was uploaded
     Column("bytes", Integer, nullable=False),  # as kept
     Column("about", JSON, nullable=False),  # splits and columns, or architecture and labels
+)
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("kind", String(16), primary_key=True),  # search, dataset, teacher, supernet or target
+    Column("name", String(63), primary_key=True),
+    Column("reader", String(64), primary_key=True),  # a user, or * for everyone
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("search_id", String(32), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON, as it is sent
+    Column("tries", Integer, nullable=False),
+    Column("due", Float, nullable=False),  # when it is tried next
+    Index(None, "due"),
 )
 
 workers = Table(

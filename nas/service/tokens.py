@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Collection
@@ -21,6 +22,9 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 read the audit log and act on others' searches."""
 
 PREFIX = "tb_"
+
+OWNER = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+"""What a user may be called."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from latency.json_numbers import NUMBER
 from nas.answers import Answers, budget_ms, on_target
 from nas.report import ShownFront
 from nas.service import searches
+from nas.service.access import is_visible
 from nas.service.api.auth import Reader, The
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.problems import ProblemError, described
@@ -24,6 +25,7 @@ from nas.service.requests import BudgetText
 from nas.service.results import read_report
 from nas.service.service import Service
 from nas.service.settings import Name
+from nas.service.tokens import Caller
 from supernet.architecture import EncoderShape
 
 router = APIRouter(
@@ -119,18 +121,15 @@ class Fronts:
 
 
 @router.post("/architectures:query")
-async def query(asked: Query, _: Reader, service: The, request: Request) -> Answer:
+async def query(asked: Query, caller: Reader, service: The, request: Request) -> Answer:
     """The best architecture within a budget, of all that a search has scored. Nothing is trained.
 
     The rule is the search's own: smoothed scores decide, and of equals the faster.
     """
     fronts: Fronts = request.app.state.fronts
     digest = None
-    if asked.target is not None:
-        known = await to_thread.run_sync(find_target, service.engine, asked.target)
-        digest = None if known is None else known.profile_digest
-        if digest is None:
-            raise ProblemError(404, f"no target {asked.target} that has a profile")
+    if asked.target is not None or service.settings.private:
+        digest = await to_thread.run_sync(_profile_asked, service, caller, asked)
     key = (asked.search, asked.model, asked.target, digest)
     ready = fronts.get(key)
     if ready is None:
@@ -150,18 +149,45 @@ async def query(asked: Query, _: Reader, service: The, request: Request) -> Answ
     )
 
 
+def _profile_asked(service: Service, caller: Caller, asked: Query) -> str | None:
+    """The digest of the profile to predict by; None leaves what the search has predicted.
+
+    Raises:
+        ProblemError: the caller may not see the search or the target, or it has no profile.
+    """
+    found = searches.find(service.engine, asked.search)
+    if found is not None and not is_visible(service, caller, "search", found.owner, found.id):
+        raise _no_search(asked)
+    if asked.target is None:
+        return None
+    known = find_target(service.engine, asked.target)
+    if known is None or not is_visible(service, caller, "target", known.owner, known.name):
+        raise _no_profile(asked)
+    if known.profile_digest is None:
+        raise _no_profile(asked)
+    return known.profile_digest
+
+
+def _no_search(asked: Query) -> ProblemError:
+    return ProblemError(404, f"no search {asked.search} that is done and has such a model")
+
+
+def _no_profile(asked: Query) -> ProblemError:
+    return ProblemError(404, f"no target {asked.target} that has a profile")
+
+
 def _load(service: Service, asked: Query) -> Ready:
     found = searches.find(service.engine, asked.search)
     models = [] if found is None else found.models or []
     if asked.model >= len(models):
-        raise ProblemError(404, f"no search {asked.search} that is done and has such a model")
+        raise _no_search(asked)
     report = read_report(service.folder("results") / asked.search / str(asked.model))
     shown = ShownFront.from_dict(report)
     if asked.target is not None:
         known = find_target(service.engine, asked.target)
         predictor = None if known is None else predictor_of(service.settings.data, known)
         if known is None or predictor is None:
-            raise ProblemError(404, f"no target {asked.target} that has a profile")
+            raise _no_profile(asked)
         target, percentile = known.target, shown.percentile
         shown = on_target(shown, lambda many: predictor.predict(many, percentile, target=target))
     return Ready(Answers(shown), EncoderShape(**models[asked.model]["shape"]))

@@ -66,6 +66,17 @@ class KnownTokens:
         return found
 
 
+async def the_caller(request: Request) -> Caller:
+    """Who asks, whatever they may do: :class:`nas.service.api.identity.Identified` has found it."""
+    found = request.state.caller
+    assert isinstance(found, Caller)
+    return found
+
+
+Whoever = Annotated[Caller, Depends(the_caller)]
+"""For a dependency of a route that itself names the scope."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """A dependency: the caller, who has one of some scopes."""
@@ -77,13 +88,12 @@ class Needs:
         request: Request,
         _: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     ) -> Caller:
-        """The caller, whom :class:`nas.service.api.identity.Identified` has found.
+        """The caller.
 
         Raises:
             ProblemError: 403 without such a scope.
         """
-        found = request.state.caller
-        assert isinstance(found, Caller)
+        found = await the_caller(request)
         if not any(found.may(scope) for scope in self.scopes):
             raise ProblemError(403, f"this needs a token with scope {' or '.join(self.scopes)}")
         return found

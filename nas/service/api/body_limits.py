@@ -30,23 +30,31 @@ class BodyRule:
         most_bytes: of a body.
         json: whether it must say that it is JSON.
         large: whether a user has only so many of them under way.
+        method: of the requests; None is any.
     """
 
     paths: re.Pattern[str]
     most_bytes: int
     json: bool
     large: bool = True
+    method: str | None = None
+
+    def covers(self, method: str, path: str) -> bool:
+        """Whether it is the rule of a request."""
+        return self.method in (None, method) and self.paths.fullmatch(path) is not None
 
 
 def body_rules(limits: Limits) -> tuple[BodyRule, ...]:
     """The rules of all routes: the first that fits counts."""
+    anything = re.compile(r".*", re.DOTALL)
     return (
+        BodyRule(anything, limits.body_bytes, json=True, large=False, method="PATCH"),
         BodyRule(
             re.compile(r"/v1/(datasets|teachers|supernets)/[^/]+"), limits.upload_bytes, json=False
         ),
         BodyRule(re.compile(r"/v1/targets/[^/]+/profile"), limits.profile_bytes, json=True),
         BodyRule(re.compile(r"/v1/tasks/[^/]+:complete"), limits.profile_bytes, json=True),
-        BodyRule(re.compile(r".*", re.DOTALL), limits.body_bytes, json=True, large=False),
+        BodyRule(anything, limits.body_bytes, json=True, large=False),
     )
 
 
@@ -65,7 +73,7 @@ class BodyLimits:
         if not length and "transfer-encoding" not in headers:
             await self._app(scope, receive, send)
             return
-        rule = next(rule for rule in self._rules if rule.paths.fullmatch(scope["path"]))
+        rule = next(one for one in self._rules if one.covers(scope["method"], scope["path"]))
         content_type = headers.get("content-type", "")
         if length > rule.most_bytes:
             await problem_response(413, _too_large(rule))(scope, receive, send)

@@ -15,12 +15,14 @@ router = APIRouter(prefix="/v1", tags=["searches"], responses=described(401, 403
 
 
 @router.get("/catalog")
-def show_catalog(_: Reader, service: The) -> Catalog:
+def show_catalog(caller: Reader, service: The) -> Catalog:
     """The teachers, data sets, supernets, spaces, recipes and targets that a search may name."""
-    offered = catalog(service)
+    offered = catalog(service, caller)
     with service.engine.connect() as connection:
         devices = connection.execute(
-            sa.select(targets.c.name, targets.c.last_seen).order_by(targets.c.name)
+            sa.select(targets.c.name, targets.c.last_seen)
+            .where(targets.c.name.in_(offered["targets"]))
+            .order_by(targets.c.name)
         ).all()
     places = [CatalogTarget(name=name, place="server", last_seen=None) for name in server_targets()]
     places += [

@@ -101,13 +101,13 @@ class Front(BaseModel):
 @router.get("/searches/{search_id}/models")
 def list_models(_: Reader, search: Known) -> list[Model]:
     """The models of a search, one for each target and budget; none before it is done."""
-    return search_of(search).models or []
+    return search_of(search, []).models or []
 
 
 @router.get("/searches/{search_id}/models/{number}")
 def show_model(_: Reader, search: Known, number: Number) -> Model:
     """One model: what was asked, and what was measured."""
-    models = search_of(search).models or []
+    models = list_models(_, search)
     if number >= len(models):
         raise ProblemError(404, f"search {search.id} has no model {number}")
     return models[number]

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from nas.service.requests import SearchRequest
+from nas.service.access import Readers
+from nas.service.requests import Note, SearchRequest, Title
 from nas.service.searches import SearchRow
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -105,6 +106,9 @@ class Search(BaseModel):
                 "attempt": 1,
                 "stage": "model 0",
                 "priority": 100,
+                "name": "Tickets, 4x",
+                "note": None,
+                "shared_with": [],
                 "request": {"budgets": ["4x"], "recipe": "quick", "space": "minilm-native"},
                 "error": None,
                 "expired": False,
@@ -121,10 +125,61 @@ class Search(BaseModel):
     attempt: int = Field(description="1, and one more for each retry.")
     stage: str | None = Field(description="That runs, or ran last.")
     priority: int
+    name: str | None = Field(description="That its owner gave it.")
+    note: str | None
+    shared_with: list[str] = Field(
+        description="Users who may see it besides its owner, or `*`; of weight in a private "
+        "service alone."
+    )
     request: SearchRequest
     error: str | None = Field(description="Of one that failed: what to do about it.")
     expired: bool = Field(description="Whether its archives have gone, to make room.")
     models: list[Model] | None = Field(description="Of one that is done: one for each goal.")
+
+
+class ForecastTold(BaseModel):
+    """How long a search is likely to wait and to take, by earlier ones."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "ahead": 1,
+                "running": 1,
+                "starts_in_s": 540.0,
+                "takes_s": 620.0,
+                "counted": 10,
+            }
+        }
+    )
+
+    ahead: int = Field(description="Searches that are likely to begin before it.")
+    running: int = Field(description="Searches under way.")
+    starts_in_s: float | None = Field(description="null where nobody can tell.")
+    takes_s: float | None = Field(description="The median of earlier ones; null without any.")
+    counted: int = Field(description="How many earlier ones by this recipe that is of.")
+
+
+class SearchChange(BaseModel):
+    """What may change of a search once it is made."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"name": "Tickets, 4x", "note": "The one that we serve."}},
+    )
+
+    name: Title | None = None
+    note: Note | None = None
+    shared_with: Readers | None = None
+
+
+class Sharing(BaseModel):
+    """With whom something is shared."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"shared_with": ["bob"]}}
+    )
+
+    shared_with: Readers
 
 
 class Searches(BaseModel):
@@ -174,8 +229,8 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def search_of(row: SearchRow) -> Search:
-    """A search as it is shown."""
-    data: dict[str, Any] = dict(row._mapping)
+def search_of(row: SearchRow, readers: list[str]) -> Search:
+    """A search as it is shown, with those it is shared with."""
+    data: dict[str, Any] = dict(row._mapping) | {"shared_with": readers}
     data |= {"created": moment(row.created), "updated": moment(row.updated)}
     return Search.model_validate({name: data[name] for name in Search.model_fields})

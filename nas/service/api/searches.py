@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -14,17 +15,19 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.service import searches
-from nas.service.api.auth import Reader, Submitter, The
+from nas.service.access import is_visible, readers_of, share, visible
+from nas.service.api.auth import Reader, Submitter, The, Whoever
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.identity import bearer_token
-from nas.service.api.paging import Cursor, Limit, after, cursor_of
+from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import Search, Searches, Status, search_of
+from nas.service.api.schemas import ForecastTold, Search, SearchChange, Searches, Status, search_of
 from nas.service.broadcast import NoSeatError
 from nas.service.devices.tasks import forget_tasks
 from nas.service.events import Event, read_after
-from nas.service.requests import SearchRequest, check_request
+from nas.service.forecast import forecast
+from nas.service.requests import NewSearch, check_request, check_words
 from nas.service.searches import ENDED, SearchRow
 from nas.service.service import Service
 from nas.service.tables import searches as table
@@ -40,10 +43,10 @@ router = APIRouter(
 SearchId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["5b1c09d2f8a3e746"])]
 
 
-def known_search(search_id: SearchId, service: The) -> SearchRow:
-    """The search of the path; 404 where there is none."""
+def known_search(search_id: SearchId, service: The, caller: Whoever) -> SearchRow:
+    """The search of the path; 404 where there is none that the caller may see."""
     found = searches.find(service.engine, search_id)
-    if found is None:
+    if found is None or not is_visible(service, caller, "search", found.owner, found.id):
         raise ProblemError(404, f"no search {search_id}")
     return found
 
@@ -76,7 +79,7 @@ def _conflicts() -> Iterator[None]:
     responses={200: {"model": Search, "description": "As made before."}, **described(409)},
 )
 def create_search(
-    wanted: SearchRequest,
+    wanted: NewSearch,
     caller: Submitter,
     service: The,
     request: Request,
@@ -86,48 +89,75 @@ def create_search(
         Header(
             alias="Idempotency-Key",
             pattern=r"^[\x21-\x7e]{1,255}$",
-            description="The same key and request a second time answer with the first search.",
+            description="The same key and request a second time answer with the first search; "
+            "`name`, `note` and `webhook` are then its.",
         ),
     ] = None,
 ) -> Search:
     """Queue a search. Repeated with the same `Idempotency-Key`, it is queued once: then 200."""
-    check_request(service, wanted)
+    check_request(service, wanted, caller)
     with _conflicts():
         row, is_new = searches.create(service, caller.owner, wanted, key)
     response.headers["Location"] = f"/v1/searches/{row.id}"
     request.state.made = row.id
     response.status_code = 201 if is_new else 200
-    return search_of(row)
+    return _told(service, row)
 
 
 @router.get("/searches")
 def list_searches(
-    _: Reader,
+    caller: Reader,
     service: The,
     status: Annotated[Status | None, Query()] = None,
     owner: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Searches:
-    """All searches, newest first."""
-    query = sa.select(table).order_by(table.c.created.desc(), table.c.id).limit(limit + 1)
+    """Searches, newest first: all, or in a private service those that one may see."""
+    query = sa.select(table).where(visible(service, caller, "search", table.c.owner, table.c.id))
     if status is not None:
         query = query.where(table.c.status == status)
     if owner is not None:
         query = query.where(table.c.owner == owner)
-    if cursor is not None:
-        query = query.where(after(cursor, table.c.created, table.c.id))
-    with service.engine.connect() as connection:
-        rows = connection.execute(query).all()
-    shown = rows[:limit]
-    more = cursor_of(shown[-1].created, shown[-1].id) if len(rows) > limit else None
-    return Searches(items=[search_of(row) for row in shown], next=more)
+    shown, more = page_of(service.engine, query, table.c.created, table.c.id, limit, cursor)
+    readers = readers_of(service.engine, "search", [row.id for row in shown])
+    return Searches(items=[search_of(row, readers[row.id]) for row in shown], next=more)
 
 
 @router.get(bare("/searches/{search_id}"), responses=described(404))
-def show_search(_: Reader, search: Known) -> Search:
+def show_search(_: Reader, search: Known, service: The) -> Search:
     """One search, with its models once it is done."""
-    return search_of(search)
+    return _told(service, search)
+
+
+@router.get("/searches/{search_id}/forecast", responses=described(404))
+def forecast_search(_: Reader, search: Known, service: The) -> ForecastTold:
+    """When a search that waits is likely to begin, and how long such searches take."""
+    return _foreseen(service, search.request["recipe"], search)
+
+
+@router.get("/queue")
+def forecast_new(
+    _: Reader,
+    service: The,
+    recipe: Annotated[str | None, Query(max_length=63, examples=["quick"])] = None,
+) -> ForecastTold:
+    """The forecast of a search by a named recipe that would be submitted now."""
+    return _foreseen(service, recipe)
+
+
+@router.patch(bare("/searches/{search_id}"), responses=described(404))
+def change_search(change: SearchChange, caller: Submitter, search: Known, service: The) -> Search:
+    """Name a search, note something about it, or say who may see it; what is left out stays."""
+    check_owner(caller, search)
+    check_words(change.name, change.note)
+    given = change.model_fields_set
+    words = {key: getattr(change, key) for key in ("name", "note") if key in given}
+    if words:
+        searches.describe(service.engine, search.id, **words)
+    if change.shared_with is not None:
+        share(service.engine, "search", search.id, change.shared_with)
+    return _told(service, known_search(search.id, service, caller))
 
 
 @router.delete(bare("/searches/{search_id}"), status_code=204, responses=described(404, 409))
@@ -144,7 +174,7 @@ def cancel_search(caller: Submitter, search: Known, service: The) -> Search:
     check_owner(caller, search)
     with _conflicts():
         searches.cancel(service, search)
-    return search_of(known_search(search.id, service))
+    return _told(service, known_search(search.id, service, caller))
 
 
 @router.post("/searches/{search_id}:retry", responses=described(404, 409))
@@ -153,7 +183,7 @@ def retry_search(caller: Submitter, search: Known, service: The) -> Search:
     check_owner(caller, search)
     with _conflicts():
         searches.retry(service, search)
-    return search_of(known_search(search.id, service))
+    return _told(service, known_search(search.id, service, caller))
 
 
 async def _room_for_a_stream(request: Request, caller: Reader, service: The) -> AsyncIterator[None]:
@@ -192,7 +222,7 @@ async def follow_search(
     while ended:  # what is left to tell, if anything, and no more is to come
         found = await to_thread.run_sync(read_after, service.engine, {search.id: last})
         for event in found.get(search.id, ()):
-            yield _told(event)
+            yield _sent(event)
             last = event.number
             if event.kind == "status":
                 ended = event.data["status"] in ENDED  # it may be tried again by now
@@ -210,7 +240,7 @@ async def follow_search(
         return True
 
     async for event in request.app.state.broadcast.events(search.id, last, allowed):
-        yield _told(event)
+        yield _sent(event)
         if event.kind == "status":
             newest = max(newest, event.data["attempt"])
             if event.data["status"] in ENDED and event.data["attempt"] >= newest:
@@ -220,6 +250,15 @@ async def follow_search(
     yield ServerSentEvent(event="end", data={})
 
 
+def _foreseen(service: Service, recipe: object, search: SearchRow | None = None) -> ForecastTold:
+    named = recipe if isinstance(recipe, str) else None
+    return ForecastTold(**asdict(forecast(service, named, search)))
+
+
+def _told(service: Service, search: SearchRow) -> Search:
+    return search_of(search, readers_of(service.engine, "search", [search.id])[search.id])
+
+
 def _remove(service: Service, search: SearchRow) -> None:
     with _conflicts():
         searches.remove(service.engine, search)
@@ -227,5 +266,5 @@ def _remove(service: Service, search: SearchRow) -> None:
     forget_tasks(service.engine, service.settings.data, search.id)
 
 
-def _told(event: Event) -> ServerSentEvent:
+def _sent(event: Event) -> ServerSentEvent:
     return ServerSentEvent(id=str(event.number), event=event.kind, data=dict(event.data))

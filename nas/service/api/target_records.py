@@ -133,6 +133,7 @@ class TargetRecord(BaseModel):
                 "agent": {"version": "0.1.0"},
                 "last_seen": "2026-01-01T00:00:00Z",
                 "profile": None,
+                "shared_with": [],
             }
         }
     )
@@ -145,9 +146,13 @@ class TargetRecord(BaseModel):
     agent: dict[str, Any] | None
     last_seen: datetime | None = Field(description="When its agent asked last.")
     profile: ProfileInfo | None
+    shared_with: list[str] = Field(
+        description="Users who may use it besides its owner, or `*`; of weight in a private "
+        "service alone."
+    )
 
     @classmethod
-    def of(cls, known: DeviceTarget) -> TargetRecord:
+    def of(cls, known: DeviceTarget, readers: list[str]) -> TargetRecord:
         return cls(
             name=known.name,
             owner=known.owner,
@@ -159,6 +164,7 @@ class TargetRecord(BaseModel):
             profile=None
             if known.profile_digest is None
             else ProfileInfo(sha256=known.profile_digest, errors=known.errors or {}),
+            shared_with=readers,
         )
 
 

@@ -14,12 +14,13 @@ from latency.fingerprint import Fingerprint
 from latency.profile import Profile
 from latency.profile_file import ProfileFile
 from latency.target import Target
+from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, The, needs
 from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import Shape
+from nas.service.api.schemas import Shape, Sharing
 from nas.service.api.target_records import (
     PROFILE,
     NewTarget,
@@ -73,6 +74,18 @@ def known_target(service: Service, name: str) -> DeviceTarget:
     return known
 
 
+def seen_target(service: Service, caller: Caller, name: str) -> DeviceTarget:
+    """The target of a name, if the caller may see it.
+
+    Raises:
+        ProblemError: 404.
+    """
+    known = known_target(service, name)
+    if not is_visible(service, caller, "target", known.owner, name):
+        raise ProblemError(404, f"no device is registered as target {name}")
+    return known
+
+
 def check_owner(caller: Caller, known: DeviceTarget) -> None:
     """Refuse who neither owns a target nor is an administrator.
 
@@ -84,12 +97,16 @@ def check_owner(caller: Caller, known: DeviceTarget) -> None:
 
 
 @router.get("/targets")
-def list_targets(_: Reader, service: The, limit: Limit = 50, cursor: Cursor = None) -> TargetPage:
+def list_targets(
+    caller: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
+) -> TargetPage:
     """The devices' targets; the server's own are in ``/v1/catalog``."""
-    rows, further = page_of(
-        service.engine, sa.select(targets), targets.c.created, targets.c.name, limit, cursor
-    )
-    return TargetPage(items=[TargetRecord.of(target_of_row(row)) for row in rows], next=further)
+    seen = visible(service, caller, "target", targets.c.owner, targets.c.name)
+    query = sa.select(targets).where(seen)
+    rows, further = page_of(service.engine, query, targets.c.created, targets.c.name, limit, cursor)
+    readers = readers_of(service.engine, "target", [row.name for row in rows])
+    items = [TargetRecord.of(target_of_row(row), readers[row.name]) for row in rows]
+    return TargetPage(items=items, next=further)
 
 
 @router.put(
@@ -121,19 +138,30 @@ def put_target(
     except (TakenError, FullError) as error:
         raise ProblemError(409, str(error)) from error
     response.status_code = 201 if fresh else 200
-    return TargetRecord.of(known_target(service, name))
+    return _told(service, known_target(service, name))
 
 
 @router.get(bare("/targets/{name}"), responses=described(404))
-def get_target(name: TargetName, _: Reader, service: The) -> TargetRecord:
+def get_target(name: TargetName, caller: Reader, service: The) -> TargetRecord:
     """One device's target."""
-    return TargetRecord.of(known_target(service, name))
+    return _told(service, seen_target(service, caller, name))
+
+
+@router.patch(bare("/targets/{name}"), responses=described(404))
+def share_target(
+    name: TargetName, sharing: Sharing, caller: Registrar, service: The
+) -> TargetRecord:
+    """Say who may see a device and have models measured on it; the owner always may."""
+    known = seen_target(service, caller, name)
+    check_owner(caller, known)
+    share(service.engine, "target", name, sharing.shared_with)
+    return _told(service, known)
 
 
 @router.delete(bare("/targets/{name}"), status_code=204, responses=described(404))
 def delete_target(name: TargetName, caller: Registrar, service: The) -> None:
     """Forget a target, its profile and its tasks; searches that wait for it fail."""
-    known = known_target(service, name)
+    known = seen_target(service, caller, name)
     check_owner(caller, known)
     remove_target(service.engine, service.settings.data, known)
 
@@ -151,11 +179,15 @@ async def put_profile(
     Searches whose models it covers then measure none of their own, unless their recipe measures
     for more than 1.25 times as long.
     """
-    known = await to_thread.run_sync(known_target, service, name)
+    known = await to_thread.run_sync(seen_target, service, caller, name)
     check_owner(caller, known)
     content = await read_body(request, service.settings.limits.profile_bytes)
     await to_thread.run_sync(_store, service, known, content, limiter=PROFILES)
-    return TargetRecord.of(await to_thread.run_sync(known_target, service, name))
+    return _told(service, await to_thread.run_sync(known_target, service, name))
+
+
+def _told(service: Service, known: DeviceTarget) -> TargetRecord:
+    return TargetRecord.of(known, readers_of(service.engine, "target", [known.name])[known.name])
 
 
 def _store(service: Service, known: DeviceTarget, content: bytes) -> None:
@@ -182,9 +214,9 @@ def _store(service: Service, known: DeviceTarget, content: bytes) -> None:
         **described(404),
     },
 )
-def get_profile(name: TargetName, _: Reader, service: The) -> FileResponse:
+def get_profile(name: TargetName, caller: Reader, service: The) -> FileResponse:
     """The profile, as `latency show` and `latency predict` read it."""
-    known = known_target(service, name)
+    known = seen_target(service, caller, name)
     digest = known.profile_digest
     path = None if digest is None else profile_path(service.settings.data, name, digest)
     if path is None or not path.exists():
@@ -198,9 +230,9 @@ def get_profile(name: TargetName, _: Reader, service: The) -> FileResponse:
 
 
 @router.post("/targets/{name}:predict", responses=described(404, 409))
-async def predict(name: TargetName, wanted: Wanted, _: Reader, service: The) -> Predicted:
+async def predict(name: TargetName, wanted: Wanted, caller: Reader, service: The) -> Predicted:
     """Latencies of architectures on a device that has a profile."""
-    known = await to_thread.run_sync(known_target, service, name)
+    known = await to_thread.run_sync(seen_target, service, caller, name)
     return await to_thread.run_sync(_predict, service, known, wanted, limiter=PREDICTIONS)
 
 

@@ -10,6 +10,8 @@ from sqlalchemy import Row
 
 from nas.service.api.schemas import moment
 
+_SHARED = "Users who may use it besides its owner, or `*`; of weight in a private service alone."
+
 
 class Column(BaseModel):
     """A column of a data set."""
@@ -37,6 +39,7 @@ class DatasetRecord(BaseModel):
                 "created": "2026-01-31T12:00:00Z",
                 "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
                 "bytes": 48213,
+                "shared_with": [],
                 "splits": {"train": 900, "test": 100},
                 "columns": [{"name": "text", "kind": "text"}, {"name": "label", "kind": "whole"}],
                 "labels": {"kind": "classification", "classes": 2, "names": ["0", "1"]},
@@ -50,6 +53,7 @@ class DatasetRecord(BaseModel):
     created: datetime
     digest: str = Field(description="sha256 of what was uploaded.")
     bytes: int = Field(description="As kept.")
+    shared_with: list[str] = Field(description=_SHARED)
     splits: dict[str, int] = Field(description="Rows of each.")
     columns: list[Column]
     labels: LabelSummary | None = Field(description="null without a column `label`.")
@@ -69,6 +73,7 @@ class TeacherRecord(BaseModel):
                 "created": "2026-01-31T12:00:00Z",
                 "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
                 "bytes": 438000000,
+                "shared_with": [],
                 "model_type": "bert",
                 "layers": 12,
                 "hidden_size": 768,
@@ -83,6 +88,7 @@ class TeacherRecord(BaseModel):
     created: datetime
     digest: str = Field(description="sha256 of what was uploaded.")
     bytes: int = Field(description="As kept.")
+    shared_with: list[str] = Field(description=_SHARED)
     model_type: str
     layers: int
     hidden_size: int
@@ -103,6 +109,7 @@ class SupernetRecord(BaseModel):
                 "created": "2026-01-31T12:00:00Z",
                 "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
                 "bytes": 90900000,
+                "shared_with": [],
                 "architecture": {
                     "hidden_size": 384,
                     "layers": [{"num_heads": 12, "qkv_size": 384, "intermediate_size": 1536}],
@@ -118,6 +125,7 @@ class SupernetRecord(BaseModel):
     created: datetime
     digest: str = Field(description="sha256 of what was uploaded.")
     bytes: int = Field(description="As kept.")
+    shared_with: list[str] = Field(description=_SHARED)
     architecture: dict[str, Any] = Field(description="The largest of its sub-networks.")
     labels: list[str]
     parameters: int
@@ -144,27 +152,28 @@ class SupernetPage(BaseModel):
     next: str | None
 
 
-def dataset_record(row: Row[Any]) -> DatasetRecord:
-    """Of its row."""
-    return DatasetRecord(**_common(row))
+def dataset_record(row: Row[Any], readers: list[str]) -> DatasetRecord:
+    """Of its row, and those it is shared with."""
+    return DatasetRecord(**_common(row, readers))
 
 
-def teacher_record(row: Row[Any]) -> TeacherRecord:
-    """Of its row."""
-    return TeacherRecord(**_common(row))
+def teacher_record(row: Row[Any], readers: list[str]) -> TeacherRecord:
+    """Of its row, and those it is shared with."""
+    return TeacherRecord(**_common(row, readers))
 
 
-def supernet_record(row: Row[Any]) -> SupernetRecord:
-    """Of its row."""
-    return SupernetRecord(**_common(row))
+def supernet_record(row: Row[Any], readers: list[str]) -> SupernetRecord:
+    """Of its row, and those it is shared with."""
+    return SupernetRecord(**_common(row, readers))
 
 
-def _common(row: Row[Any]) -> dict[str, Any]:
+def _common(row: Row[Any], readers: list[str]) -> dict[str, Any]:
     return {
         "name": row.name,
         "owner": row.owner,
         "created": moment(row.created),
         "digest": row.digest,
         "bytes": row.bytes,
+        "shared_with": readers,
         **row.about,
     }

@@ -15,9 +15,12 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The
+from nas.service.api.bodies import StrictRoute
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import ProblemError, described
+from nas.service.api.schemas import Sharing
 from nas.service.api.upload_records import (
     DatasetPage,
     DatasetRecord,
@@ -55,7 +58,9 @@ from nas.sources import PYDOC
 CHECKS_AT_ONCE = 2
 """Uploads that are read at the same time; further ones wait for their turn."""
 
-router = APIRouter(prefix="/v1", tags=["uploads"], responses=described(401, 403, 422, 429))
+router = APIRouter(
+    prefix="/v1", route_class=StrictRoute, tags=["uploads"], responses=described(401, 403, 422, 429)
+)
 
 UploadName = Annotated[str, Path(pattern=rf"^{NAME.pattern}$", max_length=63, examples=["reviews"])]
 _FILE = r"^[A-Za-z0-9_][A-Za-z0-9_ .()+-]{0,99}"
@@ -115,7 +120,7 @@ async def upload_dataset(
     row = await _upload(
         "dataset", name, filename, convert_dataset, request, response, caller, service
     )
-    return dataset_record(row)
+    return dataset_record(row, _readers(service, row))
 
 
 @router.put("/teachers/{name}", **_uploading({}))
@@ -137,7 +142,7 @@ async def upload_teacher(
     row = await _upload(
         "teacher", name, filename, check_teacher, request, response, caller, service
     )
-    return teacher_record(row)
+    return teacher_record(row, _readers(service, row))
 
 
 @router.put("/supernets/{name}", **_uploading({}))
@@ -153,48 +158,66 @@ async def upload_supernet(
     row = await _upload(
         "supernet", name, filename, check_supernet, request, response, caller, service
     )
-    return supernet_record(row)
+    return supernet_record(row, _readers(service, row))
 
 
 @router.get("/datasets")
-def list_datasets(_: Reader, service: The, limit: Limit = 50, cursor: Cursor = None) -> DatasetPage:
+def list_datasets(
+    caller: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
+) -> DatasetPage:
     """Uploaded data sets, newest first."""
-    rows, further = _page(service, "dataset", limit, cursor)
-    return DatasetPage(items=[dataset_record(row) for row in rows], next=further)
+    rows, readers, further = _page(service, caller, "dataset", limit, cursor)
+    return DatasetPage(items=[dataset_record(row, readers[row.name]) for row in rows], next=further)
 
 
 @router.get("/teachers")
-def list_teachers(_: Reader, service: The, limit: Limit = 50, cursor: Cursor = None) -> TeacherPage:
+def list_teachers(
+    caller: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
+) -> TeacherPage:
     """Uploaded teachers, newest first."""
-    rows, further = _page(service, "teacher", limit, cursor)
-    return TeacherPage(items=[teacher_record(row) for row in rows], next=further)
+    rows, readers, further = _page(service, caller, "teacher", limit, cursor)
+    return TeacherPage(items=[teacher_record(row, readers[row.name]) for row in rows], next=further)
 
 
 @router.get("/supernets")
 def list_supernets(
-    _: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
+    caller: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
 ) -> SupernetPage:
     """Uploaded supernets, newest first."""
-    rows, further = _page(service, "supernet", limit, cursor)
-    return SupernetPage(items=[supernet_record(row) for row in rows], next=further)
+    rows, readers, further = _page(service, caller, "supernet", limit, cursor)
+    return SupernetPage(
+        items=[supernet_record(row, readers[row.name]) for row in rows], next=further
+    )
 
 
 @router.get("/datasets/{name}", responses=described(404))
-def show_dataset(name: UploadName, _: Reader, service: The) -> DatasetRecord:
+def show_dataset(name: UploadName, caller: Reader, service: The) -> DatasetRecord:
     """An uploaded data set: its splits, columns and labels, and its first row."""
-    return dataset_record(_found(service, "dataset", name))
+    row = _seen(service, caller, "dataset", name)
+    return dataset_record(row, _readers(service, row))
 
 
 @router.get("/teachers/{name}", responses=described(404))
-def show_teacher(name: UploadName, _: Reader, service: The) -> TeacherRecord:
+def show_teacher(name: UploadName, caller: Reader, service: The) -> TeacherRecord:
     """An uploaded teacher: its type, size and labels."""
-    return teacher_record(_found(service, "teacher", name))
+    row = _seen(service, caller, "teacher", name)
+    return teacher_record(row, _readers(service, row))
 
 
 @router.get("/supernets/{name}", responses=described(404))
-def show_supernet(name: UploadName, _: Reader, service: The) -> SupernetRecord:
+def show_supernet(name: UploadName, caller: Reader, service: The) -> SupernetRecord:
     """An uploaded supernet: its architecture and labels."""
-    return supernet_record(_found(service, "supernet", name))
+    row = _seen(service, caller, "supernet", name)
+    return supernet_record(row, _readers(service, row))
+
+
+@router.patch("/datasets/{name}", responses=described(404))
+def share_dataset(
+    name: UploadName, sharing: Sharing, caller: Submitter, service: The
+) -> DatasetRecord:
+    """Say who may see and use a data set of one's own."""
+    row = _share(service, caller, "dataset", name, sharing)
+    return dataset_record(row, _readers(service, row))
 
 
 @router.delete("/datasets/{name}", status_code=204, responses=described(404, 409))
@@ -203,10 +226,28 @@ def delete_dataset(name: UploadName, caller: Submitter, service: The) -> None:
     _delete(service, "dataset", name, caller)
 
 
+@router.patch("/teachers/{name}", responses=described(404))
+def share_teacher(
+    name: UploadName, sharing: Sharing, caller: Submitter, service: The
+) -> TeacherRecord:
+    """Say who may see and use a teacher of one's own."""
+    row = _share(service, caller, "teacher", name, sharing)
+    return teacher_record(row, _readers(service, row))
+
+
 @router.delete("/teachers/{name}", status_code=204, responses=described(404, 409))
 def delete_teacher(name: UploadName, caller: Submitter, service: The) -> None:
     """Delete a teacher of one's own that no search under way learns from."""
     _delete(service, "teacher", name, caller)
+
+
+@router.patch("/supernets/{name}", responses=described(404))
+def share_supernet(
+    name: UploadName, sharing: Sharing, caller: Submitter, service: The
+) -> SupernetRecord:
+    """Say who may see and use a supernet of one's own."""
+    row = _share(service, caller, "supernet", name, sharing)
+    return supernet_record(row, _readers(service, row))
 
 
 @router.delete("/supernets/{name}", status_code=204, responses=described(404, 409))
@@ -231,7 +272,11 @@ async def _upload(
     try:
         digest = await _receive(request, arrival.folder / filename)
         found = await to_thread.run_sync(find_upload, service.engine, kind, name)
-        if found is not None and found.digest == digest:
+        if (
+            found is not None
+            and found.digest == digest
+            and is_visible(service, caller, kind, found.owner, name)
+        ):
             response.status_code = 200
             return found
         if found is not None:
@@ -240,7 +285,7 @@ async def _upload(
         check = partial(check, owner=caller.owner, digest=digest)
         is_new = await to_thread.run_sync(check, limiter=_turns(request))
         response.status_code = 201 if is_new else 200
-        return await to_thread.run_sync(_found, service, kind, name)
+        return await to_thread.run_sync(_seen, service, caller, kind, name)
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(arrival.end)
@@ -304,11 +349,8 @@ def _check_and_keep(
 
 
 def _delete(service: Service, kind: UploadKind, name: str, caller: Caller) -> None:
-    row = _found(service, kind, name)
-    if row.owner != caller.owner and not caller.may("admin"):
-        raise ProblemError(
-            403, f"{kind} {name!r} is {row.owner}'s: its owner or an admin deletes it"
-        )
+    row = _seen(service, caller, kind, name)
+    _check_owner(caller, row)
     try:
         delete_upload(service, kind, name)
     except InUseError as error:
@@ -317,19 +359,42 @@ def _delete(service: Service, kind: UploadKind, name: str, caller: Caller) -> No
         ) from error
 
 
-def _found(service: Service, kind: UploadKind, name: str) -> sa.Row[Any]:
+def _share(
+    service: Service, caller: Caller, kind: UploadKind, name: str, sharing: Sharing
+) -> sa.Row[Any]:
+    row = _seen(service, caller, kind, name)
+    _check_owner(caller, row)
+    share(service.engine, kind, name, sharing.shared_with)
+    return row
+
+
+def _check_owner(caller: Caller, row: sa.Row[Any]) -> None:
+    if row.owner != caller.owner and not caller.may("admin"):
+        raise ProblemError(
+            403, f"{row.kind} {row.name!r} is {row.owner}'s: its owner or an admin changes it"
+        )
+
+
+def _seen(service: Service, caller: Caller, kind: UploadKind, name: str) -> sa.Row[Any]:
+    """Its row; 404 where there is none that the caller may see."""
     row = find_upload(service.engine, kind, name)
-    if row is None:
+    if row is None or not is_visible(service, caller, kind, row.owner, name):
         raise ProblemError(404, f"no {kind} {name!r}")
     return row
 
 
+def _readers(service: Service, row: sa.Row[Any]) -> list[str]:
+    return readers_of(service.engine, row.kind, [row.name])[row.name]
+
+
 def _page(
-    service: Service, kind: UploadKind, limit: int, cursor: str | None
-) -> tuple[list[sa.Row[Any]], str | None]:
-    """The rows of a page, and the cursor of the next."""
-    query = sa.select(uploads).where(uploads.c.kind == kind)
-    return page_of(service.engine, query, uploads.c.created, uploads.c.name, limit, cursor)
+    service: Service, caller: Caller, kind: UploadKind, limit: int, cursor: str | None
+) -> tuple[list[sa.Row[Any]], dict[str, list[str]], str | None]:
+    """The rows of a page, with whom they are shared, and the cursor of the next."""
+    seen = visible(service, caller, kind, uploads.c.owner, uploads.c.name)
+    query = sa.select(uploads).where(uploads.c.kind == kind, seen)
+    rows, further = page_of(service.engine, query, uploads.c.created, uploads.c.name, limit, cursor)
+    return rows, readers_of(service.engine, kind, [row.name for row in rows]), further
 
 
 def _taken(kind: UploadKind, name: str) -> ProblemError:

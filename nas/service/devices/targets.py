@@ -22,6 +22,7 @@ from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target
+from nas.service.access import forget_shares
 from nas.service.database import take_turns
 from nas.service.devices.tasks import fail_tasks
 from nas.service.tables import targets, tasks
@@ -173,6 +174,7 @@ def remove_target(engine: Engine, data: Path, known: DeviceTarget) -> None:
         ours = sa.and_(targets.c.name == known.name, targets.c.owner == known.owner)
         if connection.execute(targets.delete().where(ours)).rowcount:
             connection.execute(tasks.delete().where(tasks.c.target == known.name))
+            forget_shares(connection, "target", known.name)
     _remove_profile(engine, data, known)
 
 

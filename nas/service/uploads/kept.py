@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
 from latency.atomic import sync
+from nas.service.access import forget_shares
 from nas.service.database import take_turns
 from nas.service.service import Service
 from nas.service.tables import searches, uploads
@@ -168,6 +169,7 @@ def delete_upload(service: Service, kind: UploadKind, name: str) -> None:
         with service.engine.begin() as connection:
             # The row first: a search that is being submitted holds it (see hold_upload).
             connection.execute(uploads.delete().where(_is(kind, name)))
+            forget_shares(connection, kind, name)
             request = searches.c.request
             named = (request[keys].as_string() == name for keys in NAMED_AT[kind])
             user = connection.execute(
@@ -252,6 +254,7 @@ def clean_uploads(service: Service) -> None:
                 for one, name in known:
                     if one == kind and name not in there:
                         connection.execute(uploads.delete().where(_is(kind, name)))
+                        forget_shares(connection, kind, name)
 
 
 def _folder(service: Service, kind: UploadKind, name: str) -> Path:

@@ -20,7 +20,7 @@ from nas.service import events
 from nas.service.api.app import create_app
 from nas.service.api.page import asset_names
 from nas.service.database import open_database
-from nas.service.requests import SearchRequest
+from nas.service.requests import NewSearch
 from nas.service.revisions import migrate
 from nas.service.searches import create, finish
 from nas.service.service import Service
@@ -127,7 +127,7 @@ def guarded(base) -> Iterator[Served]:
 
 def running_search(service: Service) -> str:
     """A search that a worker has begun."""
-    row, _ = create(service, "ada", SearchRequest(budgets=("4x",), space="tiny"), None)
+    row, _ = create(service, "ada", NewSearch(budgets=("4x",), space="tiny"), None)
     with service.engine.begin() as connection:
         connection.execute(
             searches.update().where(searches.c.id == row.id).values(status="running")

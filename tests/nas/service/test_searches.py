@@ -75,7 +75,7 @@ def test_a_user_has_so_many_searches_under_way(make_service):
 @on_both
 def test_requests_at_once_make_no_more_than_that(make_service):
     service = make_service(limits={"searches_per_user": 2})
-    wanted = requests.SearchRequest.model_validate(WANTED)
+    wanted = requests.NewSearch.model_validate(WANTED)
 
     def create(_: int) -> bool:
         try:
