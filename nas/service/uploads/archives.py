@@ -13,17 +13,21 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from supernet.errors import NasError
 
 ZIP_MAGIC = b"PK\x03\x04"
 _END = struct.Struct("<4s4H2LH")  # end of central directory, without a comment
 _LOCAL = struct.Struct("<4s5H3L2H")  # local file header, before the name
-_DESCRIPTOR_BYTES = 24  # what may follow an entry's data where bit 3 of its flags is set
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # bits of an entry's flags
+_DEFERRED = 0x8  # checksum and sizes follow the data, and may be 0 before it
+_PATCH = 0x20
+_UTF_8 = 0x800
+_UNICODE_PATH = 0x7075  # an extra field with another name, which some readers prefer
 _NAME = re.compile(r"[\w][\w .()+-]{0,99}")
 _ARCHIVES = (ZIP_MAGIC, b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!",
              b"\x28\xb5\x2f\xfd")  # fmt: skip
@@ -122,24 +126,72 @@ def _checked_entries(
 
 
 def _check_places(archive: Path, zipped: zipfile.ZipFile) -> None:
-    """Refuse entries that share bytes, and bytes that no entry has."""
-    expected, slack = 0, 0
+    """Refuse entries whose headers differ or that share bytes, and bytes that no entry has."""
+    expected, between = 0, {b""}
     with archive.open("rb") as file:
         for entry in sorted(zipped.infolist(), key=lambda one: one.header_offset):
-            if not 0 <= entry.header_offset - expected <= slack:
-                raise NasError(f"entry {entry.filename!r} does not follow the one before it")
-            file.seek(entry.header_offset)
-            *_, crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(file.read(_LOCAL.size))
-            is_deferred = bool(entry.flag_bits & 0x8) and (crc, packed, size) == (0, 0, 0)
-            if not is_deferred and (crc, packed, size) != (
-                entry.CRC, entry.compress_size, entry.file_size,
-            ):  # fmt: skip
-                raise NasError(f"entry {entry.filename!r} is stated in two ways")
-            header = _LOCAL.size + name_bytes + extra_bytes
-            expected = entry.header_offset + header + entry.compress_size
-            slack = _DESCRIPTOR_BYTES if entry.flag_bits & 0x8 else 0
-    if not 0 <= zipped.start_dir - expected <= slack:
-        raise NasError(f"{archive.name} has bytes that belong to none of its files")
+            if _bytes_at(file, expected, entry.header_offset) not in between:
+                raise NasError(f"entry {entry.orig_filename!r} does not follow the one before it")
+            expected = _data_place(file, entry) + entry.compress_size
+            between = {b"", *_descriptors(entry)} if entry.flag_bits & _DEFERRED else {b""}
+        if _bytes_at(file, expected, zipped.start_dir) not in between:
+            raise NasError(f"{archive.name} has bytes that belong to none of its files")
+
+
+def _bytes_at(file: BinaryIO, begin: int, end: int) -> bytes | None:
+    """Those between two places; None where they lie the wrong way or far apart."""
+    if not 0 <= end - begin <= 24:
+        return None
+    file.seek(begin)
+    return file.read(end - begin)
+
+
+def _descriptors(entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The forms of what may follow an entry's data: its checksum and sizes again."""
+    for sizes in ("LL", "QQ"):
+        for signature in (b"", b"PK\x07\x08"):
+            yield signature + struct.pack(
+                f"<L{sizes}", entry.CRC, entry.compress_size, entry.file_size
+            )
+
+
+def _data_place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
+    """Where an entry's data begin, if the header before them tells what the directory does.
+
+    Raises:
+        NasError: naming what is stated in two ways.
+    """
+    file.seek(entry.header_offset)
+    _, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(
+        file.read(_LOCAL.size)
+    )
+    name = file.read(name_bytes).decode("utf-8" if flags & _UTF_8 else "cp437")
+    extra = file.read(extra_bytes)
+    if flags & _ENCRYPTED:
+        raise NasError(f"entry {entry.orig_filename!r} is encrypted")
+    unknown = (0,) if flags & _DEFERRED else ()
+    further = (*_further_names(extra), *_further_names(entry.extra))
+    stated = {
+        "name": {name, entry.orig_filename, *further} == {entry.orig_filename},
+        "method": method == entry.compress_type,
+        "flags": not (flags ^ entry.flag_bits) & (_DEFERRED | _PATCH),
+        "checksum": crc in (entry.CRC, *unknown),
+        "packed size": packed in (entry.compress_size, *unknown),
+        "size": size in (entry.file_size, *unknown),
+    }
+    for what, is_same in stated.items():
+        if not is_same:
+            raise NasError(f"entry {entry.orig_filename!r} states its {what} in two ways")
+    return entry.header_offset + _LOCAL.size + name_bytes + extra_bytes
+
+
+def _further_names(extra: bytes) -> Iterator[str]:
+    """Names that a header's extra fields state besides its own."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        if kind == _UNICODE_PATH:
+            yield extra[9 : 4 + length].decode()  # behind a version and a checksum
+        extra = extra[4 + length :]
 
 
 def _write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -47,14 +48,34 @@ def streamed() -> bytes:
     """As tools write that cannot seek: sizes behind the data."""
 
     class Pipe(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
+        def seek(self, *_: int) -> int:
+            raise io.UnsupportedOperation
 
     sink = Pipe()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("train.csv", ROWS)
         zipped.writestr("test.csv", ROWS)
     return sink.getvalue()
+
+
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
+
+
+def patched(content: bytes, signature: bytes, offset: int, value: bytes) -> bytes:
+    """With ``value`` at an offset from the first header of a kind."""
+    place = content.index(signature) + offset
+    return content[:place] + value + content[place + len(value) :]
+
+
+def with_further_name(name: bytes) -> bytes:
+    """An entry train.csv whose extra field, of Info-ZIP's kind, says what it is called too."""
+    info = zipfile.ZipInfo("train.csv")
+    stated = struct.pack("<BL", 1, zlib.crc32(b"train.csv")) + name
+    info.extra = struct.pack("<HH", 0x7075, len(stated)) + stated
+    return zip_of((info, ROWS))
+
+
+NAMED_TWICE = with_further_name(b"train.csv")
 
 
 @pytest.mark.parametrize(
@@ -68,22 +89,33 @@ def streamed() -> bytes:
         ),
         (zip_of((entry("data/", 0o040755), b""), ("data/all.csv", ROWS)), ["all.csv"]),
         (streamed(), ["train.csv", "test.csv"]),
+        (
+            patched(streamed(), LOCAL, 22, struct.pack("<L", len(ROWS))),
+            ["train.csv", "test.csv"],
+        ),
+        (
+            patched(zip_of(("train.csv", ROWS)), CENTRAL, 8, b"\x02"),  # how well it is deflated
+            ["train.csv"],
+        ),
+        (NAMED_TWICE, ["train.csv"]),
     ],
-    ids=["deflated", "stored", "in a folder", "with the folder", "streamed"],
+    ids=[
+        "deflated",
+        "stored",
+        "in a folder",
+        "with the folder",
+        "streamed",
+        "by Info-ZIP to a pipe",
+        "deflated well",
+        "with its name again",
+    ],
 )
 def test_plain_archives_are_unpacked(tmp_path, content, names):
     assert unpacked(tmp_path, content) == dict.fromkeys(names, ROWS)
 
 
-def patched(content: bytes, signature: bytes, offset: int, value: bytes) -> bytes:
-    """With ``value`` at an offset from the first header of a kind."""
-    place = content.index(signature) + offset
-    return content[:place] + value + content[place + len(value) :]
-
-
 GOOD = zip_of(("train.csv", ROWS))
 TWO = zip_of(("train.csv", ROWS), ("tests.csv", ROWS))
-LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 
 
 def overlapping() -> bytes:
@@ -131,6 +163,29 @@ REFUSED = {
         patched(TWO[: TWO.index(CENTRAL)] + b"hidden" + TWO[TWO.index(CENTRAL) :],
                 b"PK\x05\x06", 16, struct.pack("<L", TWO.index(CENTRAL) + 6)), "belong to none",
     ),
+    "encrypted before the data alone": (patched(GOOD, LOCAL, 6, b"\x01"), "encrypted"),
+    "strongly encrypted before the data alone": (patched(GOOD, LOCAL, 6, b"\x40"), "encrypted"),
+    "two names": (patched(GOOD, LOCAL, 30, b"b"), "its name in two ways"),
+    "a third name": (with_further_name(b"other.csv"), "its name in two ways"),
+    "two methods": (patched(GOOD, LOCAL, 8, b"\0"), "its method in two ways"),
+    "two sizes": (patched(GOOD, LOCAL, 22, b"\1"), "its size in two ways"),
+    "no size": (patched(GOOD, LOCAL, 22, bytes(4)), "its size in two ways"),
+    "two packed sizes": (patched(GOOD, LOCAL, 18, b"\1"), "its packed size in two ways"),
+    "a size beside what follows the data": (
+        patched(streamed(), LOCAL, 22, b"\1"), "its size in two ways",
+    ),
+    "a name beside what follows the data": (patched(streamed(), LOCAL, 30, b"b"), "its name in"),
+    "deferred before the data alone": (patched(GOOD, LOCAL, 6, b"\x08"), "its flags in two ways"),
+    "deferred in the directory alone": (
+        patched(GOOD, CENTRAL, 8, b"\x08"), "its flags in two ways",
+    ),
+    "another checksum behind the data": (
+        patched(streamed(), b"PK\x07\x08", 4, bytes(4)), "does not follow",
+    ),
+    "two names of a folder": (
+        patched(zip_of((entry("data/", 0o040755), b""), ("data/all.csv", ROWS)), LOCAL, 30, b"b"),
+        "its name in two ways",
+    ),
     "overlapping": (overlapping(), "does not follow"),
     "bomb": (zip_of(("train.csv", bytes(9_000_000))), "unfolds to more"),
     "more than fits": (zip_of(("a.csv", ROWS * 13_000), ("b.csv", ROWS * 13_000),
@@ -148,9 +203,10 @@ def test_others_are_refused(tmp_path, content, message):
 
 
 @settings(max_examples=60, deadline=None)
-@given(place=st.integers(0, len(TWO) - 1), value=st.integers(0, 255))
-def test_a_changed_byte_never_changes_what_is_unpacked(tmp_path_factory, place, value):
-    changed = TWO[:place] + bytes([value]) + TWO[place + 1 :]
+@given(content=st.sampled_from((TWO, streamed())), data=st.data(), value=st.integers(0, 255))
+def test_a_changed_byte_never_changes_what_is_unpacked(tmp_path_factory, content, data, value):
+    place = data.draw(st.integers(0, len(content) - 1), label="place")
+    changed = content[:place] + bytes([value]) + content[place + 1 :]
     try:
         found = unpacked(tmp_path_factory.mktemp("changed"), changed)
     except NasError:
