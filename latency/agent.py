@@ -69,12 +69,15 @@ class Agent:
 
     def _announce(self) -> None:
         """Tell the service of this device; wait until it answers."""
+        machine = Fingerprint.of_this_machine(self._target)
+        for warning in machine.warnings(self._target):
+            self._say(f"{self._name}: warning: {warning}")
         self._link.insist(
             "PUT",
             self._place,
             {
                 "target": self._target.to_dict(),
-                "fingerprint": Fingerprint.of_this_machine(self._target).to_dict(),
+                "fingerprint": machine.to_dict(),
                 "agent": {"version": version("tailorbert")},
             },
         )

@@ -204,6 +204,9 @@ def _run(given: argparse.Namespace) -> None:
     bundle = Bundle.read(Path(__file__).parents[1])
     profile = bundle.profile(given.threads)
     _say(f"{profile.target}\n{profile.fingerprint}\n")
+    ahead = profile.fingerprint.warnings(profile.target)
+    for warning in ahead:
+        _say(f"warning: {warning}\n")
     try:
         profile = measure_plan(
             bundle, profile, given.output, time_budget_s=seconds,
@@ -214,7 +217,8 @@ def _run(given: argparse.Namespace) -> None:
         sys.exit(130)
     _say("\n")
     for warning in profile.warnings():
-        _say(f"warning: {warning}\n")
+        if warning not in ahead:
+            _say(f"warning: {warning}\n")
     sys.stdout.write(f"{given.output}: look at it with: latency show {given.output}\n")
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from latency.kernels import SIZES, STACKED, Kernel, kernels_of
 from latency.process import Calls
-from latency.target import Workload, check_count
+from latency.target import Workload
 from latency.terms import FloatArray
 from supernet.architecture import Architecture
-from supernet.errors import NasError
+from supernet.errors import NasError, check_number
 
 COPIES = 4
 """Layers' kernels in one call, so that they meet weights that are not in the nearest cache."""
@@ -36,9 +36,9 @@ class Subject:
     copies: int = 1
 
     def __post_init__(self) -> None:
-        check_count("batch_size", self.workload.batch_size)
-        check_count("sequence_length", self.workload.sequence_length)
-        check_count("copies", self.copies)
+        check_number("batch_size", self.workload.batch_size, 1, whole=True)
+        check_number("sequence_length", self.workload.sequence_length, 1, whole=True)
+        check_number("copies", self.copies, 1, whole=True)
         stacked = isinstance(self.what, Kernel) and self.what.kind in STACKED
         if self.copies > 1 and not stacked:
             raise NasError(f"a call holds {self.what} once, so copies must be 1, not {self.copies}")

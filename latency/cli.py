@@ -129,6 +129,7 @@ def profile(
     """
     from latency.cards import error_table, margin_line
     from latency.durations import parse_seconds
+    from latency.fingerprint import Fingerprint
     from latency.options import parse_share
     from latency.predictor import LatencyPredictor
     from latency.profiler import profile_device
@@ -141,6 +142,8 @@ def profile(
         runtime=runtime, device=device, threads=threads, dtype=dtype,
     )  # fmt: skip
     _say(f"{where}" + (f"; {len(workloads)} workloads" if len(workloads) > 1 else ""))
+    ahead = Fingerprint.of_this_machine(where).warnings(where)
+    _warn(ahead)
     try:
         with bar(err, "Profile") as show:
 
@@ -160,7 +163,7 @@ def profile(
     out.print(f"{output}: {len(measured.measurements)} measured in {measured.seconds:.0f} s")
     out.print(error_table(errors))
     out.print(margin_line(errors))
-    _warn(measured.warnings())
+    _warn([warning for warning in measured.warnings() if warning not in ahead])
 
 
 @app.command()

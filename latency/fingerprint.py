@@ -76,6 +76,16 @@ class Fingerprint:
             if getattr(self, field.name) != getattr(other, field.name)
         ]
 
+    def warnings(self, target: Target) -> list[str]:
+        """Why latencies of ``target`` on this machine would tell little; empty if nothing."""
+        if target.device != "cpu" or target.threads <= self.cores:
+            return []
+        cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
+        return [
+            f"crowded: {target.threads} threads share {cores}, so they wait for one another, and "
+            f"latencies are mostly that; give the target no more than {self.cores}"
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

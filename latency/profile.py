@@ -132,7 +132,7 @@ class Profile:
 
     def warnings(self) -> list[str]:
         """What was amiss while it was measured, for people; empty if nothing."""
-        found = []
+        found = self.fingerprint.warnings(self.target)
         others = max((session.others_share for session in self.sessions), default=0.0)
         if self.unsteady_share > 0.05:
             found.append(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
-from supernet.errors import NasError
+from supernet.errors import NasError, check_number
 
 DEVICES = ("cpu", "cuda")
 RUNTIMES = ("onnxruntime", "torch-eager", "torch-compile", "torch-cuda-graphs")
@@ -27,6 +27,9 @@ _SERVED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("cuda", "torch-cuda-graphs"): _TORCH_CUDA,
 }
 """The number types of each runtime on each device."""
+
+MOST: Mapping[str, int] = {"threads": 1024, "batch_size": 4096, "sequence_length": 8192}
+"""More of any is a slip, which would cost a device its memory."""
 
 _MOST_MEASURED = 8  # lengths
 _SHARES_ADD_UP = 1e-9  # to 1, but for rounding
@@ -63,7 +66,8 @@ class Target:
             the expected one. Empty: every sequence has ``sequence_length`` tokens.
 
     Raises:
-        NasError: a name that is not offered, a combination that is not, or a count below 1.
+        NasError: a name that is not offered, a combination that is not, or a count below 1 or
+            above :data:`MOST`.
     """
 
     device: str = "cpu"
@@ -87,13 +91,15 @@ class Target:
             raise NasError(
                 f"target: runtime {self.runtime} on {self.device} {offered}, not {self.dtype}"
             )
-        for name in ("threads", "batch_size", "sequence_length"):
-            check_count(f"target: {name}", getattr(self, name))
+        for name, most in MOST.items():
+            check_number(f"target: {name}", getattr(self, name), 1, most, whole=True)
         self._check_lengths()
 
     def _check_lengths(self) -> None:
         for length, share in self.lengths:
-            check_count("target: lengths: a length", length)
+            check_number(
+                "target: lengths: a length", length, 1, MOST["sequence_length"], whole=True
+            )
             number = isinstance(share, int | float) and not isinstance(share, bool)
             if not number or not 0 < share <= 1:
                 raise NasError(
@@ -202,7 +208,7 @@ class Target:
             data = {"sequence_length": lengths[-1][0], **data, "lengths": lengths}
         else:
             data = {name: value for name, value in data.items() if name != "lengths"}
-        for name in ("threads", "batch_size", "sequence_length"):
+        for name in MOST:
             if name not in data:
                 raise NasError(f"target: {name} is missing")
         return cls(**data)
@@ -341,16 +347,6 @@ class Budget:
     def __str__(self) -> str:
         limit = f"{self.speedup:g}x" if self.milliseconds is None else f"{self.milliseconds:g}ms"
         return limit if self.percentile == 50 else f"{limit}@p{self.percentile}"
-
-
-def check_count(name: str, value: object) -> None:
-    """Refuse what is not a whole number of at least 1.
-
-    Raises:
-        NasError: naming ``name``.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise NasError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def _lengths(given: object) -> tuple[tuple[int, float], ...]:

@@ -139,6 +139,15 @@ def test_it_announces_itself_and_times_what_it_fetches(
     assert sorted(one.name for one in (tmp_path / "state").iterdir()) == [".lock"]
 
 
+def test_it_tells_of_more_threads_than_cores(
+    service: Played, play: Callable[[], str], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency.fingerprint.usable_cores", lambda: [0])
+    monkeypatch.setattr("tests.latency.test_agent.TARGET", replace(TARGET, threads=2))
+    play()
+    assert said[0].startswith("pi: warning: crowded: 2 threads share 1 core")
+
+
 def test_a_result_is_kept_until_it_is_taken(
     service: Played, play: Callable[[], str], tmp_path: Path, said: list[str]
 ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,25 @@ def test_a_device_is_profiled(run: Run, calm) -> None:
     assert "floor" in output
     assert "within 10%" in output
     assert "1 thread" in complaints
+
+
+def test_more_threads_than_cores_are_told_of_once_and_before_they_are_measured(
+    run: Run, monkeypatch: pytest.MonkeyPatch, make_profile
+) -> None:
+    monkeypatch.setattr("latency.fingerprint.usable_cores", lambda: [0])
+    found = make_profile()
+    crowded = replace(found, target=replace(found.target, threads=2))
+
+    def measured(*_: object, **__: object) -> Profile:
+        cli.err.print("measured")
+        return crowded
+
+    monkeypatch.setattr("latency.profiler.profile_device", measured)
+    code, _, complaints = run("profile", "-o", "pi.json", "--threads", "2")
+    assert code == 0
+    lines = complaints.splitlines()
+    (told,) = [number for number, line in enumerate(lines) if "crowded: 2 threads" in line]
+    assert told < lines.index("measured")
 
 
 def test_what_was_interrupted_goes_on(run: Run, calm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 import os
+from dataclasses import replace
 
 import pytest
 
 from latency.affinity import pinned, quiet_cores
-from latency.fingerprint import usable_cores
+from latency.fingerprint import Fingerprint, usable_cores
 from latency.machine import Usage, others_share
+from latency.target import Target
 
 
 def test_threads_are_held_to_as_many_cores_and_let_go():
@@ -29,6 +31,19 @@ def test_cores_are_the_last_and_each_its_own(monkeypatch):
     assert quiet_cores([0, 1, 2, 3, 4, 5], 2) == [3, 5]
     assert quiet_cores([0, 1, 2, 3, 4, 5], 3) == [1, 3, 5]
     assert quiet_cores([0, 1, 2, 3], 3) == [1, 2, 3]
+
+
+def test_more_threads_than_cores_are_told_of():
+    board = Fingerprint("Cortex-A76", 4, 8, "performance", "", "aarch64", "Linux", {})
+    target = Target(threads=4, batch_size=1, sequence_length=64)
+    assert board.warnings(target) == []
+    (crowded,) = board.warnings(replace(target, threads=8))
+    assert crowded.startswith("crowded: 8 threads share 4 cores")
+    assert crowded.endswith("give the target no more than 4")
+    (single,) = replace(board, cores=1).warnings(target)
+    assert "share 1 core," in single
+    eager = replace(target, threads=8, device="cuda", runtime="torch-eager")
+    assert board.warnings(eager) == []
 
 
 def test_what_others_use_is_all_that_is_busy_but_oneself():

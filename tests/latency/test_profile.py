@@ -288,6 +288,8 @@ def test_warnings_say_what_was_amiss(profile):
     (busy,) = told([at(1.0, preemptions=n % 4) for n in range(count)])
     assert "disturbed: 7" in busy
     assert "used 40% of the machine" in busy
+    crowded = replace(profile, target=replace(profile.target, threads=1000)).warnings()[0]
+    assert "crowded: 1000 threads" in crowded
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,23 @@ def test_bad_target_names_the_field(change, named):
         Target.from_dict(CPU.to_dict() | change)
 
 
+@pytest.mark.parametrize(
+    ("name", "most"), [("threads", 1024), ("batch_size", 4096), ("sequence_length", 8192)]
+)
+def test_counts_have_a_limit(name, most):
+    assert getattr(Target.from_dict(CPU.to_dict() | {name: most}), name) == most
+    with pytest.raises(NasError) as refused:
+        Target.from_dict(CPU.to_dict() | {name: 10**9})
+    assert str(refused.value) == (
+        f"target: {name} must be a whole number of at least 1 and at most {most}, not 1000000000"
+    )
+
+
+def test_lengths_have_the_limit_of_sequence_length():
+    with pytest.raises(NasError, match=r"lengths: a length must be .* at most 8192, not 8193"):
+        Target(threads=1, batch_size=1, sequence_length=64, lengths=((8193, 0.5), (64, 0.5)))
+
+
 def test_missing_count_is_named():
     with pytest.raises(NasError, match="threads is missing"):
         Target.from_dict({"batch_size": 1, "sequence_length": 64})

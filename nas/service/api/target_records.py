@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 
 from latency.json_numbers import NUMBER
 from latency.profile_file import FingerprintData
+from latency.target import MOST
 from nas.service.api.schemas import SHAPE, Shape, moment
 from nas.service.devices.targets import DeviceTarget
 from supernet.architecture import Architecture
@@ -24,7 +25,11 @@ _TARGET: JsonDict = {
     "sequence_length": 64,
 }
 
-_COUNT: JsonDict = {"type": "integer", "minimum": 1}
+
+def _count(name: str) -> JsonDict:
+    return {"type": "integer", "minimum": 1, "maximum": MOST[name]}
+
+
 _TARGET_SCHEMA: JsonDict = {
     "additionalProperties": False,
     "required": ["threads", "batch_size"],
@@ -32,14 +37,14 @@ _TARGET_SCHEMA: JsonDict = {
     "properties": {
         "device": {"const": "cpu", "default": "cpu"},
         "runtime": {"const": "onnxruntime", "default": "onnxruntime"},
-        "threads": _COUNT,
+        "threads": _count("threads"),
         "dtype": {"enum": ["float32", "int8"], "default": "float32"},
-        "batch_size": _COUNT,
-        "sequence_length": _COUNT,
+        "batch_size": _count("batch_size"),
+        "sequence_length": _count("sequence_length"),
         "lengths": {
             "type": ["object", "null"],
             "description": "Where texts differ: shares of the texts, or their counts, by tokens.",
-            "propertyNames": {"pattern": "^[1-9][0-9]*$"},
+            "propertyNames": {"pattern": "^[1-9][0-9]{0,3}$"},
             "additionalProperties": {"type": "number", "minimum": 0},
         },
     },

@@ -127,6 +127,9 @@ def test_the_servers_own_names_are_taken(client: TestClient, name: str) -> None:
         ({"runtime": "torch-eager"}, "agents measure runtime onnxruntime on device cpu"),
         ({"device": "cuda"}, "not onnxruntime on cuda"),
         ({"threads": 0}, "threads"),
+        ({"threads": 10**9}, "threads must be a whole number of at least 1 and at most 1024, not"),
+        ({"batch_size": 4097}, "batch_size must be"),
+        ({"lengths": {"10000": 1}}, "lengths: a length must be"),
         ({"colour": "red"}, "unknown key 'colour'"),
     ],
 )
