@@ -95,6 +95,17 @@ def submit(
     priority: Annotated[
         int, typer.Option(min=1, max=1000, help="Among your own, 1 comes before 1000.")
     ] = 100,
+    name: Annotated[
+        str | None, typer.Option(help="What it is listed by, such as `Tickets, nightly`.")
+    ] = None,
+    note: Annotated[str | None, typer.Option(help="Your own words on it, for colleagues.")] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            help="An `https://` address that is told when the search ends, on a host that the "
+            "service's operator allows."
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes on.")] = False,
     fetch: Annotated[
         Path | None,
@@ -129,6 +140,8 @@ def submit(
         "seed": seed,
         "priority": priority,
     }
+    words = {"name": name, "note": note, "webhook": webhook}
+    request |= {key: value for key, value in words.items() if value is not None}
     with _connected(server, token_file) as client:
         request["data"] = _known_data(client, data)
         request["teacher"] = _known_teacher(client, teacher)
@@ -197,13 +210,13 @@ def searches(
 
     table = Table(
         Column("id", no_wrap=True, min_width=16),  # to be copied whole
-        *("owner", "created (UTC)", "status", "budgets", "targets", "data"),
+        *("name", "owner", "created (UTC)", "status", "budgets", "targets", "data"),
     )
     with _connected(server, token_file) as client:
         for one in islice(client.searches(owner=mine), most):
             asked = one.request
             table.add_row(
-                *(one.id, one.owner, f"{one.created:%Y-%m-%d %H:%M}", one.status),
+                *(one.id, one.name or "", one.owner, f"{one.created:%Y-%m-%d %H:%M}", one.status),
                 *(" ".join(asked.budgets), " ".join(asked.targets), asked.data),
             )
     out.print(table)

@@ -89,6 +89,10 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "metric": report["metric"],
         "score": report["score"],
         "teacher_score": report["teacher_score"],
+        # Reports of earlier versions have none of these.
+        "baseline_score": report.get("baseline_score"),
+        "above_baseline": report.get("above_baseline"),
+        "teacher_above_baseline": report.get("teacher_above_baseline"),
         "parameters": report["parameters"],
         "teacher_parameters": report["teacher_parameters"],
     }

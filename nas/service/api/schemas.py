@@ -35,6 +35,9 @@ MODEL: JsonDict = {
     "metric": "accuracy",
     "score": 0.717,
     "teacher_score": 0.736,
+    "baseline_score": 0.129,
+    "above_baseline": True,
+    "teacher_above_baseline": True,
     "parameters": 6_900_000,
     "teacher_parameters": 22_700_000,
     "archive": {"bytes": 55_400_000, "sha256": "9f86d081884c7d65" * 4},
@@ -87,6 +90,13 @@ class Model(BaseModel):
     metric: str
     score: float = Field(description="On test data.")
     teacher_score: float
+    baseline_score: float | None = Field(
+        default=None, description="Of the constant answer that scores best on the same data."
+    )
+    above_baseline: bool | None = Field(
+        default=None, description="Whether the score is above that beyond chance."
+    )
+    teacher_above_baseline: bool | None = None
     parameters: int
     teacher_parameters: int
     archive: Archive

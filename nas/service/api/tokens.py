@@ -30,11 +30,16 @@ class WhoAmI(BaseModel):
     """The caller."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"owner": "ada", "scopes": ["read", "submit"]}}
+        json_schema_extra={
+            "example": {"owner": "ada", "scopes": ["read", "submit"], "private": False}
+        }
     )
 
     owner: str
     scopes: list[Scope]
+    private: bool = Field(
+        description="Whether the service is: whether one sees one's own and what is shared alone."
+    )
 
 
 class NewToken(BaseModel):
@@ -100,9 +105,10 @@ class MadeToken(BaseModel):
 
 
 @router.get("/whoami")
-async def whoami(caller: Reader) -> WhoAmI:
+async def whoami(caller: Reader, service: The) -> WhoAmI:
     """Who the token belongs to, and what it allows."""
-    return WhoAmI(owner=caller.owner, scopes=sorted(caller.scopes))
+    private = service.settings.private
+    return WhoAmI(owner=caller.owner, scopes=sorted(caller.scopes), private=private)
 
 
 @router.get("/tokens")

@@ -70,6 +70,7 @@ class Search(_Reply):
     stage: str | None
     request: Requested
     error: str | None
+    name: str | None = None
     expired: bool
     models: list[Model] | None
 

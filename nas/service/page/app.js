@@ -1,6 +1,7 @@
 /** Shows the view that the address's fragment names, once the service knows who asks. */
 
 import { ask, keepToken, Problem, signIn, token } from "./api.js";
+import { keepCaller } from "./caller.js";
 import { showCompare } from "./compare.js";
 import { showDevices } from "./devices.js";
 import { element, failure, fill } from "./dom.js";
@@ -8,6 +9,7 @@ import { showForm } from "./form.js";
 import { showSearch } from "./search.js";
 import { showSearches } from "./searches.js";
 import { showSession, showSignIn } from "./session.js";
+import { showUploads } from "./uploads.js";
 
 /**
  * Draws itself into `main`, and stops all that goes on when the signal says that it is left.
@@ -21,6 +23,7 @@ const VIEWS = [
   [/^\/searches\/([0-9A-Za-z-]+)$/, "Search", showSearch],
   [/^\/compare$/, "Compare models", showCompare],
   [/^\/devices$/, "Devices", showDevices],
+  [/^\/uploads$/, "Uploads", showUploads],
 ];
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
@@ -31,6 +34,7 @@ let first = true;
 async function enter() {
   try {
     const caller = await ask("/v1/whoami");
+    keepCaller(caller);
     showSession(session, caller, token() === null ? null : signOut);
     await route();
   } catch (error) {

@@ -2,9 +2,8 @@
 
 import { askAll } from "./api.js";
 import { element, fill, table } from "./dom.js";
-import { architectureText, metricName, milliseconds, millions, percent, score, size } from "./format.js";
+import { architectureText, met, metricName, milliseconds, millions, percent, score, size } from "./format.js";
 import { draw, SERIES } from "./plots.js";
-import { met } from "./result.js";
 
 const MOST = 8;
 
@@ -47,7 +46,7 @@ export async function showCompare(holder, _, query, signal) {
           "fieldset",
           { class: "card picker" },
           element("legend", {}, `Finished models (up to ${MOST})`),
-          element("div", { class: "checks" }, entries.map((entry, at) => element("label", { class: "check" }, boxes[at], label(entry), element("small", {}, `${entry.search.request.data} · ${milliseconds(entry.model.measured_ms)}`)))),
+          element("div", { class: "checks" }, entries.map((entry, at) => element("label", { class: "check" }, boxes[at], element("span", {}, label(entry)), element("small", {}, `${entry.search.request.data} · ${milliseconds(entry.model.measured_ms)}`)))),
         )
       : element("p", { class: "empty" }, "No search is done yet. ", element("a", { href: "#/new" }, "Start one"), "."),
     side,
@@ -56,7 +55,7 @@ export async function showCompare(holder, _, query, signal) {
 }
 
 /** @param {Entry} entry */
-const label = ({ search, model }) => `${model.budget} on ${model.target} (${search.id.slice(0, 6)})`;
+const label = ({ search, model }) => `${model.budget} on ${model.target} (${search.name ?? search.id.slice(0, 6)})`;
 
 /**
  * @param {Entry[]} picked
@@ -76,7 +75,7 @@ function comparison(picked, signal) {
       element("h2", {}, "Side by side"),
       table(
         "Chosen models",
-        ["", ...picked.map((entry) => element("a", { href: `#/searches/${entry.search.id}` }, label(entry)))],
+        ["", ...picked.map((entry, at) => element("a", { href: `#/searches/${entry.search.id}` }, `${at + 1}. ${label(entry)}`))],
         [
           ["budget", ...of((one) => `${milliseconds(one.budget_ms)} (p${one.percentile})`)],
           ["measured", ...of((one) => milliseconds(one.measured_ms))],
@@ -109,22 +108,33 @@ function scattered(picked, colors) {
       const { model } = entry;
       return {
         type: "scatter",
-        mode: "markers+text",
+        mode: "markers+text", // the number by which the table names it: it fits into its mark
         x: [model.measured_ms],
         y: [model.score],
-        text: [`${model.budget} ${entry.search.id.slice(0, 6)}`],
-        textposition: "top center",
+        text: [String(at + 1)],
+        textposition: "middle center",
+        textfont: { color: colors.surface, size: 12 },
         cliponaxis: false,
-        hovertext: [`${label(entry)}<br>${milliseconds(model.measured_ms)}, ${score(model.metric, model.score)}`],
+        hovertext: [`${at + 1}. ${label(entry)}<br>${milliseconds(model.measured_ms)}, ${score(model.metric, model.score)}`],
         hoverinfo: "text",
-        marker: { size: 13, symbol, color: /** @type {any} */ (colors)[color] },
+        marker: { size: symbol === "triangle-up" ? 27 : 23, symbol, color: /** @type {any} */ (colors)[color] },
       };
     }),
     layout: {
-      xaxis: { title: "measured latency, ms", rangemode: "tozero" },
-      yaxis: { title: metrics.map(metricName).join(", "), tickformat: metrics.every((one) => score(one, 1).endsWith("%")) ? ".1%" : ".2f" },
+      xaxis: { title: "measured latency, ms", range: fitted(picked.map(({ model }) => model.measured_ms)) },
+      yaxis: { title: metrics.map(metricName).join(", "), tickformat: metrics.every((one) => score(one, 1).endsWith("%")) ? ".1%" : ".3f", range: fitted(picked.map(({ model }) => model.score)) },
     },
   };
+}
+
+/**
+ * An axis's range around values, with room for the marks.
+ * @param {number[]} values
+ */
+function fitted(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const room = 0.15 * (high - low) || 0.05 * Math.abs(high) || 1;
+  return [low - room, high + room];
 }
 
 /**
@@ -148,7 +158,7 @@ function barred(picked, colors) {
     ],
     layout: {
       bargap: 0.45,
-      xaxis: { tickvals: picked.map(({ key }) => key), ticktext: picked.map(({ model, search }) => `${model.budget} ${search.id.slice(0, 6)}`) },
+      xaxis: { tickvals: picked.map(({ key }) => key), ticktext: picked.map((_, at) => String(at + 1)) },
       yaxis: { title: "parameters, millions", range: [0, Math.max(...parameters) * 1.15] },
     },
   };

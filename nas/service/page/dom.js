@@ -102,6 +102,31 @@ export function failure(error) {
 }
 
 /**
+ * A button that does something, and shows beside itself what went wrong.
+ * @param {string} verb on the button.
+ * @param {string} about what it is done to, for those who do not see where it stands.
+ * @param {() => Promise<boolean>} act whether it was done.
+ * @param {() => unknown} done called then.
+ */
+export function doing(verb, about, act, done) {
+  const pressed = async () => {
+    button.disabled = true;
+    try {
+      if (await act()) {
+        announce(`${verb}: ${about}`);
+        button.blur();
+        await done();
+      }
+    } catch (error) {
+      button.closest(".actions")?.append(failure(error));
+    }
+    button.disabled = false;
+  };
+  const button = element("button", { type: "button", class: "small", "aria-label": `${verb} ${about}`, onclick: pressed }, verb);
+  return button;
+}
+
+/**
  * Ask before something that cannot be undone. The dialog holds the focus, and Escape says no.
  * @param {string} title
  * @param {string} text

@@ -1,7 +1,9 @@
 /** Starts a search: what to learn, where it must run and how fast, and how long to look. */
 
 import { ask } from "./api.js";
-import { element, fill } from "./dom.js";
+import { element, fill, say } from "./dom.js";
+import { isAway } from "./devices.js";
+import { foreseen } from "./forecast.js";
 import { ago } from "./format.js";
 import { uploader } from "./uploader.js";
 
@@ -11,6 +13,7 @@ const RECIPES = {
   full: "full: the most work, and longer",
   best: "best: what scored best in our comparison of recipes",
 };
+const NARROW = 640; // px
 const METRICS = ["accuracy", "f1", "matthews", "pearson_spearman"];
 
 /** @type {import("./app.js").View} */
@@ -23,7 +26,12 @@ export async function showForm(holder, _, __, signal) {
   const catalog = await ask("/v1/catalog", { signal });
   const summary = element("p", { class: "notice bad", role: "alert", tabindex: -1, hidden: true });
   const button = element("button", { class: "primary large" }, "Start the search");
-  const form = element("form", { class: "start", novalidate: true }, ...sections(catalog, signal), summary, element("div", { class: "submit" }, button));
+  const wait = element("p", { class: "hint", role: "status" });
+  const form = element("form", { class: "start", novalidate: true }, ...sections(catalog, signal), summary, element("div", { class: "submit" }, button, wait));
+  const recipe = /** @type {HTMLSelectElement} */ (form.querySelector("#recipe"));
+  const foresee = () => foreseen(recipe.value, signal).then((text) => say(wait, text)).catch(() => {});
+  recipe.addEventListener("change", foresee);
+  foresee();
   let sent = { text: "", key: "" };
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -76,6 +84,11 @@ function sections(catalog, signal) {
       choice("recipe", "Recipe", named(catalog.recipes, "quick").map(([name]) => [name, /** @type {any} */ (RECIPES)[name] ?? name]), "How much is trained, and by which method of distillation."),
       choice("space", "Search space", [["", "what suits the teacher"], ...named(catalog.spaces)], "The sizes that architectures may have. The native ones load as plain BERT, without code of their own."),
     ),
+    section(
+      "What do you call it?",
+      entry("name", "Name", { maxlength: 100, placeholder: "none" }, "What it is listed by, for you and your colleagues."),
+      entry("note", "Note", { maxlength: 4000, placeholder: "none" }, "Why you started it, or what is to become of it. You may write more later."),
+    ),
     element(
       "details",
       { class: "card advanced" },
@@ -90,6 +103,7 @@ function sections(catalog, signal) {
         choice("supernet", "Supernet", [["", "as the recipe says"], ...named(catalog.supernets)], "An uploaded one scores the candidates; most recipes need none."),
         entry("max_parameters", "At most so many parameters", { inputmode: "numeric", placeholder: "no cap" }, "Of the whole model, embeddings included."),
         entry("max_memory_mb", "At most so many MB", { inputmode: "decimal", placeholder: "no cap" }, "Memory of the model's weights."),
+        entry("webhook", "Webhook", { inputmode: "url", placeholder: "none" }, "An https address that is told when the search ends, on a host that your operator allows."),
         entry("seed", "Seed", { value: "0", inputmode: "numeric" }, "The same seed gives the same search."),
         entry("priority", "Priority", { value: "100", inputmode: "numeric" }, "Among your own searches: 1 comes before 1000."),
       ),
@@ -138,26 +152,36 @@ const choice = (name, label, options, hint) =>
  */
 const named = (names, first = "") => [...names].sort((a, b) => Number(b === first) - Number(a === first)).map((name) => [name, name]);
 
-/** @param {{name: string, place: string, last_seen: string | null}[]} offered */
+/**
+ * Boxes for the targets; folded on a narrow screen, where they would be a screenful by themselves.
+ * @param {{name: string, place: string, last_seen: string | null}[]} offered
+ */
 function targets(offered) {
+  const chosen = element("summary", {});
+  const boxes = offered.map(({ name, place, last_seen }) => {
+    const away = place === "device" && isAway(last_seen);
+    const where = place === "server" ? "this service" : last_seen ? `device, ${away ? "away, " : ""}seen ${ago(last_seen)}` : "device, not seen yet";
+    return element(
+      "label",
+      { class: `check${away ? " away" : ""}` },
+      element("input", { type: "checkbox", name: "targets", value: name, checked: name === "cpu", disabled: away }),
+      name,
+      element("small", {}, where),
+    );
+  });
+  const checks = element("div", { class: "checks" }, boxes);
+  const tell = () => {
+    const names = [...checks.querySelectorAll("input:checked")].map((box) => /** @type {HTMLInputElement} */ (box).value);
+    say(chosen, names.length ? `Chosen: ${names.join(", ")}` : "None is chosen");
+  };
+  checks.addEventListener("change", tell);
+  tell();
   return element(
     "fieldset",
     { class: "field", id: "targets", tabindex: -1, "aria-describedby": "targets-hint targets-problem" },
     element("legend", {}, "Targets"),
-    element(
-      "div",
-      { class: "checks" },
-      offered.map(({ name, place, last_seen }) =>
-        element(
-          "label",
-          { class: "check" },
-          element("input", { type: "checkbox", name: "targets", value: name, checked: name === "cpu" }),
-          name,
-          element("small", {}, place === "server" ? "this service" : last_seen ? `device, seen ${ago(last_seen)}` : "device, not seen yet"),
-        ),
-      ),
-    ),
-    element("p", { id: "targets-hint", class: "hint" }, "Where the model will serve. Every budget is met on each."),
+    element("details", { class: "folding", open: innerWidth >= NARROW }, chosen, checks),
+    element("p", { id: "targets-hint", class: "hint" }, "Where the model will serve. Every budget is met on each. A device that is away cannot be chosen."),
     element("p", { id: "targets-problem", class: "field-problem" }),
   );
 }
@@ -192,6 +216,9 @@ export function read(form) {
     metric: text("metric") || null,
     labels: labels.length ? labels : null,
     supernet: text("supernet") || null,
+    name: text("name") || null,
+    note: text("note") || null,
+    webhook: text("webhook") || null,
     max_parameters: number("max_parameters"),
     max_memory_mb: number("max_memory_mb"),
     seed: number("seed") ?? 0,

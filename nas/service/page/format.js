@@ -34,6 +34,12 @@ export const metricName = (metric) => metric.replaceAll("_", " ");
 /** @param {string} metric */
 export const isShare = (metric) => SHARES.has(metric);
 
+/**
+ * Whether a model was measured within its budget.
+ * @param {any} model
+ */
+export const met = (model) => model.measured_ms <= model.budget_ms;
+
 /** @param {number} count */
 export const millions = (count) => `${(count / 1e6).toFixed(2)} M`;
 
@@ -51,6 +57,16 @@ export function duration(seconds) {
   const minutes = Math.floor(whole / 60);
   if (minutes >= 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
   return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+}
+
+/**
+ * A duration that is not known well: `9 min`, `2 h`.
+ * @param {number} seconds
+ */
+export function roughly(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }
 
 /**

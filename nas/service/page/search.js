@@ -3,17 +3,21 @@
 import { ask } from "./api.js";
 import { announce, element, facts, failure, fill, say } from "./dom.js";
 import { follow } from "./events.js";
+import { foreseenOf } from "./forecast.js";
 import { ago } from "./format.js";
 import { progressView } from "./progress.js";
 import { resultView } from "./result.js";
-import { actions, statusBadge } from "./searches.js";
+import { actions, goalOf, recipeOf, statusBadge, titleOf } from "./searches.js";
+import { wordsOf } from "./words.js";
+
+const FORESEEN_MS = 20_000;
 
 /** @type {import("./app.js").View} */
 export async function showSearch(holder, id, _, signal) {
   const search = await ask(`/v1/searches/${id}`, { signal });
   const { request } = search;
-  const goal = `${request.budgets.join(", ")} on ${request.targets.join(", ")}`;
-  document.title = `${goal} · TailorBERT`;
+  const title = titleOf(search);
+  document.title = `${title} · TailorBERT`;
   const status = element("span", { class: "status-holder" }, statusBadge(search.status));
   const again = () => !signal.aborted && showSearch(holder, id, _, signal);
   const buttons = element("div", { class: "actions" }, actions(search, async () => {
@@ -32,8 +36,9 @@ export async function showSearch(holder, id, _, signal) {
   fill(
     holder,
     element("p", { class: "crumbs" }, element("a", { href: "#/searches" }, "Searches"), " / ", element("code", {}, id)),
-    element("div", { class: "title-row" }, element("h1", {}, goal), status, buttons),
-    element("p", { class: "lead" }, `${request.teacher} on ${request.data}, by recipe ${typeof request.recipe === "string" ? request.recipe : "of its own"}. Started by ${search.owner} `, begun, "."),
+    element("div", { class: "title-row" }, element("h1", {}, title), status, buttons),
+    element("p", { class: "lead" }, search.name ? `${goalOf(search)}: ` : "", `${request.teacher} on ${request.data}, by recipe ${recipeOf(search)}. Started by ${search.owner} `, begun, "."),
+    search.note && element("p", { class: "note-text" }, search.note),
     error,
     body,
   );
@@ -41,14 +46,19 @@ export async function showSearch(holder, id, _, signal) {
   const progress = progressView(request.budgets, request.targets);
   const watch = () => watched(id, progress, status, ended ? null : again, signal);
   if (!ended) {
-    fill(body, progress.node, settings(search));
+    const foreseen = element("p", { class: "hint foreseen", role: "status" });
+    const foresee = () => foreseenOf(search, signal).then((text) => say(foreseen, text)).catch(() => {});
+    const timer = setInterval(() => document.hidden || foresee(), FORESEEN_MS);
+    signal.addEventListener("abort", () => clearInterval(timer));
+    fill(body, foreseen, progress.node, settings(search), wordsOf(search, again));
+    foresee();
     watch();
     return;
   }
   const course = element("details", { class: "card" }, element("summary", {}, "How it went"), progress.node);
   course.addEventListener("toggle", watch, { once: true });
   course.open = search.status !== "done";
-  fill(body, search.models && resultView(search, signal), course, settings(search));
+  fill(body, search.models && resultView(search, signal), course, settings(search), wordsOf(search, again));
 }
 
 /**

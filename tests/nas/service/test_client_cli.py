@@ -95,6 +95,15 @@ def test_submitting_prints_the_id_alone(scripted, nas):
     }
 
 
+def test_ones_own_words_and_a_webhook_are_sent_where_they_are_given(scripted, nas):
+    scripted.on("POST /v1/searches", json(SEARCH, 201))
+    given = {"name": "Help desk", "note": "nightly", "webhook": "https://hooks.example.org/x"}
+    options = [word for key, value in given.items() for word in (f"--{key}", value)]
+    assert nas("submit", "--latency", "4x", *options).exit_code == 0
+    sent = jsons.loads(scripted.asked[0][1])
+    assert {key: sent[key] for key in given} == given
+
+
 def test_what_is_submitted_is_what_the_service_accepts(scripted, nas):
     from nas.service.requests import SearchRequest
 

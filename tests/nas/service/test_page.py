@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +18,22 @@ import pytest
 import uvicorn
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
+from latency.target import Target
 from nas.service import events
+from nas.service.access import readers_of
 from nas.service.api.app import create_app
 from nas.service.api.page import asset_names
 from nas.service.database import open_database
+from nas.service.devices.targets import find_target, register_target
 from nas.service.requests import NewSearch
 from nas.service.revisions import migrate
-from nas.service.searches import create, finish
+from nas.service.searches import begin, create, find, finish
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
-from nas.service.tables import searches
-from nas.service.tokens import create_token
+from nas.service.tables import events as happened
+from nas.service.tables import searches, targets, workers
+from nas.service.tokens import Scope, create_token, find_caller
+from nas.service.uploads.kept import find_upload, keep_upload
 from tests.nas.service.browsing import browsing
 from tests.nas.service.conftest import Waiting
 from tests.nas.service.live import wait_for
@@ -123,6 +130,19 @@ def guarded(base) -> Iterator[Served]:
     service, *rest = base
     asking = service.settings.model_copy(update={"auth": "required"})
     yield from serve(replace(service, settings=asking), *rest)
+
+
+@pytest.fixture(scope="module")
+def private(base) -> Iterator[Served]:
+    """The same with tokens, where everybody sees what is theirs alone."""
+    service, *rest = base
+    asking = service.settings.model_copy(update={"auth": "required", "private": True})
+    yield from serve(replace(service, settings=asking), *rest)
+
+
+def finished(service: Service, search_id: str) -> Any:
+    """A search as the database holds it."""
+    return find(service.engine, search_id)._mapping
 
 
 def running_search(service: Service) -> str:
@@ -353,6 +373,170 @@ def test_models_are_compared_side_by_side_and_the_choice_is_in_the_address(serve
     page.locator(".plot .main-svg").nth(2).wait_for()
 
 
+def signed_in(open_page: Any, served: Served, owner: str, scopes: list[Scope], view: str) -> Any:
+    """The page as a user sees it."""
+    page = open_page(f"{served.url}/#/{view}")
+    page.get_by_label("Token").fill(create_token(served.service.engine, owner, scopes)[1])
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text(f"Signed in as {owner}").wait_for()
+    return page
+
+
+def register(served: Served, name: str, seen: float | None) -> None:
+    """A device of ada's that was seen at a time."""
+    engine, data = served.service.engine, served.service.settings.data
+    target = Target(threads=1, batch_size=1, sequence_length=64)
+    register_target(engine, data, name, "ada", target, most=9)
+    with engine.begin() as connection:
+        row = targets.update().where(targets.c.name == name)
+        connection.execute(row.values(last_seen=seen))
+
+
+@browsing
+def test_a_search_is_named_noted_and_shared_and_its_reader_is_shown_no_other_button(
+    private, open_page
+):
+    done = finished_search(private.service, ("4x",), seed=2)["id"]
+    bob = signed_in(open_page, private, "bob", ["read", "submit"], "searches")
+    bob.get_by_text("No searches yet.").wait_for()
+
+    ada = signed_in(open_page, private, "ada", ["read", "submit"], f"searches/{done}")
+    ada.get_by_text("Name, note and sharing").click()
+    ada.get_by_label("Name", exact=True).fill("Help desk")
+    ada.get_by_label("Note").fill("In use since March.\nAsk me first.")
+    ada.get_by_role("button", name="Save").click()
+    ada.get_by_role("heading", name="Help desk").wait_for()
+    ada.get_by_text("In use since March.").first.wait_for()
+    ada.get_by_text("Name, note and sharing").click()
+    ada.get_by_label("Shared with").fill("Bob the builder")
+    ada.get_by_role("button", name="Share the search").click()
+    ada.get_by_text("Write names of users").wait_for()
+    ada.get_by_label("Shared with").fill("bob, carol")
+    ada.get_by_role("button", name="Share the search").click()
+    wait_for(lambda: "bob" in readers_of(private.service.engine, "search", [done])[done])
+
+    bob.reload()
+    row = bob.get_by_role("row").filter(has_text="Help desk")
+    row.wait_for()
+    assert row.get_by_role("button").count() == 0
+    model = finished(private.service, done)["models"][0]
+    assert f"{model['score']:.1%}" in row.inner_text()
+    assert "4x = 1.87 ms" in row.inner_text()
+    assert "quick" in row.inner_text()
+    row.get_by_role("link").click()
+    bob.get_by_role("heading", name="Budget met").wait_for()
+    bob.get_by_text("ada shares it with you.").wait_for()
+    assert bob.get_by_role("button", name="Delete").count() == 0
+    bob.goto(f"{private.url}/#/searches?owner=bob")
+    bob.get_by_text("No search is like that.").wait_for()
+    assert bob.get_by_label("Whose").input_value() == "bob"
+
+
+@browsing
+def test_a_device_that_is_away_is_not_chosen_and_is_removed_by_its_owner(private, open_page):
+    for name, seen in (("here", time.time()), ("gone", time.time() - 9000), ("never", None)):
+        register(private, name, seen)
+    ada = signed_in(open_page, private, "ada", ["read", "submit"], "new")
+    ada.get_by_role("checkbox", name="here").check()
+    for name in ("gone", "never"):
+        assert ada.get_by_role("checkbox", name=name).is_disabled()
+    ada.get_by_text("Chosen: cpu, here").wait_for()
+    ada.goto(f"{private.url}/#/devices")
+    ada.get_by_text("nas admin token create --owner ada --scope device").wait_for()
+    ada.get_by_role("button", name="Remove gone").click()
+    ada.get_by_role("button", name="Remove", exact=True).click()
+    ada.get_by_role("heading", name="gone").wait_for(state="detached")
+    assert find_target(private.service.engine, "gone") is None
+
+    admin = signed_in(open_page, private, "eve", ["admin"], "devices")
+    admin.get_by_role("button", name="Make a token").click()
+    secret = admin.locator(".snippet code").filter(has_text="tb_").inner_text()
+    caller = find_caller(private.service.engine, secret)
+    assert (caller.owner, caller.scopes) == ("eve", {"device"})
+
+
+@browsing
+def test_an_upload_is_shown_shared_and_deleted(private, open_page):
+    kept = private.service.folder("uploads") / "pairs"
+    kept.mkdir()
+    about = {
+        "splits": {"train": 900, "test": 100},
+        "columns": [{"name": "text", "kind": "text"}, {"name": "label", "kind": "whole"}],
+        "labels": {"kind": "classification", "classes": 2, "names": ["good", "bad"]},
+        "example": {"text": "Well made.", "label": 1},
+    }
+    given = {"owner": "ada", "digest": 64 * "0", "about": about}
+    assert keep_upload(private.service, "dataset", "pairs", kept, **given)
+    ada = signed_in(open_page, private, "ada", ["read", "submit"], "uploads")
+    ada.get_by_text("900 train, 100 test").wait_for()
+    ada.get_by_text("2 classes: good, bad").wait_for()
+    ada.get_by_label("Shared with").fill("*")
+    ada.get_by_role("button", name="Share pairs").click()
+    wait_for(lambda: readers_of(private.service.engine, "dataset", ["pairs"])["pairs"] == ["*"])
+    bob = signed_in(open_page, private, "bob", ["read", "submit"], "uploads")
+    bob.get_by_text("2 classes: good, bad").wait_for()
+    assert bob.get_by_role("button", name="Delete").count() == 0
+    ada.get_by_role("button", name="Delete pairs").click()
+    ada.get_by_role("button", name="Delete", exact=True).click()
+    ada.get_by_text("No data set is uploaded.").wait_for()
+    assert find_upload(private.service.engine, "dataset", "pairs") is None
+
+
+@browsing
+def test_who_waits_is_told_what_comes_first_and_how_long_such_searches_take(private, open_page):
+    service = private.service
+    with service.engine.begin() as connection:
+        row = {"name": "busy", "seen": time.time() + 3600, "about": {}}
+        connection.execute(workers.insert().values(**row))
+    long_one = create(service, "eve", NewSearch(budgets=("4x",), recipe="standard"), None)[0].id
+    begin(service.engine, long_one, 1)
+    with service.engine.begin() as connection:
+        mine = (happened.c.search_id == long_one) & (happened.c.number == 2)
+        connection.execute(happened.update().where(mine).values(created=time.time() - 1200))
+    finish(service.engine, long_one, 1, models=[])
+    ada = signed_in(open_page, private, "ada", ["read", "submit"], "new")
+    ada.get_by_label("Recipe").select_option("standard")
+    ada.get_by_text("The last search by this recipe took 20 min here.").wait_for()
+    ada.get_by_role("button", name="Start the search").click()
+    ada.locator(".foreseen").filter(has_text="took 20 min here").wait_for()
+
+
+@browsing
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"above_baseline": False, "baseline_score": 0.62}, "The model has learnt nothing"),
+        (
+            {"above_baseline": False, "teacher_above_baseline": False, "baseline_score": 0.62},
+            "The teacher has learnt nothing: a constant answer scores 62.0%",
+        ),
+    ],
+)
+def test_a_score_near_chance_is_warned_of(served, open_page, changed, says):
+    search = finished_search(served.service, ("4x",), seed=4)
+    models = [{**search["models"][0], **changed}]
+    with served.service.engine.begin() as connection:
+        row = searches.update().where(searches.c.id == search["id"])
+        connection.execute(row.values(models=models))
+    page = open_page(f"{served.url}/#/searches/{search['id']}")
+    page.get_by_text(says).wait_for()
+
+
+@browsing
+def test_timings_that_do_not_repeat_are_warned_of(served, open_page):
+    search = finished_search(served.service, ("4x",), seed=4)["id"]
+    page = open_page(f"{served.url}/#/searches/{search}")
+    page.locator(".answer .facts").wait_for()
+    assert page.get_by_text("are unsteady").is_hidden()
+    report = served.service.folder("results") / search / "0" / "report.json"
+    content = json.loads(report.read_text())
+    content["predictor_errors"]["floor_mape_percent"] = 9.34
+    report.write_text(json.dumps(content))
+    page.reload()
+    page.get_by_text("Timings on cpu are unsteady").wait_for()
+    assert "9.3% on average" in page.get_by_text("are unsteady").inner_text()
+
+
 @browsing
 def test_the_keyboard_alone_starts_a_search_and_moves_between_models(served, open_page):
     page = open_page(served.url)
@@ -388,6 +572,7 @@ def test_every_view_fits_a_phone_has_labels_and_is_readable_by_day_and_night(ser
         f"#/searches/{done}": ".answer .facts",
         f"#/compare?model={done}.0&model={done}.1": ".plot .main-svg",
         "#/devices": ".snippet",
+        "#/uploads": "h2",
     }
     page = open_page(served.url, viewport=PHONE, has_touch=True)
     for view, there in views.items():
