@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["classification", "regression"]
+Written = Literal["integer", "float", "text"]
 Labels = NDArray[np.int64] | NDArray[np.float64]
 """Class indices or values, (examples,)."""
 
@@ -112,6 +113,16 @@ def read_labels(
         return "regression", (), _values(where, columns, holds)
     names, indices = _classes(where, columns, holds)
     return "classification", names, indices
+
+
+def written_as(tables: Tables, column: str) -> Written:
+    """What the labels of all splits are written as: as ``float`` where some are, as text where
+    some are no numbers.
+    """
+    kinds = {table[column].dtype.kind for table in tables.values()}
+    if not kinds <= set("iuf"):
+        return "text"
+    return "float" if "f" in kinds else "integer"
 
 
 def named_labels(source: str, split: str, table: pd.DataFrame, column: str) -> list[str]:

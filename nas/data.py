@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.columns import TEXT_COLUMNS, Kind, Labels, find_text_columns, read_labels, read_texts
+from nas.columns import (
+    TEXT_COLUMNS,
+    Kind,
+    Labels,
+    Written,
+    find_text_columns,
+    read_labels,
+    read_texts,
+    written_as,
+)
 from nas.metrics import METRICS_OF, check_metric
 from nas.pydoc import Progress, load_corpus
 from nas.sources import PYDOC, listed, read_source, source_name
@@ -125,6 +134,8 @@ class Reading:
         unread_columns: the others.
         ignored_files: files of data in the folder that were passed over.
         told: what there is to say of single files.
+        labels_as: what labels are written as.
+        kind_is_open: whether no metric was asked for, which would tell classes from values.
     """
 
     text_columns: tuple[str, ...] = ("text",)
@@ -132,6 +143,8 @@ class Reading:
     unread_columns: tuple[str, ...] = ()
     ignored_files: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    labels_as: Written = "text"
+    kind_is_open: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +246,10 @@ def load_data(
         texts = _unlabelled(source, "unlabelled", extra, text_columns)
         unlabelled = tuple(text for text in dict.fromkeys(texts) if text not in held_out)
     unread = [str(name) for name in tables["train"] if name not in (*columns, label_column)]
-    reading = Reading(columns, label_column, tuple(unread), found.ignored, found.told)
+    reading = Reading(
+        columns, label_column, tuple(unread), found.ignored, found.told,
+        labels_as=written_as(tables, label_column), kind_is_open=metric is None,
+    )  # fmt: skip
     return TaskData(
         task, splits["train"], splits["validation"], splits["test"], unlabelled, reading
     )

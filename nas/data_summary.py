@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,38 +12,117 @@ import numpy as np
 if TYPE_CHECKING:
     from nas.data import Examples, TaskData
 
+_CLASSES_KEPT = 20
 _CLASSES_SHOWN = 12
 _NAMES_SHOWN = 5
+_LONGEST_NAME = 80
 _MANY_CLASSES = 0.1
 """More classes than this share of the training examples are many."""
+_MANY_NUMBERS = 20
+"""More whole numbers than this may well be values."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassShare:
+    """A class and its share of the training examples; of a long name the beginning."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRange:
+    """The values of a regression's training examples."""
+
+    least: float
+    greatest: float
+    mean: float
+
+    def __str__(self) -> str:
+        return f"from {self.least:.4g} to {self.greatest:.4g}, {self.mean:.4g} on average"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSummary:
+    """What was read of data, and what may be amiss.
+
+    Args:
+        splits: examples in train, validation and test.
+        text_columns, label_column: whose content was taken.
+        unread_columns: the others.
+        ignored_files: files of data in the folder that were passed over.
+        num_classes: of a classification; 0 for a regression.
+        classes: the 20 largest, most frequent first.
+        values: of a regression.
+        warnings: what may be amiss, a line each.
+    """
+
+    splits: Mapping[str, int]
+    text_columns: tuple[str, ...]
+    label_column: str
+    unread_columns: tuple[str, ...] = ()
+    ignored_files: tuple[str, ...] = ()
+    num_classes: int = 0
+    classes: tuple[ClassShare, ...] = ()
+    values: ValueRange | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def summary_of(data: TaskData, more: Sequence[str] = ()) -> DataSummary:
+    """The summary of a task's data.
+
+    Args:
+        more: further warnings, such as of how texts were tokenized.
+    """
+    reading, labels, names = data.reading, np.asarray(data.train.labels), data.task.label_names
+    classes: tuple[ClassShare, ...] = ()
+    values = None
+    if names:
+        shares = np.bincount(labels, minlength=len(names)) / len(labels)
+        largest = np.argsort(-shares, kind="stable")[:_CLASSES_KEPT]
+        classes = tuple(ClassShare(_cut(names[row]), float(shares[row])) for row in largest)
+    else:
+        values = ValueRange(float(labels.min()), float(labels.max()), float(labels.mean()))
+    return DataSummary(
+        splits={name: len(examples) for name, examples in data.splits.items()},
+        text_columns=reading.text_columns,
+        label_column=reading.label_column,
+        unread_columns=tuple(name or "(without a name)" for name in reading.unread_columns),
+        ignored_files=reading.ignored_files,
+        num_classes=len(names),
+        classes=classes,
+        values=values,
+        warnings=(*reading.told, *doubts_of(data), *more),
+    )
 
 
 def told_of(data: TaskData) -> list[str]:
     """Lines for people: sizes, columns, labels, and what may be amiss."""
-    sizes = " + ".join(str(len(examples)) for examples in data.splits.values())
-    reading = data.reading
+    found = summary_of(data)
+    sizes = " + ".join(map(str, found.splits.values()))
     lines = [
         f"{data.task.name}: {sizes} examples (train, validation, test), {data.task.metric}",
-        f"texts from {' and '.join(reading.text_columns)}, labels from {reading.label_column}: "
-        f"{_labels(data)}",
+        f"texts from {' and '.join(found.text_columns)}, labels from {found.label_column}: "
+        f"{_labels(found)}",
     ]
-    if reading.unread_columns:
-        names = tuple(name or "(without a name)" for name in reading.unread_columns)
-        lines.append(f"columns not read: {_some(names)}")
-    if reading.ignored_files:
-        lines.append(f"files not read: {_some(reading.ignored_files)}")
-    return [*lines, *reading.told, *doubts_of(data)]
+    if found.unread_columns:
+        lines.append(f"columns not read: {some(found.unread_columns, _NAMES_SHOWN)}")
+    if found.ignored_files:
+        lines.append(f"files not read: {some(found.ignored_files, _NAMES_SHOWN)}")
+    return [*lines, *found.warnings]
 
 
 def doubts_of(data: TaskData) -> list[str]:
     """What may be amiss with the labels, or with the split."""
     found = []
-    names = data.task.label_names
-    if names and all(_is_whole(name) for name in names) and len(names) > 2:
-        found.append(
-            f"labels are whole numbers, {len(names)} of them, and taken for classes; are they "
-            "values, give --metric pearson_spearman"
-        )
+    names, reading = data.task.label_names, data.reading
+    if reading.kind_is_open and len(names) > 2:
+        written = "some written with a fraction, " if reading.labels_as == "float" else ""
+        if written or (reading.labels_as == "integer" and len(names) > _MANY_NUMBERS):
+            found.append(
+                f"labels are whole numbers, {written}{len(names)} of them, and taken for classes; "
+                "are they values, give --metric pearson_spearman"
+            )
     if len(names) > max(20.0, _MANY_CLASSES * len(data.train)):
         found.append(f"{len(names)} classes are many for {len(data.train)} training examples")
     for alike in _alike(names):
@@ -75,18 +156,16 @@ def _texts(examples: Examples) -> list[tuple[str, str]]:
     return list(zip(examples.text_a, examples.text_b or ("",) * len(examples), strict=True))
 
 
-def _labels(data: TaskData) -> str:
-    labels = np.asarray(data.train.labels)
-    names = data.task.label_names
-    if not names:
-        return (
-            f"values from {labels.min():.4g} to {labels.max():.4g}, {labels.mean():.4g} on average"
-        )
-    counts = np.bincount(labels, minlength=len(names))
-    order = np.argsort(-counts, kind="stable")
-    shares = [f"{names[row]} {counts[row] / len(labels):.1%}" for row in order[:_CLASSES_SHOWN]]
-    more = f" and {len(names) - _CLASSES_SHOWN} more" if len(names) > _CLASSES_SHOWN else ""
-    return f"{len(names)} classes, {', '.join(shares)}{more}"
+def _labels(found: DataSummary) -> str:
+    if found.values is not None:
+        return f"values {found.values}"
+    shares = [f"{one.name} {one.share:.1%}" for one in found.classes[:_CLASSES_SHOWN]]
+    more = found.num_classes - len(shares)
+    return f"{found.num_classes} classes, {', '.join(shares)}{f' and {more} more' if more else ''}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def _alike(names: tuple[str, ...]) -> list[list[str]]:
@@ -98,10 +177,7 @@ def _alike(names: tuple[str, ...]) -> list[list[str]]:
     ]
 
 
-def _is_whole(name: str) -> bool:
-    return name.lstrip("-").isdigit()
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
+def some(names: Sequence[str], shown: int = 20) -> str:
+    """The first of names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nas.data import TaskData, load_data
-from nas.data_summary import doubts_of, told_of
+from nas.data_summary import ClassShare, DataSummary, ValueRange, doubts_of, summary_of, told_of
 
 
-def data_of(folder: Path, **splits: list[dict[str, Any]]) -> TaskData:
+def data_of(folder: Path, metric: str | None = None, **splits: list[dict[str, Any]]) -> TaskData:
     for name, rows in splits.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return load_data(str(folder), seed=0)
+    return load_data(str(folder), metric=metric, seed=0)
 
 
 def rows(labels: list[Any], count: int = 60, prefix: str = "text") -> list[dict[str, Any]]:
@@ -42,10 +44,60 @@ def test_many_classes_are_cut_short(tmp_path: Path) -> None:
     assert told_of(data)[1].endswith(" and 3 more")
 
 
-def test_whole_numbers_may_be_values(tmp_path: Path) -> None:
-    (doubt,) = doubts_of(data_of(tmp_path, train=rows([1, 2, 3])))
-    assert doubt.startswith("labels are whole numbers, 3 of them, and taken for classes; are they")
-    assert doubts_of(data_of(tmp_path, train=rows([0, 1]))) == []
+@pytest.mark.parametrize(
+    ("train", "test", "expected"),
+    [
+        ([0, 1, 2], [0, 1], ""),  # as classes are numbered
+        ([1, 2, 3, 4, 5], [1], ""),
+        (["3", "17", "40"], ["3"], ""),
+        ([0, 1], [0.0], ""),
+        ([1.0, 2.0, 3.0], [1.0], "labels are whole numbers, some written with a fraction, 3 of"),
+        (
+            [1, 2, 3],
+            [1.0],
+            "labels are whole numbers, some written with a fraction, 3 of them, and",
+        ),
+        (list(range(0, 42, 2)), [2], "labels are whole numbers, 21 of them, and taken for classes"),
+        ([f"{number}" for number in range(21)], ["2"], ""),
+    ],
+)
+def test_whole_numbers_may_be_values(
+    train: list[Any], test: list[Any], expected: str, tmp_path: Path
+) -> None:
+    """Where there are many of them, or one is written as a value is, and no metric tells."""
+    splits = {"train": rows(train, 420), "test": rows(test, 6, "test")}
+    found = doubts_of(data_of(tmp_path, **splits))
+    assert [line[: len(expected)] for line in found] == ([expected] if expected else [])
+    assert doubts_of(data_of(tmp_path, "accuracy", **splits)) == []
+
+
+def test_a_summary_is_what_was_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("a,b\n")
+    data = data_of(tmp_path, train=rows(["a", "a", "b "]), test=rows(["a", "b "], 6, "text"))
+    assert summary_of(data, ["texts are cut"]) == DataSummary(
+        splits={"train": 54, "validation": 6, "test": 6},
+        text_columns=("text",),
+        label_column="label",
+        unread_columns=("id",),
+        ignored_files=("notes.csv",),
+        num_classes=2,
+        classes=(ClassShare("a", 36 / 54), ClassShare("b ", 18 / 54)),
+        warnings=("texts that stand in train as well: 6 of test", "texts are cut"),
+    )
+
+
+def test_a_summary_of_values_has_their_range(tmp_path: Path) -> None:
+    found = summary_of(data_of(tmp_path, train=rows([1.5, 2.5]), test=rows([1.5], 6, "test")))
+    assert found.values == ValueRange(1.5, 2.5, 2.0)
+    assert (found.num_classes, found.classes) == (0, ())
+
+
+def test_a_summary_names_the_twenty_largest_classes(tmp_path: Path) -> None:
+    names = [f"{number:02}" + "x" * 200 for number in range(30)]
+    found = summary_of(data_of(tmp_path, train=rows([*names, names[7]], 620)))
+    assert (found.num_classes, len(found.classes)) == (30, 20)
+    assert found.classes[0].name == names[7][:80] + "…"
+    assert found.classes[0].share == max(one.share for one in found.classes)
 
 
 def test_labels_that_differ_by_case_or_blanks(tmp_path: Path) -> None:
