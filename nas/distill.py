@@ -21,12 +21,13 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from latency.candidates import read_candidates
 from nas.augment import augment, read_augmented
+from nas.chance import baseline, doubts, standing
 from nas.data import Examples, Task
 from nas.evaluate import collator, predict, scores
 from nas.export import export
 from nas.guide import Guide, sample_batches
 from nas.labels import align_labels, check_labels, predict_learnt, predict_values
-from nas.learning import SCORES, EncodedTask, read_score, unlabelled_texts
+from nas.learning import SCORES, EncodedTask, read_score, read_scores, unlabelled_texts
 from nas.manifest import SCRATCH, read_manifest
 from nas.measured import load_model, model_folder
 from nas.metrics import METRICS_OF
@@ -417,12 +418,17 @@ def describe(
         {split: read_score(one, task.data.task, split) for split in ("validation", "test")}
         for one in (student, teacher)
     ]
+    model, its_teacher = (
+        standing(task.data, "test", read_scores(one, "test")) for one in (student, teacher)
+    )
     return {
         "architecture": beginning.architecture.to_dict(),
         "parameters": parameters_of(student.path / MODEL),
         "metric": metric,
         "score": found[0],
         "teacher_score": found[1],
+        "baseline_score": {split: baseline(task.data, split) for split in found[0]},
+        "warnings": list(doubts(model, its_teacher)),
         "seconds": student.seconds,
         "seed": run.request.seed,
         "recipe": run.request.recipe.to_dict(),

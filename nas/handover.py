@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nas.chance import baseline, doubts, standing
 from nas.choosing import read_search, scores_of
+from nas.data_summary import summary_of
 from nas.device import Trial, load_predictor
 from nas.expected import Expectation, once_developed
-from nas.learning import EncodedTask, read_score
+from nas.learning import EncodedTask, read_score, read_scores, told_of_lengths
 from nas.race import Racer
 from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Raced, Report
 from nas.request import Run
@@ -68,6 +70,9 @@ def write_up(
     fingerprint = predictor.profile.fingerprint
     predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
     split = " + ".join(str(len(s)) for s in (task.train, task.validation, task.test))
+    model, its_teacher = (
+        standing(task.data, "test", read_scores(one, "test")) for one in (student, teacher)
+    )
     return Report(
         budget_ms=final.limit_ms,
         budget_percentile=request.budget.percentile,
@@ -82,12 +87,17 @@ def write_up(
         score=read_score(student, task.data.task, "test"),
         teacher_score=read_score(teacher, task.data.task, "test"),
         split="test",
+        baseline_score=baseline(task.data, "test"),
+        above_baseline=model.above,
+        teacher_above_baseline=its_teacher.above,
+        warnings=doubts(model, its_teacher),
         parameters=final.architecture.parameters(shape),
         teacher_parameters=largest.parameters(shape),
         stages=seconds,
         seed=request.seed,
         versions=fingerprint.versions,
         data=f"{task.data.task.name}: {split} examples (train, validation, test)",
+        data_summary=summary_of(task.data, told_of_lengths(task, request.recipe.max_length)),
         device=fingerprint.to_dict(),
         settings={
             "teacher": request.teacher,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
+from nas.chance import UNSEEN, correlation_error
 from nas.data import Task
 from nas.metrics import compute
 from nas.units import Units
@@ -123,7 +124,7 @@ def doubt(task: Task, logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -
     Returns:
         What speaks for it and what to do; None where nothing does.
     """
-    chance = 2 / np.sqrt(len(labels))  # two standard errors of a correlation that is none
+    chance = 0.0 if np.ptp(labels) == 0 else UNSEEN * correlation_error(task, labels)
     if task.kind == "regression":
         found = compute("pearson_spearman", logits, labels)
         if found >= chance:

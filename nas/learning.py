@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from nas.chance import standing, teacher_doubt
 from nas.data import Task, TaskData, load_data, load_texts
 from nas.data_summary import told_of
 from nas.manifest import SCRATCH
@@ -123,8 +124,12 @@ def prepare_teacher(run: Study, data: TaskData) -> Artifact:
         (folder / SCORES).write_text(json.dumps(found))
 
     teacher = run.workspace.artifact("teacher", _inputs(run, data), build)
-    value = read_score(teacher, data.task, "validation")
+    found = read_scores(teacher, "validation")
+    value = found[data.task.metric]
     run.display.say(f"teacher   {data.task.metric} {value:.4f} (validation){origin(teacher)}")
+    doubt = teacher_doubt(standing(data, "validation", found))
+    if doubt is not None:
+        run.display.warn(doubt)
     return teacher
 
 
@@ -139,13 +144,20 @@ def tokenize(run: Study, data: TaskData, teacher: Artifact) -> EncodedTask:
         validation=encode(data.validation, tokenizer, length, units),
         test=encode(data.test, tokenizer, length, units),
     )
-    full = sum(tokens == length for tokens in encoded.train.lengths) / len(encoded.train)
-    if full:
-        run.display.say(
-            f"texts     {full:.1%} of training fill all of the recipe's {length} tokens "
-            "(max_length); what is beyond is cut"
-        )
+    for line in told_of_lengths(encoded, length):
+        run.display.say(f"texts     {line}")
     return encoded
+
+
+def told_of_lengths(task: EncodedTask, max_length: int) -> list[str]:
+    """A line on the texts that are as long as a model reads, if there are any."""
+    full = sum(tokens == max_length for tokens in task.train.lengths) / len(task.train)
+    if not full:
+        return []
+    return [
+        f"{full:.1%} of training fill all of the recipe's {max_length} tokens (max_length); what "
+        "is beyond is cut"
+    ]
 
 
 def unlabelled_texts(
@@ -169,5 +181,10 @@ def unlabelled_texts(
 
 def read_score(artifact: Artifact, task: Task, split: str) -> float:
     """A teacher's or student's score by the task's metric on ``validation`` or ``test``."""
-    scores = json.loads((artifact.path / SCORES).read_text())
-    return float(scores[split][task.metric])
+    return read_scores(artifact, split)[task.metric]
+
+
+def read_scores(artifact: Artifact, split: str) -> dict[str, float]:
+    """A teacher's or student's scores on ``validation`` or ``test``, by metric."""
+    scores: dict[str, dict[str, float]] = json.loads((artifact.path / SCORES).read_text())
+    return scores[split]

@@ -12,6 +12,8 @@ REGRESSION_METRICS = ("pearson_spearman",)
 METRICS = CLASSIFICATION_METRICS + REGRESSION_METRICS
 METRICS_OF = {"classification": CLASSIFICATION_METRICS, "regression": REGRESSION_METRICS}
 """By the kind of task."""
+PERCENT_METRICS = frozenset({"accuracy", "f1"})
+"""Shares, which readers know as percentages; correlations are not."""
 
 
 def check_metric(metric: str) -> None:
@@ -22,6 +24,11 @@ def check_metric(metric: str) -> None:
     """
     if metric not in METRICS:
         raise NasError(f"metric {metric!r} is unknown; accepted: {', '.join(METRICS)}")
+
+
+def score_in_words(metric: str, value: float) -> str:
+    """``94.1%`` for a share, ``0.612`` for a correlation."""
+    return f"{value:.1%}" if metric in PERCENT_METRICS else f"{value:.3f}"
 
 
 def compute(metric: str, predictions: ArrayLike, labels: ArrayLike) -> float:

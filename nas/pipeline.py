@@ -128,6 +128,8 @@ class Pipeline:
         run = self.runs[goal]
         report = write_up(run, developed, self.task, stages, goal)
         hand_over(developed.student, output, lambda folder: write_report(report, folder))
+        for line in report.warnings:
+            run.display.warn(line)
         return report
 
     def _choose(self, goal: int, stages: list[Artifact]) -> Developed:
@@ -271,4 +273,6 @@ def run_distillation(
             write_text(folder / DISTILLATION, json.dumps(told, indent=2))
 
         hand_over(found, output, write_papers)
+    for line in told["warnings"]:
+        study.display.warn(line)
     return told

@@ -14,9 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from latency.drawing import PALETTE, canvas, draw_agreement, legend_below, log_axis, style
-
-# Metrics in [0, 1] that readers know as percentages; correlations are not.
-PERCENT_METRICS = frozenset({"accuracy", "f1"})
+from nas.metrics import PERCENT_METRICS
 
 Point = tuple[float, float]
 

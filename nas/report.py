@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from latency.atomic import write_text
+from nas.data_summary import DataSummary, some
+from nas.metrics import score_in_words
 from supernet.architecture import Architecture
 from supernet.errors import NasError
 
@@ -87,9 +89,15 @@ class Report:
         metric: name of ``score`` and ``teacher_score``, both on the data's ``split``.
         stages: seconds that each stage took, in order; 0 where its artifact was there already.
         versions: of the packages and of Python.
+        baseline_score: what the constant answer that scores best does on ``split``; None in reports
+            of older versions, as are the next two.
+        above_baseline, teacher_above_baseline: whether the score is above that beyond chance; None
+            too where ``split`` has one label alone, which tells nothing.
+        warnings: what is to be said against the result, a line each.
         data: the data set in words.
+        data_summary: what was read of it, and what may be amiss; None in reports of older versions.
         device: the device's fingerprint.
-        settings: the recipe as it was run; nested mappings are shown with dotted names.
+        settings: the recipe as it was run; nested mappings are shown by the path to a value.
         front: the non-dominated architectures that the search found.
         evaluations: all that the front is drawn from, oldest first; earlier searches' as well.
         candidates: what was timed on the device, the last being the model handed over.
@@ -129,6 +137,11 @@ class Report:
     candidates: tuple[Candidate, ...] = ()
     race: tuple[Raced, ...] = ()
     expected_deviation: float | None = None
+    baseline_score: float | None = None
+    above_baseline: bool | None = None
+    teacher_above_baseline: bool | None = None
+    warnings: tuple[str, ...] = ()
+    data_summary: DataSummary | None = None
     calibration: tuple[Calibration, ...] = ()
     predictor_errors: Mapping[str, float] = field(default_factory=dict)
 
@@ -171,6 +184,15 @@ class Report:
     def speedup(self) -> float:
         """How many times faster than the teacher, by the medians."""
         return self.teacher_p50_ms / self.measured_p50_ms
+
+    @property
+    def share_of_teacher(self) -> float | None:
+        """The score over the teacher's; None where this tells nothing: of one that is not above
+        zero, and where either is no better than a constant answer.
+        """
+        if self.teacher_score <= 0 or False in (self.above_baseline, self.teacher_above_baseline):
+            return None
+        return self.score / self.teacher_score
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``; ``met`` and ``speedup`` included."""
@@ -293,7 +315,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, figure=figure_of, rows=rows)
+    environment.filters.update(duration=duration, figure=figure_of, rows=rows, some=some)
     return environment.get_template("report.html").render(
         report=report,
         verdict=verdict(report),
@@ -319,21 +341,16 @@ def verdict(report: Report) -> str:
 def quality(report: Report) -> str:
     """The score's half: how good, against the teacher, and how much faster."""
     score = f"{score_in_words(report.metric, report.score)} {report.metric.replace('_', ' ')}"
-    if report.teacher_score > 0:
-        share = f"{report.score / report.teacher_score:.1%} of the teacher's"
+    if report.share_of_teacher is not None:
+        share = f"{report.share_of_teacher:.1%} of the teacher's"
     else:
         share = f"the teacher's is {score_in_words(report.metric, report.teacher_score)}"
+        if report.baseline_score is not None:
+            share += f", a constant answer's {score_in_words(report.metric, report.baseline_score)}"
     told = f"{score}, {share}, at {report.speedup:.1f}x its speed."
-    if report.score > report.teacher_score > 0:
+    if report.share_of_teacher is not None and report.share_of_teacher > 1:
         told += " A student above its teacher tells of a teacher that has not learnt enough."
     return told
-
-
-def score_in_words(metric: str, value: float) -> str:
-    """``94.1%`` for a share, ``0.612`` for a correlation."""
-    from nas.plots import PERCENT_METRICS
-
-    return f"{value:.1%}" if metric in PERCENT_METRICS else f"{value:.3f}"
 
 
 def figure_of(value: Any) -> str:
@@ -360,10 +377,10 @@ def duration(seconds: float) -> str:
 
 
 def rows(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(name, value) pairs of nested mappings, names dotted."""
+    """(name, value) pairs of nested mappings, their names put before those within."""
     for name, value in data.items():
         if isinstance(value, Mapping):
-            yield from rows(value, f"{prefix}{name}.")
+            yield from rows(value, f"{prefix}{name} / ")
         else:
             yield f"{prefix}{name}", value
 

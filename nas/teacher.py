@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from latency.onnx_graph import check_activation
+from nas.chance import standing, teacher_doubt
 from nas.data import Task, TaskData
 from nas.evaluate import collator, predict, scores
 from nas.finetune import finetune
@@ -247,6 +248,9 @@ def finetune_to_folder(
         os.rename(finished, output)
         shutil.rmtree(scratch)
     found = teacher_scores(teacher, data, max_length)
+    why = teacher_doubt(standing(data, "validation", found["validation"]))
+    if why is not None:
+        display.warn(why)
     return {name: by_metric[data.task.metric] for name, by_metric in found.items()}
 
 

@@ -17,6 +17,7 @@ from latency.accuracy import PredictorErrors
 from latency.fingerprint import Fingerprint
 from latency.target import Target
 from nas import cli as nas_cli
+from nas.data_summary import DataSummary
 from nas.finetune_settings import FinetuneSettings
 from nas.recipe import Distillation, General, Race, Recipe
 from nas.report import Calibration, Candidate, FrontPoint, Raced, Report
@@ -181,6 +182,7 @@ def test_report_fields() -> None:
         ("front", FrontPoint),
         ("candidates", Candidate),
         ("race", Raced),
+        ("data_summary", DataSummary),
         ("calibration", Calibration),
     ],
 )

@@ -55,7 +55,7 @@ def finetune(
 
     task = read_task(data, text, label, metric, seed)
     for line in told_of(task):
-        out.print(f"data      {line}")
+        out.print(f"data      {line}", soft_wrap=True)
     scores = finetune_to_folder(
         teacher,
         task,

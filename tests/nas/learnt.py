@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from nas.progress import Display
@@ -52,23 +53,35 @@ def write_teacher(folder: Path) -> None:
     BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
 
 
-def write_data(folder: Path, count: int = 320) -> None:
-    """Texts of 3 to 10 words, whose class is that of the first one's number."""
+def write_data(folder: Path, count: int = 320, *, at_random: bool = False) -> None:
+    """Texts of 3 to 10 words, whose class is that of the first one's number, or drawn by lot."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(count):
         numbers = rng.integers(0, len(WORDS), rng.integers(3, 11))
         text = " ".join(WORDS[number] for number in numbers)
-        rows.append({"text": text, "label": f"class{numbers[0] % CLASSES}"})
+        label = rng.integers(CLASSES) if at_random else numbers[0] % CLASSES
+        rows.append({"text": text, "label": f"class{label}"})
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def study_in(folder: Path, **changes: Any) -> Study:
+class Lines(Display):
+    """A display that keeps what it warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
+        self.warned: list[str] = []
+
+    def warn(self, line: str) -> None:
+        self.warned.append(line)
+
+
+def study_in(folder: Path, display: Display | None = None, **changes: Any) -> Study:
     """A study of that teacher and data, both of which are written where they are missing."""
     if not (folder / "teacher").is_dir():
         write_teacher(folder / "teacher")
         write_data(folder / "data")
     recipe: Recipe = parse_recipe(RECIPE | changes, "recipe")
     lesson = Lesson(teacher=str(folder / "teacher"), data=str(folder / "data"), recipe=recipe)
-    return Study(lesson, Workspace(folder / "workspace"), Display())
+    return Study(lesson, Workspace(folder / "workspace"), display or Display())

@@ -204,6 +204,9 @@ def test_the_report_says_what_was_asked_and_measured(finished: Place) -> None:
     assert report["speedup"] == pytest.approx(report["teacher_p50_ms"] / report["measured_p50_ms"])
     assert Architecture.from_dict(report["architecture"]) in SearchSpace.from_dict(SPACE)
     assert set(report["stages"]) == set(STAGES)
+    assert report["data_summary"]["splits"] == {"train": 96, "validation": 32, "test": 32}
+    assert {one["name"] for one in report["data_summary"]["classes"]} == set(LIBRARIES)
+    assert 0.5 <= report["baseline_score"] < 0.7
     page = (finished.root / "result" / "report.html").read_text()
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")

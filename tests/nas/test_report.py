@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from nas import plots
+from nas.data_summary import ClassShare, DataSummary, ValueRange
+from nas.metrics import score_in_words
 from nas.report import (
     Calibration,
     Candidate,
@@ -22,7 +24,6 @@ from nas.report import (
     read_front,
     render,
     rows,
-    score_in_words,
     verdict,
     write,
 )
@@ -112,7 +113,26 @@ def report() -> Report:
             Calibration(predicted, measured)
             for predicted, measured in [(0.6, 0.62), (1.5, 1.4), (3.0, 3.3), (7.0, 6.8), (17, 18.5)]
         ),
-        predictor_errors={"mape": 0.041, "within_10_percent": 0.95, "repeatability_mape": 0.036},
+        predictor_errors={
+            "mape_percent": 4.1,
+            "within_10_percent": 0.95,
+            "by_latency": {
+                "0.0273 to 1.4 ms": {"models": 3, "mape_percent": 5.2, "within_10_percent": 0.667}
+            },
+        },
+        baseline_score=0.276,
+        above_baseline=True,
+        teacher_above_baseline=True,
+        data_summary=DataSummary(
+            splits={"train": 4907, "validation": 545, "test": 500},
+            text_columns=("question",),
+            label_column="kind",
+            unread_columns=tuple(f"column {number}" for number in range(25)),
+            ignored_files=("notes.csv",),
+            num_classes=23,
+            classes=tuple(ClassShare(f"class {number}", 0.04) for number in range(20)),
+            warnings=("texts that stand in train as well: 12 of test",),
+        ),
     )
 
 
@@ -215,6 +235,58 @@ def test_page_shows_what_was_tried_and_with_what(text):
         "hypervolume (% of the final)",
     ):
         assert expected in words
+
+
+def test_page_tells_what_was_read(report, text):
+    words = Page(text).words
+
+    for expected in (
+        "4,907 examples",
+        "question",
+        ", ".join(f"column {number}" for number in range(20)) + " and 5 more",
+        "notes.csv",
+        "23 classes, shares of train",
+        "class 19",
+        "3 more",
+        "20.0%",
+        "texts that stand in train as well: 12 of test",
+        "27.6%",  # of a constant answer
+        "0.0273 to 1.4 ms",
+        "67%",
+    ):
+        assert expected in words
+    values = replace(
+        report.data_summary, num_classes=0, classes=(), values=ValueRange(1.0, 5.0, 3.2)
+    )
+    assert "from 1 to 5, 3.2 on average" in Page(render(replace(report, data_summary=values))).words
+
+
+def test_a_result_at_chance_is_no_share_of_its_teacher(report):
+    nothing = replace(
+        report, score=0.28, teacher_score=0.276, above_baseline=False, warnings=("it <knows> none",)
+    )
+
+    told = quality(nothing)
+    assert (
+        told
+        == "28.0% accuracy, the teacher's is 27.6%, a constant answer's 27.6%, at 4.1x its speed."
+    )
+    assert nothing.share_of_teacher is None
+    assert "Warning: it <knows> none." in Page(render(nothing)).words
+    under = replace(report, teacher_above_baseline=False)
+    assert "of the teacher's" not in quality(under)
+
+
+def test_a_report_without_what_older_versions_did_not_tell(report, tmp_path):
+    news = ("baseline_score", "above_baseline", "teacher_above_baseline", "data_summary")
+    old = replace(report, **dict.fromkeys(news))
+
+    assert quality(old) == quality(report)
+    assert "Data" not in Page(render(old)).words
+    content = {name: value for name, value in report.to_dict().items() if name not in news}
+    del content["warnings"]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert read_front(tmp_path).points == report.front
 
 
 def test_page_escapes_what_users_name(report):
@@ -348,8 +420,8 @@ def test_scores_are_percentages_only_where_they_are_shares():
     assert score_in_words("matthews", 0.6123) == "0.612"
 
 
-def test_nested_settings_become_dotted_names():
-    assert list(rows({"a": 1, "b": {"c": {"d": 2}}})) == [("a", 1), ("b.c.d", 2)]
+def test_nested_settings_are_named_by_their_paths():
+    assert list(rows({"a": 1, "b": {"c": {"0.5": 2}}})) == [("a", 1), ("b / c / 0.5", 2)]
 
 
 def test_front_plot_draws_the_best_score_within_each_latency():
