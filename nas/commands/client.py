@@ -210,15 +210,18 @@ def searches(
 
     table = Table(
         Column("id", no_wrap=True, min_width=16),  # to be copied whole
-        *("name", "owner", "created (UTC)", "status", "budgets", "targets", "data"),
+        Column("search", ratio=1),
+        "owner",
+        Column("created (UTC)", no_wrap=True),
+        Column("status", no_wrap=True),
     )
     with _connected(server, token_file) as client:
         for one in islice(client.searches(owner=mine), most):
             asked = one.request
-            table.add_row(
-                *(one.id, one.name or "", one.owner, f"{one.created:%Y-%m-%d %H:%M}", one.status),
-                *(" ".join(asked.budgets), " ".join(asked.targets), asked.data),
-            )
+            named = "" if one.name is None else f"{one.name}: "
+            goal = f"{', '.join(asked.budgets)} on {', '.join(asked.targets)}, {asked.data}"
+            created = f"{one.created:%Y-%m-%d %H:%M}"
+            table.add_row(one.id, named + goal, one.owner, created, one.status)
     out.print(table)
 
 
