@@ -21,6 +21,7 @@ from transformers import (
 
 from nas.data import Examples, Task, TaskData
 from nas.labels import align_labels, check_labels, doubt
+from nas.metrics import compute
 from nas.teacher import check_reading, inspect_teacher, load_teacher, outline
 from supernet.errors import NasError
 
@@ -157,6 +158,22 @@ def test_a_head_that_is_better_than_its_majority_class_alone_is_let_pass() -> No
     predicted = np.array([0] * 880 + [1] * 70 + [0] * 25 + [1] * 25)
     assert (predicted == labels).mean() < 0.95
     assert doubt(task_of(2), np.eye(2)[predicted], labels) is None
+
+
+def test_of_ten_classes_a_few_right_answers_are_more_than_chance() -> None:
+    """Of two classes the same correlation on as many examples is chance."""
+    labels = np.arange(60) % 10
+    predicted = np.where(np.arange(60) < 10, labels, (labels * 3 + np.arange(60) // 10 + 1) % 10)
+    assert 0.1 < compute("matthews", predicted, labels) < 0.25
+    assert doubt(task_of(10), np.eye(10)[predicted], labels) is None
+    halves = np.arange(60) % 2
+    predicted = np.where(np.arange(60) < 36, halves, 1 - halves)
+    assert "no better than chance" in str(doubt(task_of(2), np.eye(2)[predicted], halves))
+
+
+def test_examples_of_one_class_say_nothing_against_a_head() -> None:
+    labels = np.zeros(20, int)
+    assert doubt(task_of(2), np.eye(2)[labels], labels) is None
 
 
 def test_values_that_have_nothing_in_common_with_the_labels_are_told() -> None:
