@@ -93,6 +93,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "baseline_score": report.get("baseline_score"),
         "above_baseline": report.get("above_baseline"),
         "teacher_above_baseline": report.get("teacher_above_baseline"),
+        "warnings": report.get("warnings", []),
         "parameters": report["parameters"],
         "teacher_parameters": report["teacher_parameters"],
     }

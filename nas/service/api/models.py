@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nas.service.api.auth import Reader, The
 from nas.service.api.downloads import Download, is_known
@@ -81,6 +81,7 @@ class Front(BaseModel):
                 "candidates": [],
                 "calibration": [{"predicted_ms": 3.1, "measured_ms": 3.2}],
                 "predictor_errors": {"mape_percent": 2.7, "floor_mape_percent": 1.9},
+                "data_summary": None,
             }
         }
     )
@@ -96,6 +97,9 @@ class Front(BaseModel):
     candidates: list[Candidate]
     calibration: list[Calibration]
     predictor_errors: dict[str, Any]
+    data_summary: dict[str, Any] | None = Field(
+        description="What was read of the data, and what may be amiss; null in older reports."
+    )
 
 
 @router.get("/searches/{search_id}/models")
@@ -215,6 +219,7 @@ def front_content(report: dict[str, Any]) -> dict[str, Any]:
         ],
         "calibration": report["calibration"],
         "predictor_errors": report["predictor_errors"],
+        "data_summary": report.get("data_summary"),
     }
 
 

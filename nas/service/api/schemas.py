@@ -38,6 +38,7 @@ MODEL: JsonDict = {
     "baseline_score": 0.129,
     "above_baseline": True,
     "teacher_above_baseline": True,
+    "warnings": [],
     "parameters": 6_900_000,
     "teacher_parameters": 22_700_000,
     "archive": {"bytes": 55_400_000, "sha256": "9f86d081884c7d65" * 4},
@@ -97,6 +98,9 @@ class Model(BaseModel):
         default=None, description="Whether the score is above that beyond chance."
     )
     teacher_above_baseline: bool | None = None
+    warnings: list[str] = Field(
+        default_factory=list, description="What is to be said against it, a line each."
+    )
     parameters: int
     teacher_parameters: int
     archive: Archive

@@ -1,6 +1,7 @@
 /** What a finished search hands over: each model with its verdict, figures, files and plots. */
 
 import { ask, askAll, download, token } from "./api.js";
+import { dataView } from "./data.js";
 import { announce, element, fill, failure, say, table, tabbed } from "./dom.js";
 import { architectureText, met, metricName, milliseconds, millions, percent, score, size } from "./format.js";
 import { frontView } from "./front.js";
@@ -32,7 +33,7 @@ function modelView(search, model, signal) {
       const repeats = front.predictor_errors?.floor_mape_percent;
       unsteady.hidden = !(repeats > UNSTEADY_PERCENT);
       say(unsteady, `Timings on ${model.target} are unsteady: the same models measured again were off by ${repeats?.toFixed(1)}% on average. Keep the device quiet, and search again, before you count on milliseconds.`);
-      fill(plots, frontView(search, model, front, devices, signal), predictedView(front, signal));
+      fill(plots, frontView(search, model, front, devices, signal), predictedView(front, signal), dataView(front.data_summary, search.request.data));
     })
     .catch((error) => signal.aborted || fill(plots, failure(error)));
   return element(
@@ -43,7 +44,7 @@ function modelView(search, model, signal) {
       { class: `card verdict ${met(model) ? "good" : "bad"}` },
       element("h2", {}, `Budget ${met(model) ? "met" : "missed"}: ${milliseconds(model.measured_ms)} measured against ${milliseconds(model.budget_ms)} asked (p${model.percentile}).`),
       element("p", {}, quality(model)),
-      unlearnt(model),
+      model.warnings.map((/** @type {string} */ text) => element("p", { class: "notice bad" }, text)),
       unsteady,
       element("p", { class: "architecture" }, architectureText(model.architecture), element("span", { class: "chip" }, model.native ? "plain BERT" : "own modelling file")),
       files(search, model, base, signal),
@@ -57,17 +58,6 @@ function modelView(search, model, signal) {
 function quality(model) {
   const share = model.teacher_score > 0 ? `${percent(model.score / model.teacher_score)} of the teacher's` : `the teacher's is ${score(model.metric, model.teacher_score)}`;
   return `${score(model.metric, model.score)} ${metricName(model.metric)}, ${share}, at ${model.speedup.toFixed(1)}x its speed.`;
-}
-
-/**
- * What is wrong with a score that a constant answer would have too.
- * @param {any} model
- */
-function unlearnt({ metric, baseline_score, above_baseline, teacher_above_baseline }) {
-  if (above_baseline !== false && teacher_above_baseline !== false) return null;
-  const who = teacher_above_baseline === false ? "The teacher" : "The model";
-  const constant = score(metric, baseline_score);
-  return element("p", { class: "notice bad" }, `${who} has learnt nothing: a constant answer scores ${constant} on these data. Look at labels and text columns first, then give more epochs or examples.`);
 }
 
 /** @param {any} model */

@@ -14,6 +14,7 @@ from latency.accuracy import PredictorErrors
 from latency.atomic import write_text
 from latency.target import Target
 from nas import report
+from nas.data_summary import ClassShare, DataSummary
 from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Report
 from nas.service import events, results
 from nas.service.requests import SearchRequest
@@ -100,6 +101,18 @@ def _report(budget_ms: float, seed: int) -> Report:
         seed=seed,
         versions={"python": "3.11.7"},
         data="pydoc: 4000 + 500 + 500 examples (train, validation, test)",
+        data_summary=DataSummary(
+            splits={"train": 4000, "validation": 500, "test": 500},
+            text_columns=("text",),
+            label_column="label",
+            unread_columns=("id", "url"),
+            num_classes=3,
+            classes=tuple(
+                ClassShare(name, share)
+                for name, share in (("question", 0.6), ("bug", 0.3), ("idea", 0.1))
+            ),
+            warnings=("12 texts stand in train and in test",),
+        ),
         device={"cpu": "Some processor", "cores": 2},
         settings={"recipe": "quick"},
         front=tuple(FrontPoint(one.architecture, one.latency_ms, one.score) for one in front),

@@ -502,24 +502,20 @@ def test_who_waits_is_told_what_comes_first_and_how_long_such_searches_take(priv
 
 
 @browsing
-@pytest.mark.parametrize(
-    ("changed", "says"),
-    [
-        ({"above_baseline": False, "baseline_score": 0.62}, "The model has learnt nothing"),
-        (
-            {"above_baseline": False, "teacher_above_baseline": False, "baseline_score": 0.62},
-            "The teacher has learnt nothing: a constant answer scores 62.0%",
-        ),
-    ],
-)
-def test_a_score_near_chance_is_warned_of(served, open_page, changed, says):
+def test_what_is_to_be_said_against_a_model_and_its_data_is_shown(served, open_page):
     search = finished_search(served.service, ("4x",), seed=4)
-    models = [{**search["models"][0], **changed}]
+    says = "the model has learnt nothing: a constant answer scores 62.0%"
+    models = [{**search["models"][0], "above_baseline": False, "warnings": [says]}]
     with served.service.engine.begin() as connection:
         row = searches.update().where(searches.c.id == search["id"])
         connection.execute(row.values(models=models))
     page = open_page(f"{served.url}/#/searches/{search['id']}")
     page.get_by_text(says).wait_for()
+    page.get_by_text("12 texts stand in train and in test").wait_for()
+    page.get_by_text("4,000 train, 500 validation, 500 test").wait_for()
+    page.get_by_text("columns id, url").wait_for()
+    row = page.get_by_role("row").filter(has_text="question")
+    assert "60.0%" in row.inner_text()
 
 
 @browsing
