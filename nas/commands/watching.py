@@ -8,7 +8,7 @@ from typing import Self
 
 from nas.board import Show
 from nas.progress import Bar, Display
-from nas.service.client.connection import printable
+from nas.service.client.connection import one_line
 from nas.service.client.event_stream import StreamEvent
 from nas.service.client.replies import Progress, SearchMoment, understood
 
@@ -45,7 +45,7 @@ class Watcher:
             self._search(understood(SearchMoment, data))
         elif event.kind == "line":
             say = self._display.warn if data.get("level") == "warning" else self._display.say
-            say(printable(str(data.get("text", ""))))
+            say(one_line(str(data.get("text", ""))))
         elif event.kind == "stage":
             self._clear()
         elif event.kind == "status" and data.get("status") in _WAITING:

@@ -7,6 +7,7 @@ import time
 from sqlalchemy import Engine
 
 from nas.service.logs import without_secrets
+from nas.service.plain_text import printable
 from nas.service.tables import audit
 from nas.service.tokens import Caller
 
@@ -41,17 +42,13 @@ def record(
                 actor=NOBODY if caller is None else caller.owner,
                 token_id=None if caller is None else caller.token_id,
                 action=action[:64],
-                subject=_printable(without_secrets(subject))[:128],
+                # Of a client's path: no database refuses it so, and no terminal obeys it.
+                subject=printable(without_secrets(subject), "?")[:128],
                 outcome=outcome_of(status),
                 request_id=without_secrets(request_id),
                 address=address[:64],
             )
         )
-
-
-def _printable(text: str) -> str:
-    """A text from a client's path, which no database refuses and no terminal obeys."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def outcome_of(status: int) -> str:

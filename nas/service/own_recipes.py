@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from nas.recipe import Recipe
 from nas.service.settings import Limits
 from supernet.errors import NasError
 
-_MOST_VALUES = 5000
-_MOST_DEPTH = 8
 _MOST_PAIRS = 200_000
 """Widths times heads times attention sizes: a space looks at each."""
-
-
-def check_plain(field: str, given: object, depth: int = 0) -> int:
-    """Refuse what no database and no log would take: how many values there are.
-
-    Raises:
-        NasError: too many values, nested too deeply, or text or a number that is not plain.
-    """
-    if depth > _MOST_DEPTH:
-        raise NasError(f"{field}: nested too deeply; at most {_MOST_DEPTH} levels are accepted")
-    if isinstance(given, str) and not (given.isprintable() and len(given) <= 1000):
-        raise NasError(f"{field}: texts must be printable and of 1000 characters at most")
-    if isinstance(given, float) and not math.isfinite(given):
-        raise NasError(f"{field}: {given!r} is no number that is accepted")
-    if isinstance(given, int) and abs(given) > 2**53:
-        raise NasError(f"{field}: numbers must be within 2**53")
-    inside: Iterable[object] = ()
-    if isinstance(given, Mapping):
-        inside = [one for pair in given.items() for one in pair]
-    elif isinstance(given, Sequence) and not isinstance(given, str):
-        inside = given
-    count = 1
-    for one in inside:
-        count += check_plain(field, one, depth + 1)
-        if count > _MOST_VALUES:
-            raise NasError(f"{field}: at most {_MOST_VALUES} values are accepted")
-    return count
 
 
 def check_choices(space: Mapping[str, object]) -> None:

@@ -21,7 +21,8 @@ from latency.options import load_target
 from latency.target import Target
 from nas.recipe import Recipe, load_recipe, parse_recipe
 from nas.service.access import visible
-from nas.service.own_recipes import check_choices, check_plain, check_work
+from nas.service.own_recipes import check_choices, check_work
+from nas.service.plain_text import check_plain, check_text
 from nas.service.service import Service
 from nas.service.settings import Name
 from nas.service.tables import targets, uploads
@@ -175,6 +176,8 @@ def check_request(service: Service, request: NewSearch, caller: Caller) -> None:
             known = ", ".join(offered["datasets"])
             raise NasError(f"recipe: texts {texts!r} is unknown; known are {known}")
     check_words(request.name, request.note)
+    for field in ("text_columns", "label_column", "labels"):
+        check_plain(field, getattr(request, field))
     if request.webhook is not None:
         check_webhook(request.webhook, service.settings.webhook_hosts)
 
@@ -185,9 +188,9 @@ def check_words(name: str | None, note: str | None) -> None:
     Raises:
         NasError: a sign that is not seen, or changes the order of others.
     """
-    for field, lines in (("name", [name or ""]), ("note", (note or "").split("\n"))):
-        if not all(line.isprintable() for line in lines):
-            raise NasError(f"{field}: it holds signs that are not seen; write letters and spaces")
+    check_text("name", name or "")
+    for line in (note or "").split("\n"):
+        check_text("note", line, most=4000)
 
 
 def catalog(service: Service, caller: Caller) -> dict[str, list[str]]:

@@ -43,6 +43,7 @@ from nas.service.devices.targets import (
     store_profile,
     target_of_row,
 )
+from nas.service.plain_text import check_plain
 from nas.service.service import Service
 from nas.service.settings import NAME
 from nas.service.tables import targets
@@ -122,7 +123,9 @@ def put_target(
     machine it was of; what was asked of another machine fails.
     """
     target = Target.from_dict(new.target)
-    fingerprint = new.fingerprint
+    fingerprint, agent = new.fingerprint, new.agent
+    for field, told in (("fingerprint", fingerprint), ("agent", agent)):
+        check_plain(field, None if told is None else told.model_dump())
     try:
         fresh = register_target(
             service.engine,
@@ -131,7 +134,7 @@ def put_target(
             caller.owner,
             target,
             fingerprint=None if fingerprint is None else Fingerprint(**fingerprint.model_dump()),
-            agent=None if new.agent is None else new.agent.model_dump(),
+            agent=None if agent is None else agent.model_dump(),
             anyones=caller.may("admin"),
             most=service.settings.limits.targets_per_user,
         )

@@ -38,6 +38,7 @@ from nas.service.devices.tasks import (
     note_progress,
     task_folder,
 )
+from nas.service.plain_text import printable
 from nas.service.service import Service
 from nas.service.tokens import Caller
 
@@ -263,7 +264,7 @@ def fail(task_id: TaskId, body: FailBody, caller: DeviceAgent, service: The) -> 
     _agents_task(service, task_id, caller)
     claimed = Claim(task_id, body.attempt)
     try:
-        end_task(service.engine, service.settings.data, claimed, error=body.error)
+        end_task(service.engine, service.settings.data, claimed, error=printable(body.error))
     except LostError as error:
         raise _lost(task_id, body.attempt) from error
 

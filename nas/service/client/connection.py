@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from nas.service.plain_text import printable
 from supernet.errors import NasError
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 18)
@@ -153,15 +154,15 @@ def _detail(response: httpx.Response) -> str | None:
     if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
         return None
     try:
-        return printable(str(response.json()["detail"]))
+        return one_line(str(response.json()["detail"]))
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """One line without what would command a terminal, at most 500 characters."""
-    return "".join(c if c.isprintable() else " " for c in text)[:500]
+    return printable(text)[:500]
 
 
 def _line(error: Exception) -> str:
-    return printable(str(error)) or type(error).__name__
+    return one_line(str(error)) or type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nas.service.client.connection import printable
+from nas.service.client.connection import one_line
 from supernet.errors import NasError
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -125,9 +125,9 @@ def understood(kind: type[_Kind], data: object) -> _Kind:
 
 def _plain(data: object) -> object:
     if isinstance(data, str):
-        return printable(data)
+        return one_line(data)
     if isinstance(data, list):
         return [_plain(one) for one in data]
     if isinstance(data, dict):
-        return {printable(str(key)): _plain(value) for key, value in data.items()}
+        return {one_line(str(key)): _plain(value) for key, value in data.items()}
     return data

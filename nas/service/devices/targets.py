@@ -25,6 +25,7 @@ from latency.target import Target
 from nas.service.access import forget_shares
 from nas.service.database import take_turns
 from nas.service.devices.tasks import fail_tasks
+from nas.service.plain_text import check_plain
 from nas.service.tables import targets, tasks
 from supernet.configs import config_names
 from supernet.errors import NasError, shown
@@ -192,13 +193,18 @@ def check_profile(known: DeviceTarget, profile: Profile) -> None:
     """Refuse a profile that was not measured for a target, or holds more than it takes.
 
     Raises:
-        NasError: of another target, machine or software, or too large.
+        NasError: of another target, machine or software, too large, or with texts that are not
+            plain.
     """
     if len(profile.measurements) > MOST_MEASUREMENTS:
         raise NasError(
             f"the profile holds {len(profile.measurements)} measurements, and {MOST_MEASUREMENTS} "
             "are accepted at the most"
         )
+    check_plain("fingerprint", profile.fingerprint.to_dict())
+    check_plain("sessions", [asdict(session) for session in profile.sessions])
+    for space in profile.spaces:
+        check_plain("space", space)
     profile.check_serves(known.target)
     if known.fingerprint is not None and (
         differences := known.fingerprint.differences(profile.fingerprint)

@@ -15,6 +15,7 @@ import numpy as np
 
 from nas.columns import TEXT_COLUMNS, find_text_columns
 from nas.data import TaskData, load_data, load_texts
+from nas.service.plain_text import check_text
 from nas.service.uploads.archives import ArchiveLimits, unpack
 from nas.service.uploads.scan import ROWS, UPLOADED, check_columns, scan
 from nas.sources import Tables, listed, read_source
@@ -193,6 +194,8 @@ def _labels(data: TaskData) -> dict[str, Any]:
             f"column {_LABEL!r} has {len(names)} classes, the longest of {len(longest)} "
             f"characters; accepted are {_CLASSES:,} of {_CLASS_CHARACTERS} characters"
         )
+    for name in names:
+        check_text(f"column {_LABEL!r}: class", name)
     return {
         "kind": data.task.kind,
         "classes": len(names) or None,

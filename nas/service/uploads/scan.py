@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nas.service.plain_text import check_text
 from nas.service.uploads.strict_json import parse_json
 from supernet.errors import NasError
 
@@ -62,8 +63,7 @@ def check_columns(where: str, names: Sequence[str]) -> None:
     if len(names) > COLUMNS:
         raise NasError(f"{where} has {len(names)} columns; accepted are {COLUMNS} at most")
     for index, name in enumerate(names):
-        if len(name) > COLUMN_NAME_CHARACTERS or not name.isprintable():
-            raise NasError(f"{where}: column name {name[:40]!r} is too long or not printable")
+        check_text(f"{where}: column name", name, most=COLUMN_NAME_CHARACTERS)
         if name in names[:index]:
             raise NasError(f"{where} has two columns {name!r}")
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nas.service.plain_text import check_text
 from nas.service.uploads.archives import ArchiveLimits, unpack
 from nas.service.uploads.convert import KEPT
 from nas.service.uploads.strict_json import parse_json
@@ -146,8 +147,8 @@ def _check_labels(config: _Config) -> None:
     mirrored = {name: int(index) for index, name in config.id2label.items()}
     if config.label2id is not None and config.label2id != mirrored:
         raise NasError(f"{CONFIG}: label2id is not the inverse of id2label")
-    if any(len(name) > 200 or not name.isprintable() for name in names):
-        raise NasError(f"{CONFIG}: labels are printable, of at most 200 characters")
+    for name in names:
+        check_text(f"{CONFIG}: label", name, most=200)
 
 
 def check_header(path: Path) -> None:

@@ -12,11 +12,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from nas.service.plain_text import check_text
 from nas.service.uploads.archives import ArchiveLimits, unpack
 from nas.service.uploads.convert import KEPT
 from nas.service.uploads.strict_json import parse_json
 from nas.service.uploads.supernets import CONFIG, check_header
-from supernet.errors import NasError
+from supernet.errors import NasError, shown
 
 FILES = (
     CONFIG, "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
@@ -137,8 +138,10 @@ def _read_labels(config: dict[str, Any]) -> dict[str, Any]:
     if set(names) != {str(index) for index in range(len(names))}:
         raise NasError(f"{CONFIG}: id2label must number the labels from 0 to {len(names) - 1}")
     ordered = [names[str(index)] for index in range(len(names))]
-    if any(not isinstance(one, str) or len(one) > 200 or not one.isprintable() for one in ordered):
-        raise NasError(f"{CONFIG}: labels are printable, of at most 200 characters")
+    for one in ordered:
+        if not isinstance(one, str):
+            raise NasError(f"{CONFIG}: labels are texts, not {shown(one)}")
+        check_text(f"{CONFIG}: label", one, most=200)
     if len(set(ordered)) < len(ordered):
         raise NasError(f"{CONFIG}: id2label has a label twice")
     return {

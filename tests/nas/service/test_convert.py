@@ -142,6 +142,16 @@ REFUSED = {
     "long rows": ("a.csv", "text,label\n" + "a,b,1\n" * 30, "line 2 has 3 cells"),
     "open quote": ("a.csv", GOOD + '"t,1\n', "line 32: unexpected end"),
     "two of a name": ("a.csv", "text,text,label\n" + "a,b,1\n" * 9, "two columns 'text'"),
+    "a hidden sign in a column": (
+        "a.csv",
+        GOOD.replace("label", "la\u200bbel"),
+        r"a.csv: column name: 'la\\u200bbel' holds U\+200B",
+    ),
+    "a hidden sign in a class": (
+        "a.csv",
+        GOOD + "t,\u202e1\n",
+        r"column 'label': class: '\\u202e1' holds U\+202E",
+    ),
     "latin-1": ("a.csv", (GOOD + "é ,1\n").encode("latin-1"), "not UTF-8"),
     "UTF-16": ("a.csv", GOOD.encode("utf-16-le"), "NUL"),
     "NUL": ("a.csv", GOOD + "a\0b,1\n", "line 32 holds a NUL"),

@@ -125,8 +125,8 @@ def test_an_idempotency_key_makes_one_search(client, service):
         ({"recipe": {"max_length": 10**6}}, "max_length"),
         ({"recipe": {"timing_rounds": 10**6}}, "timing_rounds"),
         ({"recipe": {"distill": {"texts": "/etc", "stages": [STAGE]}}}, "texts '/etc'"),
-        ({"space": {"name": "\ud800"}}, "printable"),
-        ({"space": {"name": "a" * 2000}}, "1000 characters"),
+        ({"space": {"name": "\ud800"}}, "holds U+D800"),
+        ({"space": {"name": "a" * 2000}}, "1,000 characters"),
         ({"space": {"num_layers": [97]}}, "from 1 to 96"),
         (
             {

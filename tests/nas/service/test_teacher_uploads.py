@@ -206,7 +206,7 @@ FAULTS = {
     "labels twice": (lambda parts: changed(parts, id2label={"0": "a", "1": "a"}), "label twice"),
     "a direction override": (
         lambda parts: changed(parts, id2label={"0": "a", "1": "\u202eb"}),
-        "labels are printable",
+        r"config\.json: label: '.u202eb' holds U.202E",
     ),
     "no configuration at all": (
         lambda parts: parts | {"config.json": b"[]"},

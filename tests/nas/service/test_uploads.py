@@ -356,6 +356,12 @@ BAD_SUPERNETS: dict[str, tuple[Any, str]] = {
     "huge": (lambda parts: changed(parts, num_hidden_layers=10**9), "num_hidden_layers"),
     "wider": (lambda parts: changed(parts, hidden_size=16), "parameters, config.json describes"),
     "heads": (lambda parts: changed(parts, num_attention_heads=3), "not a multiple"),
+    "a direction override": (
+        lambda parts: changed(
+            parts, id2label={"0": "a", "1": "\u202eb"}, label2id={"a": 0, "\u202eb": 1}
+        ),
+        r"holds U\+202E",
+    ),
     "labels": (lambda parts: changed(parts, id2label={"0": "a", "2": "b"}), "id2label"),
     "no JSON": (lambda parts: parts | {"config.json": b"{"}, "not JSON"),
     "pickle as weights": (

@@ -1,0 +1,65 @@
+"""Names and lines that others will see: nothing in them is hidden or reorders what is around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from supernet.errors import NasError, shown
+
+_MOST_VALUES = 5000
+_MOST_DEPTH = 8
+
+
+def check_text(field: str, text: str, most: int = 1000) -> None:
+    """Refuse a text of which a reader would not see all, or not in its order.
+
+    So are control characters, line breaks, signs of no width, those that turn the direction of
+    writing, halves of surrogate pairs, and any space but the plain one.
+
+    Args:
+        most: characters.
+
+    Raises:
+        NasError: naming the field and the first such sign.
+    """
+    if len(text) > most:
+        raise NasError(f"{field}: {shown(text)} has more than {most:,} characters")
+    if not text.isprintable():
+        sign = next(one for one in text if not one.isprintable())
+        raise NasError(
+            f"{field}: {shown(text)} holds U+{ord(sign):04X}, which is not seen: write letters, "
+            "digits, signs and plain spaces"
+        )
+
+
+def printable(text: str, instead: str = " ") -> str:
+    """A text with ``instead`` of each sign that :func:`check_text` refuses: for others' words."""
+    return "".join(one if one.isprintable() else instead for one in text)
+
+
+def check_plain(field: str, given: object, depth: int = 0) -> int:
+    """Refuse what no database and no log would take: how many values there are.
+
+    Raises:
+        NasError: too many values, nested too deeply, or text or a number that is not plain.
+    """
+    if depth > _MOST_DEPTH:
+        raise NasError(f"{field}: nested too deeply; at most {_MOST_DEPTH} levels are accepted")
+    if isinstance(given, str):
+        check_text(field, given)
+    if isinstance(given, float) and not math.isfinite(given):
+        raise NasError(f"{field}: {given!r} is no number that is accepted")
+    if isinstance(given, int) and abs(given) > 2**53:
+        raise NasError(f"{field}: numbers must be within 2**53")
+    inside: Iterable[object] = ()
+    if isinstance(given, Mapping):
+        inside = [one for pair in given.items() for one in pair]
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        inside = given
+    count = 1
+    for one in inside:
+        count += check_plain(field, one, depth + 1)
+        if count > _MOST_VALUES:
+            raise NasError(f"{field}: at most {_MOST_VALUES} values are accepted")
+    return count
