@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nas.service.api.audit import Audited
 from nas.service.api.body_limits import BodyLimits
+from nas.service.api.departures import Departures
 from nas.service.api.identity import Identified
 from nas.service.api.observation import Observation
 from nas.service.api.origins import Origins
@@ -27,14 +28,14 @@ class _Edge:
     def __init__(self, app: ASGIApp, state: State, service: Service) -> None:
         settings = service.settings
         self._app = app
-        layers: ASGIApp = Audited(app, service.engine)
+        layers: ASGIApp = Audited(Departures(app), service.engine)
         layers = BodyLimits(layers, settings.limits)
         layers = Identified(layers, service, state.known_tokens)
         if settings.origins:
             layers = CORSMiddleware(
                 layers,
                 allow_origins=settings.origins,
-                allow_methods=("GET", "POST", "PUT", "DELETE"),
+                allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
                 allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
                 expose_headers=("ETag", "Location", "Retry-After", "X-Request-ID"),
             )

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -20,10 +21,13 @@ import httpx
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
+from nas.service import events
 from nas.service.api.app import create_app
 from nas.service.server import Server
 from nas.service.tokens import create_token
 from supernet.errors import NasError
+from tests.nas.service.live import wait_for
+from tests.nas.service.seeded import finished_search
 
 HEAD = b"POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
@@ -150,6 +154,29 @@ def test_a_client_that_reads_nothing_is_left(make_service, listen):
     with connect(listen(app, service)) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert left.wait(20)
+
+
+def test_who_leaves_in_mid_replay_is_no_error(make_service, listen, log):
+    service = make_service()
+    search = finished_search(service)["id"]
+    with service.engine.begin() as connection:
+        for _ in range(2000):
+            events.append(connection, search, "line", {"text": 2000 * "x", "level": "info"})
+    address = listen(create_app(service), service)
+    for _ in range(3):
+        left = socket.socket()
+        left.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        left.connect(address)
+        left.sendall(
+            f"GET /v1/searches/{search}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
+        left.recv(1000)
+        threading.Event().wait(0.2)  # until the service waits for it to read on
+        left.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        left.close()
+    told = lambda: [one for one in log.events() if one.get("event") == "request"]  # noqa: E731
+    wait_for(lambda: len(told()) == 3)
+    assert {one["level"] for one in log.events()} == {"info"}
 
 
 def test_a_client_that_reads_slowly_is_served(make_service, listen):
