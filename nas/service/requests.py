@@ -63,6 +63,9 @@ Note = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 """What people write of a search, for people; see :func:`check_words`."""
 
 
+Metric = Literal["accuracy", "f1", "matthews", "pearson_spearman"]
+
+
 class SearchRequest(BaseModel):
     """A search: whose knowledge, on what data, within which budgets on which targets."""
 
@@ -92,7 +95,7 @@ class SearchRequest(BaseModel):
     data: Name = Field(default=PYDOC, description="One of the catalog's data sets.")
     text_columns: tuple[Column, ...] | None = Field(default=None, min_length=1, max_length=2)
     label_column: Column = "label"
-    metric: Literal["accuracy", "f1", "matthews", "pearson_spearman"] | None = None
+    metric: Metric | None = None
     labels: tuple[Column, ...] | None = Field(
         default=None,
         min_length=2,

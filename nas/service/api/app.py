@@ -18,6 +18,7 @@ from nas.service.api import (
     targets,
     tasks,
     tokens,
+    trials,
     uploads,
 )
 from nas.service.api.architectures import Fronts
@@ -71,6 +72,7 @@ def create_app(service: Service) -> FastAPI:
         operations,
         page,
         uploads,
+        trials,
         targets,
         tasks,
     ):

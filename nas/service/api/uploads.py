@@ -19,6 +19,7 @@ from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.paging import Cursor, Limit, page_of
+from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import Sharing
 from nas.service.api.upload_records import (
@@ -123,7 +124,7 @@ async def upload_dataset(
     return dataset_record(row, _readers(service, row))
 
 
-@router.put("/teachers/{name}", **_uploading({}))
+@router.put(bare("/teachers/{name}"), **_uploading({}))
 async def upload_teacher(
     name: UploadName,
     filename: ModelFile,
@@ -193,21 +194,21 @@ def list_supernets(
 @router.get("/datasets/{name}", responses=described(404))
 def show_dataset(name: UploadName, caller: Reader, service: The) -> DatasetRecord:
     """An uploaded data set: its splits, columns and labels, and its first row."""
-    row = _seen(service, caller, "dataset", name)
+    row = seen_upload(service, caller, "dataset", name)
     return dataset_record(row, _readers(service, row))
 
 
-@router.get("/teachers/{name}", responses=described(404))
+@router.get(bare("/teachers/{name}"), responses=described(404))
 def show_teacher(name: UploadName, caller: Reader, service: The) -> TeacherRecord:
     """An uploaded teacher: its type, size and labels."""
-    row = _seen(service, caller, "teacher", name)
+    row = seen_upload(service, caller, "teacher", name)
     return teacher_record(row, _readers(service, row))
 
 
 @router.get("/supernets/{name}", responses=described(404))
 def show_supernet(name: UploadName, caller: Reader, service: The) -> SupernetRecord:
     """An uploaded supernet: its architecture and labels."""
-    row = _seen(service, caller, "supernet", name)
+    row = seen_upload(service, caller, "supernet", name)
     return supernet_record(row, _readers(service, row))
 
 
@@ -226,7 +227,7 @@ def delete_dataset(name: UploadName, caller: Submitter, service: The) -> None:
     _delete(service, "dataset", name, caller)
 
 
-@router.patch("/teachers/{name}", responses=described(404))
+@router.patch(bare("/teachers/{name}"), responses=described(404))
 def share_teacher(
     name: UploadName, sharing: Sharing, caller: Submitter, service: The
 ) -> TeacherRecord:
@@ -235,7 +236,7 @@ def share_teacher(
     return teacher_record(row, _readers(service, row))
 
 
-@router.delete("/teachers/{name}", status_code=204, responses=described(404, 409))
+@router.delete(bare("/teachers/{name}"), status_code=204, responses=described(404, 409))
 def delete_teacher(name: UploadName, caller: Submitter, service: The) -> None:
     """Delete a teacher of one's own that no search under way learns from."""
     _delete(service, "teacher", name, caller)
@@ -283,15 +284,16 @@ async def _upload(
             raise _taken(kind, name)
         check = partial(_check_and_keep, service, kind, name, filename, work, arrival)
         check = partial(check, owner=caller.owner, digest=digest)
-        is_new = await to_thread.run_sync(check, limiter=_turns(request))
+        is_new = await to_thread.run_sync(check, limiter=checks_at_once(request))
         response.status_code = 201 if is_new else 200
-        return await to_thread.run_sync(_seen, service, caller, kind, name)
+        return await to_thread.run_sync(seen_upload, service, caller, kind, name)
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(arrival.end)
 
 
-def _turns(request: Request) -> CapacityLimiter:
+def checks_at_once(request: Request) -> CapacityLimiter:
+    """Turns at reading what was uploaded."""
     state = request.app.state
     if not hasattr(state, "upload_checks"):
         state.upload_checks = CapacityLimiter(CHECKS_AT_ONCE)
@@ -349,7 +351,7 @@ def _check_and_keep(
 
 
 def _delete(service: Service, kind: UploadKind, name: str, caller: Caller) -> None:
-    row = _seen(service, caller, kind, name)
+    row = seen_upload(service, caller, kind, name)
     _check_owner(caller, row)
     try:
         delete_upload(service, kind, name)
@@ -362,7 +364,7 @@ def _delete(service: Service, kind: UploadKind, name: str, caller: Caller) -> No
 def _share(
     service: Service, caller: Caller, kind: UploadKind, name: str, sharing: Sharing
 ) -> sa.Row[Any]:
-    row = _seen(service, caller, kind, name)
+    row = seen_upload(service, caller, kind, name)
     _check_owner(caller, row)
     share(service.engine, kind, name, sharing.shared_with)
     return row
@@ -375,7 +377,7 @@ def _check_owner(caller: Caller, row: sa.Row[Any]) -> None:
         )
 
 
-def _seen(service: Service, caller: Caller, kind: UploadKind, name: str) -> sa.Row[Any]:
+def seen_upload(service: Service, caller: Caller, kind: UploadKind, name: str) -> sa.Row[Any]:
     """Its row; 404 where there is none that the caller may see."""
     row = find_upload(service.engine, kind, name)
     if row is None or not is_visible(service, caller, kind, row.owner, name):

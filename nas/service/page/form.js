@@ -5,6 +5,7 @@ import { element, fill, say } from "./dom.js";
 import { isAway } from "./devices.js";
 import { foreseen } from "./forecast.js";
 import { ago } from "./format.js";
+import { trial } from "./trial.js";
 import { uploader } from "./uploader.js";
 
 const RECIPES = {
@@ -73,6 +74,11 @@ function sections(catalog, signal) {
       uploader("teacher", addedTo(teacher), signal),
       data,
       uploader("dataset", addedTo(data), signal),
+      trial(() => {
+        const form = /** @type {HTMLFormElement} */ (data.closest("form"));
+        const { teacher, data: texts, text_columns, label_column, metric, labels } = /** @type {any} */ (read(form).request);
+        return { teacher, data: texts, text_columns, label_column, metric, labels };
+      }, signal),
     ),
     section(
       "Where, and how fast?",

@@ -33,7 +33,7 @@ from nas.service.settings import ServiceSettings
 from nas.service.tables import events as happened
 from nas.service.tables import searches, targets, workers
 from nas.service.tokens import Scope, create_token, find_caller
-from nas.service.uploads.kept import find_upload, keep_upload
+from nas.service.uploads.kept import delete_upload, find_upload, keep_upload
 from tests.nas.service.browsing import browsing
 from tests.nas.service.conftest import Waiting
 from tests.nas.service.live import wait_for
@@ -232,6 +232,19 @@ def test_a_teacher_uploaded_from_the_form_is_chosen_with_its_classes(served, ope
     assert page.get_by_label("Teacher", exact=True).input_value() == "my-bert"
     page.get_by_text("Advanced").click()
     page.get_by_label("The teacher's classes").fill("no, yes")
+    kept = served.service.folder("uploads") / "answers"
+    kept.mkdir()
+    rows = [f"{'a b' if row % 2 else 'b'},{'yes' if row % 3 else 'no'}" for row in range(60)]
+    (kept / "train.csv").write_text("\n".join(["text,label", *rows]))
+    given = {"owner": "local", "digest": 64 * "1", "about": {}}
+    assert keep_upload(served.service, "dataset", "answers", kept, **given)
+    page.get_by_label("Data", exact=True).evaluate("node => node.append(new Option('answers'))")
+    page.get_by_label("Data", exact=True).select_option("answers")
+    page.get_by_role("button", name="Try the teacher on the data").click()
+    page.get_by_text("The teacher's accuracy is").wait_for(timeout=120_000)
+    page.get_by_text("texts from text, labels from label: 2 classes").wait_for()
+    delete_upload(served.service, "dataset", "answers")
+    page.get_by_label("Data", exact=True).select_option("pydoc")
     page.get_by_role("button", name="Start the search").click()
     page.wait_for_url("**/#/searches/*")
     asked = httpx.get(f"{served.url}/v1/searches?limit=1").json()["items"][0]["request"]

@@ -25,9 +25,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from nas.data import Task
+from nas.data import Task, load_data
 from nas.service.api.app import create_app
-from nas.service.jobs.stages import teacher_source
+from nas.service.jobs.stages import data_source, teacher_source
 from nas.service.tokens import create_token
 from nas.service.uploads.kept import teacher_folder
 from nas.service.uploads.teachers import check_teacher
@@ -103,6 +103,85 @@ def test_a_teacher_is_kept_and_is_the_one_that_was_sent(client, service, parts):
     assert client.get("/v1/teachers").json() == {"items": [record], "next": None}
     assert put(client, "mine", parts).status_code == 200
     assert "mine" in client.get("/v1/catalog").json()["teachers"]
+
+
+REVIEWS = b"text,label\n" + b"a b,good\nb,bad\n" * 30
+
+
+def tried(client: TestClient, **asked: Any) -> Any:
+    return client.post("/v1/teachers/mine:try", json={"data": "reviews", **asked})
+
+
+def put_reviews(client: TestClient, content: bytes = REVIEWS) -> None:
+    made = client.put("/v1/datasets/reviews?filename=reviews.csv", content=content)
+    assert made.status_code == 201, made.text
+
+
+def test_what_a_teacher_scores_on_data_is_told_before_anything_is_trained(client, service, parts):
+    put(client, "mine", parts)
+    put_reviews(client)
+    answer = tried(client)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert told["data"][0].startswith("reviews: ")
+    assert told["data"][1] == "texts from text, labels from label: 2 classes, bad 50.0%, good 50.0%"
+    assert (told["metric"], told["baseline_score"]) == ("accuracy", 0.5)
+    data = load_data(data_source(service, "reviews"), seed=0)
+    teacher = load_teacher(teacher_source(service, "mine"), data.task, seed=0)
+    predicted = [
+        teacher.model(**teacher.tokenizer(text, return_tensors="pt")).logits.argmax().item()
+        for text in data.validation.text_a
+    ]
+    right = [one == label for one, label in zip(predicted, data.validation.labels, strict=True)]
+    assert told["examples"] == len(right)
+    assert told["score"] == pytest.approx(sum(right) / len(right))
+
+
+def test_a_head_in_another_order_shows_in_a_trial(client, parts):
+    bent = load(parts["model.safetensors"])
+    ids = torch.tensor([[2, 5, 6, 3]])  # a b
+    model = BertForSequenceClassification(BertConfig(vocab_size=8, **SIZES)).eval()
+    for sign in (1, -1):  # a head that tells the two texts apart, by their pooled difference
+        model.load_state_dict(bent)
+        with torch.no_grad():
+            pooled = model.bert(ids).pooler_output - model.bert(ids[:, [0, 2, 3]]).pooler_output
+        bent["classifier.weight"] = torch.cat([sign * pooled, -sign * pooled]) * 1e3
+        with torch.no_grad():
+            middle = model.bert(ids).pooler_output + model.bert(ids[:, [0, 2, 3]]).pooler_output
+        bent["classifier.bias"] = -(bent["classifier.weight"] @ middle[0] / 2)
+        members = parts | {"model.safetensors": save(bent)}
+        client.delete("/v1/teachers/mine")
+        assert put(client, "mine", changed(members, id2label={"0": "x", "1": "y"})).is_success
+        if sign == 1:
+            put_reviews(client)
+        for labels, right in ((["good", "bad"], sign == 1), (["bad", "good"], sign == -1)):
+            told = tried(client, labels=labels).json()
+            assert told["score"] == float(right)
+            assert (told["doubt"] is None) is right
+            if not right:
+                assert "were its classes in another order" in told["doubt"]
+
+
+def test_a_trial_says_what_does_not_fit_and_not_where_things_lie(client, service, parts):
+    put(client, "mine", parts)
+    put_reviews(client, REVIEWS.replace(b"good", b"fine"))
+    unfit = tried(client)
+    assert unfit.status_code == 422
+    assert "fine" in unfit.json()["detail"]
+    assert str(service.settings.data) not in unfit.text
+    assert tried(client, label_column="mood").status_code == 422
+    assert tried(client, data="lost").status_code == 404
+    assert client.post("/v1/teachers/lost:try", json={"data": "reviews"}).status_code == 404
+    assert not list(service.folder("uploads").glob("[!.]*"))
+
+
+def test_a_teacher_without_a_head_is_tried_on_its_tokens_alone(client, parts):
+    bare = {k: v for k, v in load(parts["model.safetensors"]).items() if "classifier" not in k}
+    members = parts | {"model.safetensors": save(bare)}
+    put(client, "mine", changed(members, architectures=["BertModel"]))
+    put_reviews(client)
+    told = tried(client).json()
+    assert (told["score"], told["examples"], told["doubt"]) == (None, 0, None)
 
 
 def test_a_search_names_it_and_it_stays_until_the_search_has_ended(client, service, parts):

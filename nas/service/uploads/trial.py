@@ -1,0 +1,83 @@
+"""What an uploaded teacher scores on data, before anything is trained on it; this runs confined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+EXAMPLES = 200
+"""Of validation, that are read: of a teacher of BERT-base's size a minute of one core."""
+
+MAX_LENGTH = 128
+
+NEEDS = ("nas.teacher", "nas.chance", "nas.data_summary")
+"""Loaded before this is confined: its libraries open others."""
+
+
+def try_teacher(
+    teacher: str,
+    data: str,
+    text_columns: Sequence[str] | None,
+    label_column: str,
+    metric: str | None,
+    labels: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Read data as a search would, and have a teacher's head predict some of its validation.
+
+    Args:
+        teacher, data: folders.
+        text_columns, label_column, metric: as of :func:`nas.data.load_data`.
+        labels: as of :func:`nas.teacher.load_teacher`.
+
+    Returns:
+        ``data``, lines on what was read; ``metric``; ``examples``; ``score``, None where a search
+        trains a new head; ``baseline_score``, of the constant answer; ``doubt``, what speaks
+        against the head, or None.
+
+    Raises:
+        NasError: the data cannot be read so, or the teacher does not fit them.
+    """
+    import numpy as np
+    import torch
+
+    from nas.chance import baseline
+    from nas.data import load_data
+    from nas.data_summary import told_of
+    from nas.evaluate import collator, predict
+    from nas.labels import doubt
+    from nas.metrics import compute
+    from nas.teacher import check_reading, load_teacher
+    from nas.tokenization import encode
+
+    torch.set_num_threads(1)
+    found = load_data(
+        data, text_columns=text_columns, label_column=label_column, metric=metric, seed=0
+    )
+    task = found.task
+    told = {
+        "data": told_of(found),
+        "metric": task.metric,
+        "baseline_score": baseline(found, "validation"),
+        "examples": 0,
+        "score": None,
+        "doubt": None,
+    }
+    loaded = load_teacher(teacher, task, seed=0, labels=labels)
+    length = min(MAX_LENGTH, loaded.model.config.max_position_embeddings)
+    check_reading(teacher, loaded, found, length)
+    if not loaded.has_head:
+        return told
+    some = found.validation.take(range(min(EXAMPLES, len(found.validation))))
+    encoded = encode(some, loaded.tokenizer, length)
+    logits = predict(
+        lambda batch: loaded.model(**batch).logits,
+        encoded,
+        collator(loaded.tokenizer),
+        loaded.model.device,
+    )
+    values = np.asarray(encoded.labels)
+    return told | {
+        "examples": len(some),
+        "score": compute(task.metric, logits, values),
+        "doubt": doubt(task, logits, values),
+    }
