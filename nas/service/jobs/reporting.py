@@ -81,12 +81,13 @@ class ReportingDisplay(Display):
         yield show
 
     def say(self, line: str) -> None:
-        self._tell("line", {"text": self._inside(line), "level": "info"})
+        self._tell("line", {"text": self.inside(line), "level": "info"})
 
     def warn(self, line: str) -> None:
-        self._tell("line", {"text": self._inside(line), "level": "warning"})
+        self._tell("line", {"text": self.inside(line), "level": "warning"})
 
-    def _inside(self, line: str) -> str:
+    def inside(self, line: str) -> str:
+        """A line without the service's folder, which is the operator's own affair."""
         return line.replace(self._data, "")
 
 

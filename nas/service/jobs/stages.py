@@ -69,6 +69,12 @@ class Stages:
             NasError: whatever a user can mend.
         """
         self._stage = stage
+        try:
+            return self._run(stage)
+        except NasError as error:
+            raise NasError(self._display.inside(str(error))) from error
+
+    def _run(self, stage: str) -> dict[str, Any]:
         if self._pipeline is None:
             runs = patiently(lambda: build_runs(self._service, self._job, self._display))
             self._pipeline = Pipeline(runs)

@@ -27,7 +27,8 @@ from transformers import (
 
 from nas.data import Task, load_data
 from nas.service.api.app import create_app
-from nas.service.jobs.stages import data_source, teacher_source
+from nas.service.jobs.process import Job
+from nas.service.jobs.stages import Stages, data_source, teacher_source
 from nas.service.tokens import create_token
 from nas.service.uploads.kept import teacher_folder
 from nas.service.uploads.teachers import check_teacher
@@ -173,6 +174,21 @@ def test_a_trial_says_what_does_not_fit_and_not_where_things_lie(client, service
     assert tried(client, data="lost").status_code == 404
     assert client.post("/v1/teachers/lost:try", json={"data": "reviews"}).status_code == 404
     assert not list(service.folder("uploads").glob("[!.]*"))
+
+
+def test_a_search_that_refuses_a_teacher_says_not_where_it_lies(client, service, parts, tmp_path):
+    put(client, "mine", parts)
+    put_reviews(client, REVIEWS.replace(b"good", b"fine"))
+    wanted = {"budgets": ["4x"], "recipe": "smoke", "teacher": "mine", "data": "reviews"}
+    search = client.post("/v1/searches", json=wanted).json()
+    settings = service.settings.model_dump_json()
+    job = Job(search["id"], 1, search["request"], settings, str(tmp_path / "scratch"))
+    told: list[Any] = []
+    stages = Stages(job, lambda kind, data: told.append(data))
+    with pytest.raises(NasError, match="teacher teachers/mine predicts good, bad") as refused:
+        for stage in ("data", "profiles"):
+            stages.run(stage)
+    assert str(service.settings.data) not in f"{refused.value} {told}"
 
 
 def test_a_teacher_without_a_head_is_tried_on_its_tokens_alone(client, parts):
