@@ -185,8 +185,9 @@ def test_a_search_that_refuses_a_teacher_says_not_where_it_lies(client, service,
     job = Job(search["id"], 1, search["request"], settings, str(tmp_path / "scratch"))
     told: list[Any] = []
     stages = Stages(job, lambda kind, data: told.append(data))
+    stages.run("data")
     with pytest.raises(NasError, match="teacher teachers/mine predicts bad, good") as refused:
-        stages.run("data")
+        stages.run("profiles")
     assert str(service.settings.data) not in f"{refused.value} {told}"
 
 
