@@ -27,9 +27,10 @@ class Metrics:
     Args:
         engine: of the service's database.
         data: the service's folder.
+        private: whether the names of devices are not for all who may read.
     """
 
-    def __init__(self, engine: Engine, data: Path) -> None:
+    def __init__(self, engine: Engine, data: Path, *, private: bool) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
@@ -50,15 +51,15 @@ class Metrics:
             "Requests refused because their client asked too often",
             registry=self.registry,
         )
-        self.registry.register(_Database(engine))
+        self.registry.register(_Database(engine, private))
         self.registry.register(_Folders(data))
 
 
 class _Database(Collector):
     """Searches, tasks, targets and workers, as they are when asked."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, private: bool) -> None:
+        self._engine, self._private = engine, private
 
     def describe(self) -> Iterator[Metric]:
         return iter(())  # registering must not ask the database
@@ -67,6 +68,7 @@ class _Database(Collector):
         try:
             with self._engine.connect() as connection:
                 metrics = [*_searches(connection), *_devices(connection)]
+                metrics += [] if self._private else [_silence_of_targets(connection)]
         except SQLAlchemyError:
             metrics = []
         yield GaugeMetricFamily(
@@ -98,21 +100,25 @@ def _devices(connection: Connection) -> Iterator[Metric]:
     counts = _counts(connection, tasks.c.status)
     yield _by("tailorbert_tasks", "Tasks of devices, by status", "status", counts)
     now = time.time()
-    seen = connection.execute(
-        sa.select(targets.c.name, targets.c.last_seen).where(targets.c.last_seen.is_not(None))
-    ).all()
-    yield _by(
-        "tailorbert_target_silent_seconds",
-        "Since a device's agent was last heard of",
-        "target",
-        {name: max(0.0, now - when) for name, when in seen},
-    )
     alive = connection.execute(sa.select(workers.c.name, workers.c.seen)).all()
     yield _by(
         "tailorbert_worker_silent_seconds",
         "Since a worker was last heard of",
         "worker",
         {name: max(0.0, now - when) for name, when in alive},
+    )
+
+
+def _silence_of_targets(connection: Connection) -> Metric:
+    now = time.time()
+    seen = connection.execute(
+        sa.select(targets.c.name, targets.c.last_seen).where(targets.c.last_seen.is_not(None))
+    ).all()
+    return _by(
+        "tailorbert_target_silent_seconds",
+        "Since a device's agent was last heard of",
+        "target",
+        {name: max(0.0, now - when) for name, when in seen},
     )
 
 

@@ -58,7 +58,9 @@ def create_app(service: Service) -> FastAPI:
     app.state.known_tokens = KnownTokens()
     app.state.fronts = Fronts()
     app.state.readiness = operations.Readiness(service)
-    app.state.metrics = Metrics(service.engine, service.settings.data)
+    app.state.metrics = Metrics(
+        service.engine, service.settings.data, private=service.settings.private
+    )
     app.state.stopping = asyncio.Event()  # at which streams end
     app.state.broadcast = Broadcast(service.engine, app.state.stopping.is_set)
     handle_problems(app)

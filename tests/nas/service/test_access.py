@@ -14,6 +14,7 @@ from nas.service.api.app import create_app
 from nas.service.api.upload_records import DatasetRecord
 from nas.service.devices.targets import find_target, register_target, remove_target, store_profile
 from nas.service.service import Service
+from nas.service.tables import targets
 from nas.service.tokens import create_token
 from nas.service.uploads.kept import keep_upload
 from tests.latency.conftest import made_profile
@@ -161,6 +162,14 @@ def test_another_upload_of_a_name_that_is_not_seen_is_refused_without_telling_of
     answer = private.clients["bob"].put("/v1/datasets/reviews?filename=a.csv", content=DATA)
     assert answer.status_code == 409
     assert "ada" not in answer.text
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_metrics_name_no_device_of_a_private_service(town, private):
+    built = town(private=private)
+    with built.service.engine.begin() as connection:
+        connection.execute(targets.update().values(last_seen=1.0))
+    assert ('target="pi"' in built.clients["bob"].get("/metrics").text) is not private
 
 
 @pytest.mark.parametrize("readers", [["Ada"], ["a b"], ["**"], "bob", [""], ["bob"] * 101])
