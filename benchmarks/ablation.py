@@ -31,11 +31,11 @@ from typing import Any
 import torch
 from speedups import OURS, RESULTS, Comparison, recipe_of, save
 
-from nas.choosing import choose, read_trials
-from nas.learning import read_score
-from nas.recipe import Scores
+from nas.pipeline.choosing import choose, read_trials
+from nas.pipeline.learning import read_score
+from nas.pipeline.recipe import Scores
+from nas.pipeline.supernet import train_supernet
 from nas.settings import data_folder
-from nas.supernet_stage import train_supernet
 from supernet.architecture import Architecture
 from supernet.sandwich_settings import SandwichSettings
 from supernet.training_settings import TrainingSettings

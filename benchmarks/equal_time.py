@@ -24,17 +24,18 @@ from transformers import PreTrainedModel
 from latency.beside import time_models
 from latency.options import load_target
 from latency.runtimes import runtime_of
-from nas import distill, learning
-from nas.augment import augment, read_augmented
-from nas.data import Examples
-from nas.evaluate import collator, score
-from nas.guide import Guide, sample_batches
-from nas.progress import Display
-from nas.recipe import Distillation, Recipe, load_recipe
-from nas.request import Lesson, Study
-from nas.teacher import outline
-from nas.tokenization import EncodedExamples, encode
-from nas.workspace import Artifact, Workspace
+from nas.data.task_data import Examples
+from nas.data.tokenization import EncodedExamples, encode
+from nas.models.evaluate import collator, score
+from nas.models.teacher import outline
+from nas.pipeline import distilling as distill
+from nas.pipeline import learning
+from nas.pipeline.augment import augment, read_augmented
+from nas.pipeline.guide import Guide, sample_batches
+from nas.pipeline.recipe import Distillation, Recipe, load_recipe
+from nas.pipeline.request import Lesson, Study
+from nas.store.workspace import Artifact, Workspace
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.distill.augmentation import Augmentation
 from supernet.distill.fitted_start import fit_to_teacher

@@ -24,10 +24,10 @@ from transformers import AutoTokenizer
 
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
-from nas import learning
-from nas.quantize import quantize_folder
-from nas.recipe import load_recipe
-from nas.result_folder import MODEL
+from nas.models.quantize import quantize_folder
+from nas.pipeline import learning
+from nas.pipeline.recipe import load_recipe
+from nas.store.result_folder import MODEL
 
 
 def main() -> None:

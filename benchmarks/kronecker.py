@@ -39,7 +39,7 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.runtimes import runtime_of
 from latency.target import Target
-from nas.export import onnx_model
+from nas.models.export import onnx_model
 from supernet.architecture import Architecture, EncoderShape
 from supernet.compress.kronecker import densified, factorized, plan
 from supernet.distill.fitted_start import fit_to_teacher

@@ -21,7 +21,7 @@ from ranking import Lab
 
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from nas.recipe import load_recipe
+from nas.pipeline.recipe import load_recipe
 from supernet.architecture import Architecture
 from supernet.distill.fitted_start import LayerFit
 from supernet.distill.narrow_heads import HeadMaps

@@ -35,22 +35,22 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
-from nas.distill import learn, new_learner, validation_quality
-from nas.evaluate import collator, predict, quickly, score
-from nas.expected import Expectation, outlook
-from nas.guide import Guide, sample_batches
-from nas.learning import EncodedTask, prepare_teacher, read_data, tokenize
-from nas.progress import Display
-from nas.quality import agreement
-from nas.race import race
-from nas.recipe import Recipe, load_recipe
-from nas.request import Lesson, Study
-from nas.result_folder import MODEL
-from nas.rung import Alone
-from nas.supernet_stage import train_supernet
-from nas.teacher import outline
-from nas.tokenization import EncodedExamples
-from nas.workspace import Artifact, Workspace
+from nas.data.tokenization import EncodedExamples
+from nas.models.evaluate import collator, predict, quickly, score
+from nas.models.quality import agreement
+from nas.models.teacher import outline
+from nas.pipeline.distilling import learn, new_learner, validation_quality
+from nas.pipeline.guide import Guide, sample_batches
+from nas.pipeline.learning import EncodedTask, prepare_teacher, read_data, tokenize
+from nas.pipeline.race import race
+from nas.pipeline.recipe import Recipe, load_recipe
+from nas.pipeline.request import Lesson, Study
+from nas.pipeline.rung import Alone
+from nas.pipeline.supernet import train_supernet
+from nas.search.expected import Expectation, outlook
+from nas.store.result_folder import MODEL
+from nas.store.workspace import Artifact, Workspace
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space

@@ -38,14 +38,14 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from nas.cluster.evaluator import RayEvaluator
 from nas.cluster.options import RayOptions
-from nas.scoring import Score, Scorer, SupernetScorer
+from nas.data.tokenization import EncodedExamples
+from nas.pipeline.scoring import Score, Scorer, SupernetScorer
 from nas.search.constraints import FloatArray, Limits
 from nas.search.evaluator import Evaluator, LocalEvaluator
 from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
 from nas.search.search import run_search
 from nas.search.settings import SearchSettings
-from nas.tokenization import EncodedExamples
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.model import Supernet

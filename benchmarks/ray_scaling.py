@@ -35,22 +35,22 @@ from latency.drawing import PALETTE, canvas, style
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.target import Budget
-from nas import learning
 from nas.cluster.evaluator import RayEvaluator
 from nas.cluster.options import RayOptions
-from nas.evaluate import collator
-from nas.progress import Display
-from nas.recipe import load_recipe
-from nas.request import Request, Run
-from nas.result_folder import MODEL
-from nas.scoring import Score, Scorer, SupernetScorer
+from nas.models.evaluate import collator
+from nas.pipeline import learning
+from nas.pipeline.recipe import load_recipe
+from nas.pipeline.request import Request, Run
+from nas.pipeline.scoring import Score, Scorer, SupernetScorer
 from nas.search.constraints import Limits
 from nas.search.evaluator import Evaluator, LocalEvaluator, Outcome
 from nas.search.score_cache import ScoreCache
 from nas.search.search import run_search
 from nas.search.settings import SearchSettings
 from nas.settings import data_folder
-from nas.workspace import Workspace
+from nas.store.result_folder import MODEL
+from nas.store.workspace import Workspace
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space

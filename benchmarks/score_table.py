@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from nas import learning
-from nas.evaluate import Collate, collator
-from nas.progress import Display
-from nas.recipe import load_recipe
-from nas.request import Lesson, Study
-from nas.result_folder import MODEL
+from nas.data.tokenization import EncodedExamples
+from nas.models.evaluate import Collate, collator
+from nas.pipeline import learning
+from nas.pipeline.recipe import load_recipe
+from nas.pipeline.request import Lesson, Study
 from nas.settings import data_folder
-from nas.tokenization import EncodedExamples
-from nas.workspace import Workspace
+from nas.store.result_folder import MODEL
+from nas.store.workspace import Workspace
+from nas.terminal.progress import Display
 from supernet import elastic
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch

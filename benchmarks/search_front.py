@@ -28,8 +28,8 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
-from nas.answers import Answers, on_target
-from nas.report import Evaluated, FrontPoint, ShownFront
+from nas.report.answers import Answers, on_target
+from nas.report.record import Evaluated, FrontPoint, ShownFront
 from nas.search.constraints import Limits
 from nas.search.evaluator import LocalEvaluator
 from nas.search.goals import Goal, Goals

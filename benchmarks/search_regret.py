@@ -32,8 +32,7 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
-from nas.plots import PALETTE
-from nas.progress import Display
+from nas.report.plots import PALETTE
 from nas.search.constraints import Limits
 from nas.search.evaluator import LocalEvaluator
 from nas.search.goals import Goal, Goals, PredictLatency
@@ -42,6 +41,7 @@ from nas.search.score_cache import ScoreCache
 from nas.search.score_predictor import features
 from nas.search.search import run_searches
 from nas.search.settings import SearchSettings
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.space import SearchSpace
 

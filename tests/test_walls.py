@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -65,6 +66,100 @@ def imports_of(package: str) -> list[tuple[str, str]]:
         if is_within(module, (package,))
         for name in imported_names(module, tree)
     ]
+
+
+ROOMS = (
+    "settings",
+    "tasks",
+    "data",
+    "terminal",
+    "search",
+    "store",
+    "models",
+    "report",
+    "cluster",
+    "pipeline",
+    "service",
+    "commands",
+    "cli",
+)
+"""What stands in ``nas``, each before those that may import it."""
+
+
+def room_of(module: str) -> str | None:
+    """Of a module of ``nas``; None of others, and of ``nas`` itself."""
+    package, _, rest = module.partition(".")
+    return rest.partition(".")[0] or None if package == "nas" else None
+
+
+def runtime_imports() -> dict[str, set[str]]:
+    """The modules of ours that each module imports, but for what type checkers alone read."""
+    found: dict[str, set[str]] = {}
+    for module, tree in TREES.items():
+        unread = [node for node in ast.walk(tree) if is_for_type_checkers(node)]
+        skipped = {id(inner) for node in unread for inner in ast.walk(node)}
+        names = {
+            name
+            for node in ast.walk(tree)
+            if id(node) not in skipped
+            for name in imported_names(module, ast.Module([node], []))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        found[module] = {name for name in names if name in MODULES and name != module}
+    return found
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def test_every_module_of_nas_is_in_a_room():
+    found = {room_of(module) for module in MODULES} - {None}
+    assert found == set(ROOMS)
+    flat = {path.stem for path in (ROOT / "nas").glob("*.py")}
+    assert flat == {"__init__", "cli", "settings"}
+
+
+def test_rooms_import_only_those_before_them():
+    backward = [
+        (module, name)
+        for module, names in runtime_imports().items()
+        for name in names
+        if (here := room_of(module)) is not None
+        and (there := room_of(name)) is not None
+        and ROOMS.index(there) > ROOMS.index(here)
+    ]
+    assert backward == []
+
+
+def test_the_drawing_of_the_rooms_is_true():
+    arrows: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module, names in runtime_imports().items():
+        for name in names:
+            if (here := room_of(module)) and (there := room_of(name)) and here != there:
+                arrows[here].add(there)
+    beyond = {room: set[str]() for room in ROOMS}
+    for room in ROOMS:  # each is behind all that it reaches
+        for there in arrows[room]:
+            beyond[room] |= {there} | beyond[there]
+    direct = {
+        f"{room} --> {there}"
+        for room, theres in arrows.items()
+        for there in theres
+        if not any(there in beyond[other] for other in theres - {there})
+    }
+    drawing = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("```mermaid")[2]
+    drawn = {line.strip() for line in drawing.split("```")[0].splitlines() if "-->" in line}
+    assert drawn == direct
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    arrows = runtime_imports()
+    graph = TopologicalSorter(arrows)
+    try:
+        graph.prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
 def test_there_is_something_to_hold():
@@ -125,7 +220,7 @@ def normalized(distribution: str) -> str:
         "import latency",
         "import latency.cli",
         "import nas.settings",
-        "import nas.recipe",
+        "import nas.pipeline.recipe",
         "import nas.service.api.app",
     ],
 )

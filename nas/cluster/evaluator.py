@@ -21,7 +21,7 @@ from supernet.architecture import Architecture
 from supernet.errors import NasError
 
 if TYPE_CHECKING:  # it takes torch, which a driver may do without
-    from nas.scoring import Scorer
+    from nas.pipeline.scoring import Scorer
 
 QUEUED = 2
 """Candidates of a worker: the next is there when one ends, and few are lost with it."""

@@ -14,7 +14,7 @@ from nas.settings import hide_gpus
 from supernet.architecture import Architecture
 
 if TYPE_CHECKING:  # it takes torch, which is slow to import where a test's scorer needs none
-    from nas.scoring import Scorer
+    from nas.pipeline.scoring import Scorer
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)

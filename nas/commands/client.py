@@ -26,10 +26,10 @@ from nas.commands.options import (
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
-    from nas.progress import Display
     from nas.service.client import ServiceClient
     from nas.service.client.replies import Model, Search
     from nas.service.client.service_client import UploadKind
+    from nas.terminal.progress import Display
 
 ServerOption = Annotated[
     str | None,
@@ -122,7 +122,7 @@ def submit(
     `nas fetch $id -o fast-model`. The search goes on whether anybody watches or not.
     """
     from latency.target import Budget
-    from nas.result_folder import check_output
+    from nas.store.result_folder import check_output
 
     for budget in latency:  # what can be refused here is, before data is uploaded
         Budget.parse(budget)
@@ -306,7 +306,7 @@ def _known_data(client: ServiceClient, data: str) -> str:
 
 def _known_teacher(client: ServiceClient, teacher: str) -> str:
     """The name of a teacher that the service has, which it is given if it lies here."""
-    from nas.model_folders import CONFIG, without_model
+    from nas.models.model_folders import CONFIG, without_model
 
     path = Path(teacher).expanduser()
     if not path.is_dir():
@@ -413,6 +413,6 @@ def _in_words(model: Model) -> str:
 
 
 def _display() -> Display:
-    from nas.progress import Display
+    from nas.terminal.progress import Display
 
     return Display()

@@ -47,14 +47,14 @@ def quantize(
     **Example:** `nas quantize fast-model --data my-data/ -o int8-model`
     """
     from latency.options import load_target
-    from nas.measured import model_folder
-    from nas.recipe import load_recipe
+    from nas.models.measured import model_folder
+    from nas.pipeline.recipe import load_recipe
 
     folder, where = model_folder(model), load_target(target)
-    from nas.progress import silence
+    from nas.terminal.progress import silence
 
     silence()
-    from nas.quantize import quantize_folder
+    from nas.models.quantize import quantize_folder
 
     task = read_task(data, text, label, metric, seed)
     length = load_recipe(recipe).max_length
@@ -94,16 +94,16 @@ def compare(
     """
     from latency.drawing import check_plot
     from latency.options import load_target
-    from nas.recipe import load_recipe
+    from nas.pipeline.recipe import load_recipe
 
     if plot is not None:
         check_plot(plot)
-    from nas.progress import silence
+    from nas.terminal.progress import silence
 
     silence()
-    from nas.compare import compare_folders, comparison_plot
-    from nas.held_out import load_held_out
-    from nas.measured import model_classes, model_folder
+    from nas.data.held_out import load_held_out
+    from nas.models.compare import compare_folders, comparison_plot
+    from nas.models.measured import model_classes, model_folder
 
     where = load_target(target)
     length = load_recipe(recipe).max_length
@@ -152,13 +152,13 @@ def evaluate(
 
     **Example:** `nas evaluate fast-model --data my-data/`
     """
-    from nas.progress import silence
+    from nas.terminal.progress import silence
 
     silence()
     from latency.options import load_target
-    from nas.held_out import load_held_out
-    from nas.measured import evaluate_folder, model_classes, model_folder
-    from nas.recipe import load_recipe
+    from nas.data.held_out import load_held_out
+    from nas.models.measured import evaluate_folder, model_classes, model_folder
+    from nas.pipeline.recipe import load_recipe
 
     folder, where = model_folder(model), load_target(target)
     held_out = load_held_out(

@@ -46,12 +46,12 @@ def finetune(
 
     **Example:** `nas finetune --data my-data/ -o teacher && nas search --teacher teacher ...`
     """
-    from nas.progress import Display, silence
+    from nas.terminal.progress import Display, silence
 
     silence()
-    from nas.data_summary import told_of
-    from nas.recipe import load_recipe
-    from nas.teacher import finetune_to_folder
+    from nas.data.summary import told_of
+    from nas.models.teacher import finetune_to_folder
+    from nas.pipeline.recipe import load_recipe
 
     task = read_task(data, text, label, metric, seed)
     for line in told_of(task):
@@ -93,7 +93,7 @@ def distill(
     command goes on from the last checkpoint.
     """
     study = new_study(teacher, data, recipe, workspace, text, label, metric, seed, labels=labels)
-    from nas.pipeline import run_distillation
+    from nas.pipeline.pipeline import run_distillation
 
     _tell(output, run_distillation(study, student, output))
 
@@ -134,11 +134,11 @@ def compress(
     **Example:** `nas compress my-model/ --ratio 5 --data my-data/ -o small`
     """
     from latency.options import load_target
-    from nas.compress import Kronecker
+    from nas.pipeline.compressing import Kronecker
 
     kronecker, where = Kronecker(ratio, terms), load_target(target)
     study = new_study(teacher, data, recipe, workspace, text, label, metric, seed, labels=labels)
-    from nas.pipeline import run_distillation
+    from nas.pipeline.pipeline import run_distillation
 
     told = run_distillation(study, student, output, kronecker=kronecker, target=where)
     table = Table("form", "p50 ms", "p95 ms", "ONNX file, MB")

@@ -94,7 +94,7 @@ WORKSPACE = "tailorbert-workspace"
 
 def read_task(data: str, text: list[str] | None, label: str, metric: str | None, seed: int) -> Any:
     """The task's data, split."""
-    from nas.data import load_data
+    from nas.data.task_data import load_data
 
     return load_data(data, text_columns=text, label_column=label, metric=metric, seed=seed)
 
@@ -122,18 +122,18 @@ def new_study(
         algorithm: of the search, in place of the recipe's.
         labels: of the teacher's head, with commas between.
     """
-    from nas.recipe import load_recipe
+    from nas.pipeline.recipe import load_recipe
     from nas.search.settings import SearchSettings
 
     settings = load_recipe(recipe)
     if algorithm is not None:
         chosen = SearchSettings(**settings.search.to_dict() | {"algorithm": algorithm})
         settings = settings.model_copy(update={"search": chosen})
-    from nas.progress import Display, silence
+    from nas.terminal.progress import Display, silence
 
     silence()
-    from nas.request import Lesson, Study
-    from nas.workspace import open_workspace
+    from nas.pipeline.request import Lesson, Study
+    from nas.store.workspace import open_workspace
 
     display = Display()
     lesson = Lesson(

@@ -129,10 +129,10 @@ def search(
     lesson = new_study(
         teacher, data, recipe, workspace, text, label, metric, seed, algorithm, labels
     )
-    from nas.pipeline import run_pipeline
-    from nas.report import quality, verdict
-    from nas.request import Request, Run
-    from nas.teacher import suiting_space
+    from nas.models.teacher import suiting_space
+    from nas.pipeline.pipeline import run_pipeline
+    from nas.pipeline.request import Request, Run
+    from nas.report.page import quality, verdict
 
     choices = choices or suiting_space(teacher)
     runs = [
@@ -210,9 +210,9 @@ def front(
     **On another device:** `nas front fast-model --profile phone.json --latency 20ms`
     """
     from latency.drawing import check_plot
-    from nas.answers import Answers, budget_ms, on_target
-    from nas.designs import WORTHWHILE
-    from nas.report import read_front
+    from nas.report.answers import Answers, budget_ms, on_target
+    from nas.report.record import read_front
+    from nas.search.designs import WORTHWHILE
 
     for picture in (plot, dimensions, hypervolume):
         if picture is not None:
@@ -246,8 +246,8 @@ def front(
                 f"  it leaves more than half of {text} unused; a search for {text} looks there"
             )
     if plot is not None:
-        from nas.plots import BudgetMark
-        from nas.report_figures import front_figure
+        from nas.report.figures import front_figure
+        from nas.report.plots import BudgetMark
 
         places = {point.architecture: place for place, point in enumerate(shown.points)}
         marks = [
@@ -257,12 +257,12 @@ def front(
         front_figure(shown, marks).savefig(plot, dpi=200)
         out.print(f"drawn in {plot}")
     if dimensions is not None:
-        from nas.report_figures import dimensions_figure
+        from nas.report.figures import dimensions_figure
 
         dimensions_figure(shown).savefig(dimensions, dpi=200)
         out.print(f"drawn in {dimensions}")
     if hypervolume is not None:
-        from nas.report_figures import hypervolume_figure
+        from nas.report.figures import hypervolume_figure
 
         hypervolume_figure([("", shown)]).savefig(hypervolume, dpi=200)
         out.print(f"drawn in {hypervolume}")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Self
 
-from nas.board import Show
-from nas.progress import Bar, Display
 from nas.service.client.connection import one_line
 from nas.service.client.event_stream import StreamEvent
 from nas.service.client.replies import Progress, SearchMoment, understood
+from nas.terminal.board import Show
+from nas.terminal.progress import Bar, Display
 
 _WAITING = {"queued": "waits for a worker", "running": "is running"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from nas.recipe import Recipe
+from nas.pipeline.recipe import Recipe
 from nas.service.settings import Limits
 from supernet.errors import NasError
 

@@ -19,7 +19,8 @@ from pydantic import (
 from latency.json_numbers import NUMBER
 from latency.options import load_target
 from latency.target import Target
-from nas.recipe import Recipe, load_recipe, parse_recipe
+from nas.data.sources import PYDOC
+from nas.pipeline.recipe import Recipe, load_recipe, parse_recipe
 from nas.service.access import visible
 from nas.service.own_recipes import check_choices, check_work
 from nas.service.plain_text import check_plain, check_text
@@ -29,14 +30,13 @@ from nas.service.tables import targets, uploads
 from nas.service.tokens import Caller
 from nas.service.uploads.kept import FOLDERS
 from nas.service.webhooks import check_webhook
-from nas.sources import PYDOC
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError
 from supernet.space import SearchSpace
 
 EMBEDDED_TEACHER = "minilm"
 EARLY_STAGES = ("data", "profiles", "teacher", "supernet", "search")
-"""As :data:`nas.pipeline.STAGES`, whose module loads torch."""
+"""As :data:`nas.pipeline.pipeline.STAGES`, whose module loads torch."""
 MODEL_STAGE = "model"
 
 Column = Annotated[str, StringConstraints(min_length=1, max_length=200)]

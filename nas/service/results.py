@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from latency.atomic import sync
-from nas.result_folder import MODEL
+from nas.store.result_folder import MODEL
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 
@@ -32,7 +32,7 @@ def publish(output: Path, place: Path, *, number: int, target: str, budget: str)
     """Put what a pipeline handed over into the service's results, whole or not at all.
 
     Args:
-        output: a folder of :func:`nas.handover.hand_over`; it is removed.
+        output: a folder of :func:`nas.pipeline.handing_over.hand_over`; it is removed.
         place: ``results/<search>/<number>``, replaced.
         number, target, budget: of the model, as they were asked for.
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
+from nas.data.sources import PYDOC
 from nas.service import events, webhooks
 from nas.service.access import forget_shares
 from nas.service.database import take_turns
@@ -25,7 +26,6 @@ from nas.service.service import Service
 from nas.service.tables import events as happened
 from nas.service.tables import searches
 from nas.service.uploads.kept import hold_upload, uploads_named
-from nas.sources import PYDOC
 from supernet.errors import NasError
 
 ENDED = ("done", "failed", "cancelled")

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from nas.progress import Display
-from nas.recipe import Recipe, parse_recipe
-from nas.request import Lesson, Study
-from nas.workspace import Workspace
+from nas.pipeline.recipe import Recipe, parse_recipe
+from nas.pipeline.request import Lesson, Study
+from nas.store.workspace import Workspace
+from nas.terminal.progress import Display
 
 WORDS = [f"word{number}" for number in range(40)]
 CLASSES = 3

@@ -222,7 +222,7 @@ def test_a_plot_that_cannot_be_drawn(fault: Run, plot: str) -> None:
 
 
 def test_a_package_that_is_missing(fault: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "nas.measured", raising=False)
+    monkeypatch.delitem(sys.modules, "nas.models.measured", raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert "needs the package onnx: pip install" in fault("evaluate", "result")
 

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from latency.json_numbers import NUMBER
-from nas.answers import Answers, budget_ms, on_target
-from nas.report import ShownFront
+from nas.report.answers import Answers, budget_ms, on_target
+from nas.report.record import ShownFront
 from nas.service import searches
 from nas.service.access import is_visible
 from nas.service.api.auth import Reader, The

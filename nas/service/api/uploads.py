@@ -15,6 +15,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from nas.data.sources import PYDOC
 from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The
 from nas.service.api.bodies import StrictRoute
@@ -54,7 +55,6 @@ from nas.service.uploads.kept import (
 from nas.service.uploads.sandbox import run_confined
 from nas.service.uploads.supernets import check_supernet
 from nas.service.uploads.teachers import check_teacher
-from nas.sources import PYDOC
 
 CHECKS_AT_ONCE = 2
 """Uploads that are read at the same time; further ones wait for their turn."""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 
-from nas.result_folder import MODEL, RESULT
+from nas.store.result_folder import MODEL, RESULT
 from supernet.errors import NasError
 
 Shown = Callable[[int, int], None]

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from nas.full_disk import full_disk_reported
-from nas.result_folder import check_output, replacing_folder
 from nas.service.client.connection import WAITS_S, AwayError, Connection, RefusedError
 from nas.service.client.download import Shown, receive, sha256, unpack
 from nas.service.client.event_stream import StreamEvent, parse_events
@@ -17,6 +15,8 @@ from nas.service.client.folder_upload import zipped
 from nas.service.client.replies import Archive, Model, Search, Status, understood
 from nas.service.uploads.scan import UPLOADED as TABLES
 from nas.service.uploads.teachers import FILES, WEIGHTS
+from nas.store.full_disk import full_disk_reported
+from nas.store.result_folder import check_output, replacing_folder
 from supernet.errors import NasError
 
 _UPLOAD_S = 600.0  # the server reads what it has received before it answers

@@ -17,12 +17,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from nas.service.forks import forkserver
+from nas.service.jobs.job import Job
 from supernet.errors import NasError
 
 Json = dict[str, Any]
@@ -38,24 +39,6 @@ class CrashedError(Exception):
 
 class UnwantedError(Exception):
     """A stage that is to stop, because nobody wants its search any more."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a job's process is told.
-
-    Args:
-        search_id, attempt: whose stages it runs.
-        request: as :class:`nas.service.requests.SearchRequest` reads it.
-        settings: the service's, as JSON.
-        scratch: a folder for temporary files, emptied at the beginning and the end.
-    """
-
-    search_id: str
-    attempt: int
-    request: Json
-    settings: str
-    scratch: str
 
 
 class JobProcess:

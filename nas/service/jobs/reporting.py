@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from nas.board import Best, Moment, Show
-from nas.progress import Bar, Display
 from nas.service.events import Kind
+from nas.terminal.board import Best, Moment, Show
+from nas.terminal.progress import Bar, Display
 
 Tell = Callable[[Kind, Mapping[str, Any]], None]
 

@@ -10,14 +10,15 @@ from typing import Any
 from latency.device import THIS_MACHINE, Device
 from latency.target import Budget, Target
 from nas.cluster.options import RayOptions
-from nas.pipeline import STAGES, Pipeline
-from nas.progress import silence
-from nas.recipe import Recipe
-from nas.request import Request, Run
+from nas.data.sources import PYDOC
+from nas.models.teacher import EMBEDDED, suiting_space
+from nas.pipeline.pipeline import STAGES, Pipeline
+from nas.pipeline.recipe import Recipe
+from nas.pipeline.request import Request, Run
 from nas.service.database import engine_of, patiently
 from nas.service.devices.remote_device import RemoteDevice
 from nas.service.devices.targets import find_target
-from nas.service.jobs.process import Job
+from nas.service.jobs.job import Job
 from nas.service.jobs.reporting import ReportingDisplay, Tell
 from nas.service.requests import (
     MODEL_STAGE,
@@ -30,9 +31,8 @@ from nas.service.results import publish
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
 from nas.service.uploads.kept import dataset_folder, supernet_folder, teacher_folder
-from nas.sources import PYDOC
-from nas.teacher import EMBEDDED, suiting_space
-from nas.workspace import open_workspace
+from nas.store.workspace import open_workspace
+from nas.terminal.progress import silence
 from supernet.errors import NasError
 
 
@@ -173,7 +173,7 @@ def _number(stage: str) -> int:
 
 
 def teacher_source(service: Service, name: str) -> str:
-    """What :func:`nas.teacher.load_teacher` takes, for a name of the catalog.
+    """What :func:`nas.models.teacher.load_teacher` takes, for a name of the catalog.
 
     Raises:
         NasError: it has gone.
@@ -186,7 +186,7 @@ def teacher_source(service: Service, name: str) -> str:
 
 
 def data_source(service: Service, name: str) -> str:
-    """What :func:`nas.data.load_data` takes, for a name of the catalog.
+    """What :func:`nas.data.task_data.load_data` takes, for a name of the catalog.
 
     Raises:
         NasError: it has gone.

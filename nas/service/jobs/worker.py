@@ -29,7 +29,8 @@ from nas.service.devices.tasks import forget_tasks
 from nas.service.forks import start_forkserver
 from nas.service.jobs.durable_queue import APPLICATION, QUEUE, VERSION, WORKFLOW, DurableQueue
 from nas.service.jobs.heartbeat import Heartbeat
-from nas.service.jobs.process import CrashedError, Job, JobProcess, UnwantedError
+from nas.service.jobs.job import Job
+from nas.service.jobs.process import CrashedError, JobProcess, UnwantedError
 from nas.service.requests import SearchRequest, stage_names
 from nas.service.revisions import migrate
 from nas.service.service import Service

@@ -25,10 +25,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from latency.atomic import replacing
-from nas.full_disk import full_disk_reported
 from nas.service.settings import ServiceSettings
 from nas.service.upkeep.database_copy import DatabaseCopy
 from nas.service.upkeep.retention import alone
+from nas.store.full_disk import full_disk_reported
 from supernet.errors import NasError
 
 MANIFEST = "manifest.json"

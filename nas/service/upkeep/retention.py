@@ -26,7 +26,7 @@ from nas.service.jobs.durable_queue import forget_jobs
 from nas.service.searches import ENDED
 from nas.service.settings import ServiceSettings
 from nas.service.tables import audit, events, searches, tasks
-from nas.workspace import Workspace
+from nas.store.workspace import Workspace
 from supernet.errors import NasError
 
 _log = logging.getLogger(__name__)

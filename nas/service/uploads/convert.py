@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.columns import TEXT_COLUMNS, find_text_columns
-from nas.data import TaskData, load_data, load_texts
+from nas.data.columns import TEXT_COLUMNS, find_text_columns
+from nas.data.sources import Tables, listed, read_source
+from nas.data.task_data import TaskData, load_data, load_texts
 from nas.service.plain_text import check_text
 from nas.service.uploads.archives import ArchiveLimits, unpack
 from nas.service.uploads.scan import ROWS, UPLOADED, check_columns, scan
-from nas.sources import Tables, listed, read_source
 from supernet.errors import NasError
 
 if TYPE_CHECKING:

@@ -206,7 +206,7 @@ def hold_upload(connection: Connection, kind: UploadKind, name: str) -> bool:
 
 
 def dataset_folder(service: Service, name: str) -> Path:
-    """The folder of an uploaded data set, as :func:`nas.data.load_data` reads it.
+    """The folder of an uploaded data set, as :func:`nas.data.task_data.load_data` reads it.
 
     Raises:
         NasError: there is none of that name.
@@ -215,7 +215,7 @@ def dataset_folder(service: Service, name: str) -> Path:
 
 
 def teacher_folder(service: Service, name: str) -> Path:
-    """The folder of an uploaded teacher, for :func:`nas.teacher.load_teacher`.
+    """The folder of an uploaded teacher, for :func:`nas.models.teacher.load_teacher`.
 
     Raises:
         NasError: there is none of that name.

@@ -28,7 +28,7 @@ FILES = (
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 """Names of its files of weights."""
 
-NEEDS = ("nas.teacher",)
+NEEDS = ("nas.models.teacher",)
 """Loaded before this is confined: its libraries open others."""
 
 SUFFIXES = (".json", ".safetensors", ".txt")
@@ -174,9 +174,9 @@ def _load(given: Path, kept: Path) -> dict[str, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils.logging import disable_progress_bar
 
-    from nas.labels import classes_of
-    from nas.teacher import has_head
-    from nas.tokenization import load_tokenizer
+    from nas.data.tokenization import load_tokenizer
+    from nas.models.teacher import has_head
+    from nas.tasks.labels import classes_of
     from supernet.convert import bert_config, check_convertible
     from supernet.loading import load_whole
 

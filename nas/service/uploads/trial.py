@@ -10,7 +10,7 @@ EXAMPLES = 200
 
 MAX_LENGTH = 128
 
-NEEDS = ("nas.teacher", "nas.chance", "nas.data_summary")
+NEEDS = ("nas.models.teacher", "nas.tasks.chance", "nas.data.summary")
 """Loaded before this is confined: its libraries open others."""
 
 
@@ -26,8 +26,8 @@ def try_teacher(
 
     Args:
         teacher, data: folders.
-        text_columns, label_column, metric: as of :func:`nas.data.load_data`.
-        labels: as of :func:`nas.teacher.load_teacher`.
+        text_columns, label_column, metric: as of :func:`nas.data.task_data.load_data`.
+        labels: as of :func:`nas.models.teacher.load_teacher`.
 
     Returns:
         ``data``, lines on what was read; ``metric``; ``examples``; ``score``, None where a search
@@ -40,14 +40,14 @@ def try_teacher(
     import numpy as np
     import torch
 
-    from nas.chance import baseline
-    from nas.data import load_data
-    from nas.data_summary import told_of
-    from nas.evaluate import collator, predict
-    from nas.labels import doubt
-    from nas.metrics import compute
-    from nas.teacher import check_reading, load_teacher
-    from nas.tokenization import encode
+    from nas.data.summary import told_of
+    from nas.data.task_data import load_data
+    from nas.data.tokenization import encode
+    from nas.models.evaluate import collator, predict
+    from nas.models.teacher import check_reading, load_teacher
+    from nas.tasks.chance import baseline
+    from nas.tasks.labels import doubt
+    from nas.tasks.metrics import compute
 
     torch.set_num_threads(1)
     found = load_data(

@@ -18,9 +18,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from nas.cluster.options import RayOptions
-from nas.scoring import SupernetScorer
+from nas.data.tokenization import EncodedExamples
+from nas.pipeline.scoring import SupernetScorer
 from nas.search.evaluator import Evaluator, Failed
-from nas.tokenization import EncodedExamples
 from supernet.architecture import Architecture
 from supernet.errors import NasError
 from supernet.model import Supernet

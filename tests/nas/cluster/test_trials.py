@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from nas.cluster.options import RayOptions
-from nas.progress import Display
-from nas.scoring import Score
+from nas.pipeline.scoring import Score
+from nas.pipeline.trials import Trials, run_seeds
 from nas.search.constraints import Limits
 from nas.search.evaluator import Failed, LocalEvaluator
 from nas.search.goals import Goal
@@ -24,7 +24,7 @@ from nas.search.progress import SearchProgress
 from nas.search.score_cache import ScoreCache
 from nas.search.search import run_search, run_searches
 from nas.search.settings import SearchSettings
-from nas.trials import Trials, run_seeds
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space

@@ -13,9 +13,9 @@ import numpy as np
 from latency.accuracy import PredictorErrors
 from latency.atomic import write_text
 from latency.target import Target
-from nas import report
-from nas.data_summary import ClassShare, DataSummary
-from nas.report import Calibration, Candidate, Evaluated, FrontPoint, Report
+from nas.data.summary import ClassShare, DataSummary
+from nas.report import page as report
+from nas.report.record import Calibration, Candidate, Evaluated, FrontPoint, Report
 from nas.service import events, results
 from nas.service.requests import SearchRequest
 from nas.service.service import Service

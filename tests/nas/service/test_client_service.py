@@ -10,7 +10,6 @@ from threading import Thread
 import pytest
 
 from nas.commands.watching import Watcher
-from nas.progress import Display
 from nas.service import searches
 from nas.service.api.app import create_app
 from nas.service.client import ServiceClient
@@ -19,6 +18,7 @@ from nas.service.client.event_stream import StreamEvent
 from nas.service.service import Service
 from nas.service.tokens import create_token
 from nas.service.upkeep.retention import collect
+from nas.terminal.progress import Display
 from tests.nas.service.live import serving, wait_for
 from tests.nas.service.seeded import finished_search
 from tests.ports import free_port

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.data import load_data
+from nas.data.task_data import load_data
 from nas.service.uploads import scan
 from nas.service.uploads.convert import convert_dataset
 from supernet.errors import NasError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nas.service.tables import audit, events, searches, tasks
 from nas.service.upkeep.retention import Kept, alone, collect, older, over_quota, planned
-from nas.workspace import Workspace
+from nas.store.workspace import Workspace
 from supernet.errors import NasError
 
 DAY = 86_400.0

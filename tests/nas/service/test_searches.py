@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from nas import pipeline
+from nas.pipeline import pipeline
 from nas.service import broadcast, events, requests, searches
 from nas.service.api import auth
 from nas.service.api.app import create_app

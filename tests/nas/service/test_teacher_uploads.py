@@ -25,14 +25,15 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from nas.data import Task, load_data
+from nas.data.task_data import load_data
+from nas.models.teacher import load_teacher
 from nas.service.api.app import create_app
-from nas.service.jobs.process import Job
+from nas.service.jobs.job import Job
 from nas.service.jobs.stages import Stages, data_source, teacher_source
 from nas.service.tokens import create_token
 from nas.service.uploads.kept import teacher_folder
 from nas.service.uploads.teachers import check_teacher
-from nas.teacher import load_teacher
+from nas.tasks.task import Task
 from supernet.errors import NasError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from safetensors.torch import save
 from transformers import BertConfig, BertForSequenceClassification
 
-from nas.data import load_data, load_texts
+from nas.data.task_data import load_data, load_texts
 from nas.service.api.app import create_app
 from nas.service.service import Service
 from nas.service.tables import searches

@@ -1,0 +1,1 @@
+"""Data from people's files to encoded examples."""

@@ -1,0 +1,1 @@
+"""Teachers and students as they are loaded, trained, measured and written."""

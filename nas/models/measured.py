@@ -1,0 +1,180 @@
+"""A finished model, wherever it came from: its score on data and its latency here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from latency.beside import time_models
+from latency.runtimes import Model, runtime_of
+from latency.target import Target
+from nas.data.held_out import HeldOut
+from nas.data.tokenization import EncodedExamples, encode, load_tokenizer
+from nas.models.evaluate import Collate, Logits, accelerator, collator, score
+from nas.models.export import onnx_model, onnx_of
+from nas.models.model_folders import CONFIG, without_model
+from nas.store.result_folder import MODEL, ONNX
+from nas.tasks.labels import align_labels, check_labels, classes_of
+from supernet.convert import HEAD_CONVERTS, as_bert
+from supernet.errors import NasError
+from supernet.loading import load_whole
+from supernet.student import architecture_of, shape_of
+
+OURS = ("bert", "tailorbert")
+"""Types of the models that we write."""
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+"""Of a parameter."""
+
+
+def model_folder(path: Path) -> Path:
+    """The Hugging Face folder at ``path`` or, in a result of ours, in its ``model/``.
+
+    Raises:
+        NasError: neither holds a model.
+    """
+    for folder in (path, path / MODEL):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise NasError(f"{path} holds no model: {without_model(path)}")
+
+
+def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A classifier in evaluation mode, and its tokenizer.
+
+    One of a type whose head is BERT's under other names, as RoBERTa's, becomes stock BERT.
+
+    Raises:
+        NasError: either does not load whole, the model has no trained head, or is of another type.
+    """
+    model = load_whole(AutoModelForSequenceClassification, folder, f"model {folder}")
+    if model.config.model_type not in OURS:
+        if model.config.model_type not in HEAD_CONVERTS:
+            raise NasError(
+                f"model {folder} is of type {model.config.model_type!r}; classifiers are read of "
+                f"types {', '.join((*HEAD_CONVERTS, *OURS[1:]))}"
+            )
+        model = as_bert(model)
+    return model.eval(), load_tokenizer(folder, f"model {folder}")
+
+
+def model_classes(folder: Path) -> tuple[str, ...] | None:
+    """As :func:`nas.tasks.labels.classes_of`, of a model folder's configuration.
+
+    Raises:
+        NasError: it cannot be read.
+    """
+    try:
+        return classes_of(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise NasError(f"model {folder} does not load: {str(error).splitlines()[0]}") from error
+
+
+def evaluate_folder(
+    folder: Path, held_out: HeldOut, target: Target, *, max_length: int
+) -> dict[str, str]:
+    """What there is to say of a model, name by value, for people.
+
+    Raises:
+        NasError: a model that does not load, or a head for other labels.
+    """
+    task, examples = held_out.task, held_out.examples
+    model, tokenizer = load_model(folder)
+    architecture = architecture_of(model.config)
+    check_labels(f"model {folder}", model.config, task)
+    order = align_labels(model, task)
+    ready = served(model, folder, target, order)
+    encoded = encode(examples, tokenizer, max_length)
+    value = score_as_served(model, ready.run, target, encoded, collator(tokenizer), task.metric)
+    (latency,) = time_models([ready.run], target, shape_of(model.config))
+    return {
+        "architecture": str(architecture),
+        "parameters": f"{model.num_parameters():,}",
+        f"{task.metric} ({held_out.told}, {len(encoded)} examples)": f"{value:.4f}",
+        "target": str(target),
+        "p50": f"{latency.p50_ms:.3f} ms",
+        "p95": f"{latency.p95_ms:.3f} ms",
+    }
+
+
+def score_as_served(
+    model: PreTrainedModel,
+    ready: Model,
+    target: Target,
+    examples: EncodedExamples,
+    collate: Collate,
+    metric: str,
+) -> float:
+    """The metric of a model as the target's runtime computes it, in the target's number type.
+
+    Args:
+        model: in float32.
+        ready: as the target's runtime serves it.
+    """
+    if target.runtime == "onnxruntime":
+        return score(onnx_logits(ready), examples, collate, torch.device("cpu"), metric)
+    dtype = getattr(torch, target.dtype)
+    torch.nn.Module.to(model, device=accelerator(), dtype=dtype)
+    value = score(lambda batch: model(**batch).logits, examples, collate, model.device, metric)
+    torch.nn.Module.to(model, dtype=torch.float32)
+    return value
+
+
+def onnx_logits(model: Model) -> Logits:
+    """A model of ONNX Runtime as a function of batches."""
+
+    def logits(batch: Mapping[str, Tensor]) -> Tensor:
+        inputs = {"token_type_ids": torch.zeros_like(batch["input_ids"])} | dict(batch)
+        return torch.from_numpy(model({name: values.numpy() for name, values in inputs.items()}))
+
+    return logits
+
+
+class Served(NamedTuple):
+    """A model in the form that a target's runtime serves.
+
+    Args:
+        megabytes: of its file or, where it has none of its own, of its parameters.
+    """
+
+    run: Model
+    megabytes: float
+
+
+def served(model: PreTrainedModel, folder: Path, target: Target, order: Sequence[int]) -> Served:
+    """The model of a folder in the form that the target's runtime serves.
+
+    In ONNX Runtime with float32 that is the ``model.onnx`` beside the folder, where one was written
+    of its weights: it may hold them in 8 bits, or matrices formed from factors.
+
+    Args:
+        model: its head in the order of the task's labels.
+        folder: with the model's ``config.json``.
+        order: where the folder's own logits stand, by their place in the model.
+    """
+    runtime = runtime_of(target)
+    megabytes = model.num_parameters() * BYTES[target.dtype] / 1e6
+    if target.runtime != "onnxruntime":
+        return Served(runtime.load(folder, target), megabytes)
+    own = onnx_of(folder) if target.dtype == "float32" else None
+    if own is not None:
+        run = runtime.load(own, target)
+        if list(order) != sorted(order):
+            return Served(lambda inputs: run(inputs)[:, order], own.stat().st_size / 1e6)
+        return Served(run, own.stat().st_size / 1e6)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / ONNX
+        onnx.save(onnx_model(model), str(path))
+        return Served(runtime.load(path, target), megabytes)

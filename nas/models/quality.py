@@ -1,0 +1,36 @@
+"""How good a model's predictions are, told with less chance than the task's metric alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.tasks.metrics import METRICS_OF, compute
+
+Floats = NDArray[np.floating]
+
+
+def agreement(metric: str, logits: Floats, teacher: Floats) -> float:
+    """The metric against the teacher's predictions for labels: 1 where they are the same.
+
+    Any texts will do, for no labels are needed.
+
+    Args:
+        logits, teacher: (examples, num_labels), of the student and its teacher.
+    """
+    regression = metric in METRICS_OF["regression"]
+    theirs = teacher.reshape(-1) if regression else teacher.argmax(axis=1)
+    return compute(metric, logits, theirs)
+
+
+def quality(metric: str, logits: Floats, teacher: Floats, labels: NDArray[np.generic]) -> float:
+    """The metric against the labels and against the teacher's predictions, halved and added.
+
+    Both tell the same of a student, on the same texts, with chance that is partly another's; the
+    teacher's predictions are the smoother judge where it is mostly right.
+
+    Args:
+        logits, teacher: (examples, num_labels), of the student and its teacher.
+        labels: (examples,)
+    """
+    return (compute(metric, logits, labels) + agreement(metric, logits, teacher)) / 2

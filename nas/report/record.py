@@ -1,0 +1,274 @@
+"""What a run tells of its result beside the model: the content of ``report.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.data.summary import DataSummary
+from supernet.architecture import Architecture
+from supernet.errors import NasError
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """An architecture of the front.
+
+    Args:
+        latency_ms: predicted, at the budget's percentile.
+        score: that the developed model is expected to have on validation data.
+    """
+
+    architecture: Architecture
+    latency_ms: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What the search learned by one evaluation.
+
+    Args:
+        latency_ms: predicted, at the budget's percentile.
+        score: that the developed model is expected to have on validation data, by this evaluation.
+        smoothed_score: weighed against those of similar architectures; by this the best is chosen.
+        within_caps: whether it may be on the front, which has no place for what is too large.
+    """
+
+    architecture: Architecture
+    latency_ms: float
+    score: float
+    smoothed_score: float
+    within_caps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An architecture that was timed on the device, in the order tried, and whether it was met."""
+
+    architecture: Architecture
+    predicted_ms: float
+    measured_p50_ms: float
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """An architecture that learnt in a race, and its validation scores: fitted, then by rung."""
+
+    architecture: Architecture
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A whole model that was timed to check the predictor."""
+
+    predicted_ms: float
+    measured_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that a reader of the result may ask.
+
+    Args:
+        budget_ms: latency asked for, at ``budget_percentile`` (50 or 95) on ``target``.
+        target: what a latency depends on besides the architecture, as ``Target.to_dict()``.
+        architecture: of the model handed over.
+        predicted_p50_ms, measured_p50_ms, measured_p95_ms, teacher_p50_ms,
+            teacher_p95_ms: on ``target``.
+        metric: name of ``score`` and ``teacher_score``, both on the data's ``split``.
+        stages: seconds that each stage took, in order; 0 where its artifact was there already.
+        versions: of the packages and of Python.
+        baseline_score: what the constant answer that scores best does on ``split``; None in reports
+            of older versions, as are the next two.
+        above_baseline, teacher_above_baseline: whether the score is above that beyond chance; None
+            too where ``split`` has one label alone, which tells nothing.
+        warnings: what is to be said against the result, a line each.
+        data: the data set in words.
+        data_summary: what was read of it, and what may be amiss; None in reports of older versions.
+        device: the device's fingerprint.
+        settings: the recipe as it was run; nested mappings are shown by the path to a value.
+        front: the non-dominated architectures that the search found.
+        evaluations: all that the front is drawn from, oldest first; earlier searches' as well.
+        candidates: what was timed on the device, the last being the model handed over.
+        race: who learnt in a race, the winner first; empty without one.
+        expected_deviation: of a developed model's score about the expected one, one standard
+            deviation; None in reports of older versions.
+        calibration: whole models timed to check the predictor.
+        predictor_errors: the predictor's error figures beside the repeatability floor.
+
+    Raises:
+        NasError: a figure that no run can give, e.g. a latency that is not above zero.
+    """
+
+    budget_ms: float
+    budget_percentile: int
+    target: Mapping[str, Any]
+    architecture: Architecture
+    predicted_p50_ms: float
+    measured_p50_ms: float
+    measured_p95_ms: float
+    teacher_p50_ms: float
+    teacher_p95_ms: float
+    metric: str
+    score: float
+    teacher_score: float
+    split: str
+    parameters: int
+    teacher_parameters: int
+    stages: Mapping[str, float]
+    seed: int
+    versions: Mapping[str, str]
+    data: str
+    device: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    front: tuple[FrontPoint, ...] = ()
+    evaluations: tuple[Evaluated, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    race: tuple[Raced, ...] = ()
+    expected_deviation: float | None = None
+    baseline_score: float | None = None
+    above_baseline: bool | None = None
+    teacher_above_baseline: bool | None = None
+    warnings: tuple[str, ...] = ()
+    data_summary: DataSummary | None = None
+    calibration: tuple[Calibration, ...] = ()
+    predictor_errors: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.budget_percentile not in (50, 95):
+            raise NasError(f"budget_percentile must be 50 or 95, not {self.budget_percentile!r}")
+        for name in (
+            "budget_ms",
+            "predicted_p50_ms",
+            "measured_p50_ms",
+            "measured_p95_ms",
+            "teacher_p50_ms",
+            "teacher_p95_ms",
+            "parameters",
+            "teacher_parameters",
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise NasError(f"{name} must be a number above 0, not {value!r}")
+        for name in ("score", "teacher_score"):
+            if not math.isfinite(getattr(self, name)):
+                raise NasError(f"{name} must be a finite number, not {getattr(self, name)!r}")
+
+    @property
+    def measured_ms(self) -> float:
+        """The measured latency at the budget's percentile."""
+        return self.measured_p50_ms if self.budget_percentile == 50 else self.measured_p95_ms
+
+    @property
+    def teacher_ms(self) -> float:
+        """The teacher's latency at the budget's percentile."""
+        return self.teacher_p50_ms if self.budget_percentile == 50 else self.teacher_p95_ms
+
+    @property
+    def met(self) -> bool:
+        """Whether the measured latency is within the budget."""
+        return self.measured_ms <= self.budget_ms
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster than the teacher, by the medians."""
+        return self.teacher_p50_ms / self.measured_p50_ms
+
+    @property
+    def share_of_teacher(self) -> float | None:
+        """The score over the teacher's; None where this tells nothing: of one that is not above
+        zero, and where either is no better than a constant answer.
+        """
+        if self.teacher_score <= 0 or False in (self.above_baseline, self.teacher_above_baseline):
+            return None
+        return self.score / self.teacher_score
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``report.json``; ``met`` and ``speedup`` included."""
+        content: dict[str, Any] = _jsonable(self)
+        return content | {"met": self.met, "speedup": self.speedup}
+
+
+@dataclass(frozen=True)
+class ShownFront:
+    """The part of a report that a search's table and plots show.
+
+    Args:
+        points: the front, fastest first.
+        evaluations: what it was drawn from, oldest first.
+        chosen: index of the developed architecture, where it is on the front.
+        percentile: of all latencies here, 50 or 95.
+        budget_ms: what was asked for; None on another target than that.
+        model, teacher: (measured ms, score on test); None where they were not measured.
+        deviation: of developed scores about the expected ones; None where it is not known.
+    """
+
+    metric: str
+    points: tuple[FrontPoint, ...]
+    evaluations: tuple[Evaluated, ...]
+    chosen: int | None
+    percentile: int
+    budget_ms: float | None
+    model: tuple[float, float] | None
+    teacher: tuple[float, float] | None
+    deviation: float | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ShownFront:
+        """Of the content of ``report.json``."""
+        points = tuple(
+            FrontPoint(**point | {"architecture": Architecture.from_dict(point["architecture"])})
+            for point in sorted(data["front"], key=lambda point: point["latency_ms"])
+        )
+        architecture = Architecture.from_dict(data["architecture"])
+        percentile = data["budget_percentile"]
+        return cls(
+            metric=data["metric"],
+            points=points,
+            evaluations=tuple(
+                Evaluated(**one | {"architecture": Architecture.from_dict(one["architecture"])})
+                for one in data.get("evaluations", ())
+            ),
+            chosen=next((i for i, p in enumerate(points) if p.architecture == architecture), None),
+            percentile=percentile,
+            budget_ms=data["budget_ms"],
+            model=(data[f"measured_p{percentile}_ms"], data["score"]),
+            teacher=(data[f"teacher_p{percentile}_ms"], data["teacher_score"]),
+            deviation=data.get("expected_deviation"),
+        )
+
+
+def read_front(folder: Path) -> ShownFront:
+    """The front in the ``report.json`` of a result.
+
+    Raises:
+        NasError: no report there, or a damaged one.
+    """
+    path = folder / "report.json"
+    try:
+        return ShownFront.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise NasError(
+            f"{folder} is no result of nas search: report.json cannot be read"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise NasError(f"{path} is damaged: {error!r}") from error
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Architecture):
+        return value.to_dict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _jsonable(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Kinds of task: how labels are read and aligned, and predictions scored."""

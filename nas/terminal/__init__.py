@@ -1,0 +1,1 @@
+"""What people see while something takes its time."""

@@ -1,0 +1,176 @@
+"""Races in training: who goes on, from which weights, and after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nas.models.evaluate import quickly
+from nas.pipeline import rung as rungs
+from nas.pipeline.distilling import distilled, new_learner, validation_quality
+from nas.pipeline.guide import Guide, sample_batches
+from nas.pipeline.learning import EncodedTask, prepare_teacher, read_data, read_score, tokenize
+from nas.pipeline.race import Racer, race, within_reach
+from nas.pipeline.request import Study
+from nas.pipeline.rung import LEARNER, Alone, Crew
+from nas.store.workspace import Artifact
+from supernet.architecture import Architecture
+from tests.nas.learnt import study_in
+
+FINALISTS = [
+    Architecture.uniform(
+        num_layers=layers, hidden_size=hidden, num_heads=2, qkv_size=16, intermediate_size=size
+    )
+    for layers, hidden, size in ((1, 32, 64), (2, 16, 32), (3, 8, 16))
+]
+
+
+class Made:
+    """All that a race needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.study: Study = study_in(folder)
+        data = read_data(self.study)
+        self.teacher: Artifact = prepare_teacher(self.study, data)
+        self.task: EncodedTask = tokenize(self.study, data, self.teacher)
+        self.guide = Guide(self.study, self.teacher, self.task)
+
+    def race(self, crew: Crew | None = None) -> list[Racer]:
+        settings = self.study.request.recipe.race
+        assert settings is not None
+        crew = crew or Alone(self.study, self.task, self.guide)
+        return race(self.study, settings, FINALISTS, self.teacher, self.task, self.guide, crew)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("race")
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Made:
+    return Made(folder)
+
+
+@pytest.fixture(scope="module")
+def ran(made: Made) -> list[Racer]:
+    return made.race()
+
+
+def test_the_better_half_goes_on_and_the_winner_comes_first(ran: list[Racer]) -> None:
+    assert {racer.architecture for racer in ran} == set(FINALISTS)
+    assert [len(racer.rungs) for racer in ran] == [3, 3, 2], "two of three go on"
+    first, second, third = ran
+    assert first.best >= second.best
+    assert min(max(racer.qualities[:2]) for racer in (first, second)) >= third.best
+    for racer in ran:
+        assert len(racer.qualities) == len(racer.scores) == len(racer.rungs)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "examples", "trained"),
+    [
+        ([0.6, 0.9, 0.76], 10_000, [0.9, 0.76]),  # the teacher has 1.0: the best lacks 0.1
+        ([0.99, 0.9, 0.7], 100, [0.99, 0.9]),  # what the best lacks is less than qualities err
+        ([0.99, 0.9, 0.7], 1_000_000, [0.99]),
+        ([1.02, 0.5], 10_000, [1.02]),
+    ],
+)
+def test_those_without_a_chance_are_not_trained(
+    fitted: list[float], examples: int, trained: list[float]
+) -> None:
+    racers = [
+        Racer(architecture, qualities=(quality,))
+        for architecture, quality in zip(FINALISTS, fitted, strict=False)
+    ]
+    near, far = within_reach(racers, 1.0, examples)
+    assert [racer.best for racer in near] == trained
+    assert [racer.best for racer in far] == sorted(set(fitted) - set(trained), reverse=True)
+
+
+def test_training_never_loses(made: Made, ran: list[Racer]) -> None:
+    """Each rung, and the winner's own distillation, ends at least as good as it began, on what
+    tells its best weights.
+    """
+    weights = made.guide.supernet.weights
+    for racer in ran:
+        student = made.guide.supernet.blank(racer.architecture)
+        qualities = []
+        for rung in racer.rungs:
+            new_learner(made.study, student, weights, made.task, rung.path / LEARNER)
+            with quickly(student.device):
+                qualities.append(validation_quality(student.eval(), made.guide, made.task)())
+        assert qualities == sorted(qualities)
+    student = distilled(made.study, ran[0].beginning(), made.teacher, made.task, made.guide)
+    teacher = read_score(made.teacher, made.task.data.task, "validation")
+    found = read_score(student, made.task.data.task, "validation")
+    assert found > 0.5 * teacher
+
+
+def test_students_are_judged_on_validation_and_texts_that_they_were_not_fitted_on(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, few = made.task, len(made.task.validation) + 7
+    for most in (few, 3):
+        monkeypatch.setattr("nas.pipeline.guide.JUDGED", most)
+        guide = Guide(made.study, made.teacher, task)
+        ids = guide.judged.columns["input_ids"]
+        validation = task.validation.columns["input_ids"]
+        assert ids[: len(validation)] == validation
+        assert len(ids) == len(guide.judged_logits) == max(most, len(validation))
+        fitted = {
+            tuple(row[row > 0].tolist())
+            for b in sample_batches(made.study, task)
+            for row in b["input_ids"]
+        }
+        train = {tuple(row) for row in task.train.columns["input_ids"]}
+        others = {tuple(row) for row in ids[len(validation) :]}
+        assert others <= train - fitted
+        assert np.array_equal(guide.validation_logits, guide.judged_logits[: len(validation)])
+
+
+def test_a_second_race_finds_everything_done(made: Made, ran: list[Racer]) -> None:
+    again = made.race()
+    assert [racer.to_dict() for racer in again] == [racer.to_dict() for racer in ran]
+    assert all(rung.reused for racer in again for rung in racer.rungs)
+
+
+def test_a_killed_race_ends_as_an_undisturbed_one(
+    made: Made, ran: list[Racer], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its last rung: the race before it is found, and the rung is trained to its end."""
+    for name in ("teacher", "data", "workspace"):
+        shutil.copytree(folder / name, tmp_path / name)
+    shutil.rmtree(tmp_path / "workspace" / "racer")
+    elsewhere = Made(tmp_path)
+    before, climbed = rungs.learn, []
+
+    def learn(*given: Any) -> None:
+        *_, stages = given
+        climbed.append(stages[0].name)
+        if climbed.count("rung-2") == 1:
+            raise KeyboardInterrupt
+        before(*given)
+
+    monkeypatch.setattr(rungs, "learn", learn)
+    with pytest.raises(KeyboardInterrupt):
+        elsewhere.race()
+    monkeypatch.undo()
+    again = elsewhere.race()
+    assert [racer.to_dict() for racer in again] == [racer.to_dict() for racer in ran]
+    ours, theirs = (load_file(one[0].rungs[-1].path / LEARNER) for one in (again, ran))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_the_winner_goes_on_from_its_weights(made: Made, ran: list[Racer]) -> None:
+    beginning = ran[0].beginning()
+    assert beginning.learner == ran[0].rungs[-1].path / LEARNER
+    assert beginning.start(made.study.request.recipe.distill) == "raced"
+    assert json.loads((ran[0].rungs[-1].path / "outcome.json").read_text())["quality"] > 0
