@@ -81,7 +81,7 @@ def serve(
     ended = threading.Event()
     looks_after = (service.settings, service.engine, ended)
     threading.Thread(target=look_after, args=looks_after, daemon=True).start()
-    delivers = (service.engine, key, ended)
+    delivers = (service.engine, key, settings.webhook_hosts, ended)
     threading.Thread(target=deliver, args=delivers, daemon=True).start()
     try:
         run_server(server)

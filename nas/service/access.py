@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, Engine
 
 from nas.service.service import Service
-from nas.service.tables import shares
+from nas.service.tables import searches, shares, targets, uploads
 from nas.service.tokens import OWNER, Caller
 
 Kind = Literal["search", "dataset", "teacher", "supernet", "target"]
@@ -50,17 +50,37 @@ def is_visible(service: Service, caller: Caller, kind: Kind, owner: str, name: s
         return connection.execute(sa.select(sa.literal(1)).where(condition)).first() is not None
 
 
-def share(engine: Engine, kind: Kind, name: str, readers: Collection[str]) -> None:
-    """Let these users see a thing besides its owner, and no others any more."""
+def share(engine: Engine, kind: Kind, name: str, owner: str, readers: Collection[str]) -> bool:
+    """Let these users see a thing besides its owner, and no others any more.
+
+    The thing's row is held meanwhile: what goes at that moment leaves no shares behind, which a
+    later thing of its name would be seen by.
+
+    Returns:
+        whether there is such a thing of that owner.
+    """
     with engine.begin() as connection:
+        held = sa.select(sa.literal(1)).where(*_row(kind, name, owner)).with_for_update()
+        if connection.execute(held).first() is None:
+            return False
         forget_shares(connection, kind, name)
         rows = [{"kind": kind, "name": name, "reader": reader} for reader in sorted(set(readers))]
         if rows:
             connection.execute(shares.insert(), rows)
+    return True
+
+
+def _row(kind: Kind, name: str, owner: str) -> tuple[ColumnElement[bool], ...]:
+    """The condition of a thing's row in its table."""
+    if kind == "search":
+        return searches.c.id == name, searches.c.owner == owner
+    if kind == "target":
+        return targets.c.name == name, targets.c.owner == owner
+    return uploads.c.kind == kind, uploads.c.name == name, uploads.c.owner == owner
 
 
 def forget_shares(connection: Connection, kind: Kind, name: str) -> None:
-    """Of a thing that goes: a later one of its name is another's to share."""
+    """Of a thing that goes, or of a new one before anybody shares it."""
     connection.execute(shares.delete().where(shares.c.kind == kind, shares.c.name == name))
 
 

@@ -1,7 +1,7 @@
 """How long a search is likely to wait and to take, by how long such searches took here before.
 
 A forecast, and no promise: recipes have a number of steps, and what a step takes depends on the
-data. Who comes first among users is settled as workers become free; see docs/service.md.
+data. Which user comes next is settled as workers become free; see docs/service.md.
 """
 
 from __future__ import annotations
@@ -9,19 +9,35 @@ from __future__ import annotations
 import heapq
 import statistics
 import time
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from nas.service.searches import SearchRow
 from nas.service.service import Service
 from nas.service.tables import events, searches, workers
 
-_LATEST = 100
-"""Finished searches that are looked at; the newest ten of a recipe count."""
 _COUNTED = 10
+"""Of a recipe, the newest searches that were done at their first attempt."""
+_NEXT = "next"
+"""In place of an id: the search that would be submitted now."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A search that waits.
+
+    Args:
+        takes_s: seconds, once it has begun; infinite where nobody can tell.
+    """
+
+    id: str
+    owner: str
+    takes_s: float
 
 
 @dataclass(frozen=True)
@@ -29,13 +45,15 @@ class Forecast:
     """What there is to say of a search before it has ended.
 
     Args:
-        ahead: searches that are likely to begin before it.
+        status: that it has; None of one that is not submitted.
+        ahead: searches that are likely to begin before it, as far as that can be told.
         running: searches under way.
-        starts_in_s: None where nobody can tell; 0 where it runs or may begin at once.
+        starts_in_s: None where nobody can tell, and of one that runs or has ended.
         takes_s: from its beginning to its end, the median of earlier ones; None without any.
         counted: how many earlier ones that is the median of.
     """
 
+    status: str | None
     ahead: int
     running: int
     starts_in_s: float | None
@@ -43,82 +61,136 @@ class Forecast:
     counted: int
 
 
-def forecast(service: Service, recipe: str | None, search: SearchRow | None = None) -> Forecast:
-    """Of a search that there is, or of one by a recipe that would be submitted now.
+def forecast(
+    service: Service, recipe: str | None, owner: str, search: SearchRow | None = None
+) -> Forecast:
+    """Of a search that there is, or of one of an owner's that would be submitted now.
 
     Args:
         recipe: its name; None is one of a client's own.
     """
+    now = time.time()
     with service.engine.connect() as connection:
-        took = _durations(connection)
-        waiting = _of_status(connection, "queued")
+        took = _Durations(connection)
+        queued = _of_status(connection, "queued")
         under_way = _of_status(connection, "running")
         began = _beginnings(connection, [row.id for row in under_way])
         places = _places(connection, service)
-    known = took.get(recipe or "", ())
+        known = took.of(recipe)
+        left = [
+            (max(0.0, took.median(row.recipe) - (now - began.get(row.id, now))), row.owner)
+            for row in under_way
+        ]
+        waiting = [Waiting(row.id, row.owner, took.median(row.recipe)) for row in in_order(queued)]
+    status = None if search is None else search.status
     takes_s = statistics.median(known) if known else None
-    if search is not None and search.status == "running":
-        return Forecast(0, len(under_way), 0.0, takes_s, len(known))
-    ahead = waiting if search is None else [row for row in waiting if _comes_before(row, search)]
-    now = time.time()
-    left = [_left(took, row, now - began.get(row.id, now)) for row in under_way]
-    lengths = [_median(took, row) for row in ahead]
-    starts_in_s = start(left, lengths, places)
-    return Forecast(len(ahead), len(under_way), starts_in_s, takes_s, len(known))
+    ahead, starts_in_s = 0, None
+    if search is None or search.status == "queued":
+        mine = _NEXT if search is None else search.id
+        if search is None:
+            waiting.append(Waiting(_NEXT, owner, float("inf")))
+        per_user = min(service.settings.jobs.per_user, service.settings.jobs.at_once)
+        ahead, starts_in_s = start(left, waiting, mine, places, per_user)
+    return Forecast(status, ahead, len(under_way), starts_in_s, takes_s, len(known))
 
 
-def start(left: Sequence[float | None], ahead: Sequence[float | None], places: int) -> float | None:
-    """When a search begins that waits behind others.
+def start(
+    running: Sequence[tuple[float, str]],
+    waiting: Sequence[Waiting],
+    mine: str,
+    places: int,
+    per_user: int,
+) -> tuple[int, float | None]:
+    """When a search begins that waits among others.
 
     Args:
-        left: seconds that each search under way still takes; None is not known.
-        ahead: seconds of each that comes before, in order.
-        places: searches that run at a time.
+        running: seconds that each search under way still takes, and its owner.
+        waiting: in the order in which they begin, if no user has as many under way as one may.
+        mine: the id of one of those.
+        places, per_user: searches that run at a time, in all and of one user.
 
     Returns:
-        seconds, or None where it hangs on what is not known.
+        How many begin before it, as far as that can be told, and in how many seconds it does; None
+        where that hangs on what is not known.
 
     Example:
-        >>> start([60.0, 30.0], [100.0], places=2)
-        60.0
+        >>> queue = [Waiting("a", "ada", 100.0), Waiting("b", "bob", 100.0)]
+        >>> start([(60.0, "eve")], queue, "b", places=1, per_user=2)
+        (1, 160.0)
     """
-    if places < 1:
-        return None
-    unknown = float("inf")
-    ends = [unknown if one is None else one for one in left]
-    ends += [0.0] * (places - len(ends))
+    ends = list(running)
     heapq.heapify(ends)
-    while len(ends) > places:  # more run than there is room for: the first to end have no follower
-        heapq.heappop(ends)
-    for one in ahead:
-        heapq.heappush(ends, heapq.heappop(ends) + (unknown if one is None else one))
-    return ends[0] if ends[0] < unknown else None
+    of = Counter(owner for _, owner in ends)
+    left, now, ahead = list(waiting), 0.0, 0
+    while True:
+        index = 0
+        while index < len(left) and len(ends) < places:
+            one = left[index]
+            if of[one.owner] >= per_user:
+                index += 1
+                continue
+            if one.id == mine:
+                return ahead, now
+            del left[index]
+            of[one.owner] += 1
+            ahead += 1
+            heapq.heappush(ends, (now + one.takes_s, one.owner))
+        if not ends or places < 1 or ends[0][0] == float("inf"):
+            return ahead + _before(left, mine), None
+        now, owner = heapq.heappop(ends)
+        of[owner] -= 1
 
 
-def _comes_before(row: SearchRow, search: SearchRow) -> bool:
-    if row.owner == search.owner:
-        return (row.priority, row.created) < (search.priority, search.created)
-    return bool(row.created < search.created)
+def in_order(queued: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
+    """Rows by when they were made, but that those of one owner change places by priority."""
+    own = defaultdict(list)
+    for row in queued:
+        own[row.owner].append(row)
+    turns = {
+        owner: iter(sorted(rows, key=lambda row: (row.priority, row.created)))
+        for owner, rows in own.items()
+    }
+    for row in sorted(queued, key=lambda row: row.created):
+        yield next(turns[row.owner])
 
 
-def _durations(connection: Connection) -> dict[str, list[float]]:
-    """Seconds that the latest finished searches took, by the name of their recipe."""
-    query = sa.select(searches).where(searches.c.status == "done")
-    query = query.order_by(searches.c.updated.desc()).limit(_LATEST)
-    rows = connection.execute(query).all()
-    began = _beginnings(connection, [row.id for row in rows])
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        known = found.setdefault(_recipe(row), [])
-        if row.id in began and len(known) < _COUNTED:
-            known.append(row.updated - began[row.id])
-    return found
+def _before(waiting: Sequence[Waiting], mine: str) -> int:
+    return next((place for place, one in enumerate(waiting) if one.id == mine), 0)
+
+
+class _Durations:
+    """Seconds that finished searches took, by recipe; each is asked for once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[str | None, list[float]] = {None: []}
+
+    def median(self, recipe: str | None) -> float:
+        known = self.of(recipe)
+        return statistics.median(known) if known else float("inf")
+
+    def of(self, recipe: str | None) -> list[float]:
+        if recipe not in self._known:
+            query = (
+                sa.select(searches.c.id, searches.c.updated)
+                .where(
+                    searches.c.status == "done",
+                    searches.c.attempt == 1,  # a later one reuses what was finished
+                    searches.c.request["recipe"].as_string() == recipe,
+                )
+                .order_by(searches.c.updated.desc())
+                .limit(_COUNTED)
+            )
+            rows = self._connection.execute(query).all()
+            began = _beginnings(self._connection, [row.id for row in rows])
+            self._known[recipe] = [row.updated - began[row.id] for row in rows if row.id in began]
+        return self._known[recipe]
 
 
 def _beginnings(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
     """When each search, in its latest attempt, was taken up."""
     query = sa.select(events.c.search_id, events.c.created, events.c.data).where(
-        events.c.search_id.in_(list(ids)), events.c.kind == "status"
+        events.c.search_id.in_(ids), events.c.kind == "status"
     )
     found = {}
     for row in connection.execute(query.order_by(events.c.number)):
@@ -127,9 +199,15 @@ def _beginnings(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _of_status(connection: Connection, status: str) -> list[SearchRow]:
-    query = sa.select(searches).where(searches.c.status == status)
-    return list(connection.execute(query.order_by(searches.c.priority, searches.c.created)))
+def _of_status(connection: Connection, status: str) -> Sequence[Any]:
+    query = sa.select(
+        searches.c.id,
+        searches.c.owner,
+        searches.c.priority,
+        searches.c.created,
+        searches.c.request["recipe"].as_string().label("recipe"),
+    ).where(searches.c.status == status)
+    return connection.execute(query).all()
 
 
 def _places(connection: Connection, service: Service) -> int:
@@ -139,18 +217,3 @@ def _places(connection: Connection, service: Service) -> int:
     alive = alive.where(workers.c.seen > time.time() - jobs.worker_silence_s)
     room = int(connection.execute(alive).scalar_one()) * jobs.per_worker
     return min(max(jobs.at_once, jobs.per_worker), room)
-
-
-def _median(took: dict[str, list[float]], row: SearchRow) -> float | None:
-    known = took.get(_recipe(row))
-    return statistics.median(known) if known else None
-
-
-def _left(took: dict[str, list[float]], row: SearchRow, elapsed: float) -> float | None:
-    whole = _median(took, row)
-    return None if whole is None else max(0.0, whole - elapsed)
-
-
-def _recipe(row: SearchRow) -> str:
-    recipe = row.request["recipe"]
-    return recipe if isinstance(recipe, str) else ""

@@ -153,6 +153,7 @@ def retry(service: Service, search: SearchRow) -> None:
                 "can be tried again"
             )
         _check_room(connection, service, search.owner)
+        _hold_uploads(connection, service, search.request)
         _tell(connection, search.id, "queued", attempt)
         service.jobs.enqueue(
             connection, search.id, attempt, owner=search.owner, priority=search.priority

@@ -50,6 +50,7 @@ searches = Table(
     UniqueConstraint("owner", "idempotency_key"),
     Index(None, "created"),
     Index(None, "status", "created"),
+    Index(None, "status", "updated"),
 )
 
 events = Table(

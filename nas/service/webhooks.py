@@ -8,6 +8,7 @@ Source: Standard Webhooks, https://www.standardwebhooks.com (headers, signature,
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -17,7 +18,9 @@ import secrets
 import threading
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -33,10 +36,30 @@ _log = logging.getLogger(__name__)
 
 PAUSES_S = (5.0, 60.0, 300.0, 1800.0, 7200.0)
 """Between one try and the next; after the last, it is given up."""
-_ANSWER_S = 10.0
-_EVERY_S = 2.0
+_ANSWER_S = 15.0
+"""In which a receiver must have answered, however it spreads its answer."""
 _CLAIMED_S = 60.0
 """For so long who has begun a delivery has it alone."""
+_EVERY_S = 2.0
+_AT_ONCE = 20
+"""So many are sent side by side: a receiver that is slow holds up the others that long at most."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message that this process may send until its claim ends.
+
+    Args:
+        tries: that failed before.
+        until: when the claim ends, in seconds since 1970.
+    """
+
+    id: str
+    search_id: str
+    url: str
+    body: str
+    tries: int
+    until: float
 
 
 def check_webhook(url: str, hosts: Collection[str]) -> None:
@@ -50,14 +73,18 @@ def check_webhook(url: str, hosts: Collection[str]) -> None:
     """
     try:
         parts = urlsplit(url)
-        host = parts.netloc.lower().removesuffix(":443")
+        host = _plain(parts.netloc)
     except ValueError as error:
         raise NasError(f"webhook: {url!r} is no address: {error}") from error
     if parts.scheme != "https" or not url.isascii() or not url.isprintable() or " " in url:
         raise NasError(f"webhook: {url!r} is no https:// address")
-    if host not in {one.lower() for one in hosts}:
+    if host not in map(_plain, hosts):
         allowed = ", ".join(hosts) or "none; the operator lists them under webhook_hosts"
         raise NasError(f"webhook: host {host!r} is not allowed; allowed are {allowed}")
+
+
+def _plain(host: str) -> str:
+    return host.lower().removesuffix(":443")
 
 
 def post(connection: Connection, search_id: str) -> None:
@@ -79,47 +106,51 @@ def post(connection: Connection, search_id: str) -> None:
     )
 
 
-def deliver(engine: Engine, key: bytes | None, ended: threading.Event) -> None:
+def deliver(
+    engine: Engine, key: bytes | None, hosts: Collection[str], ended: threading.Event
+) -> None:
     """Send what is due, again and again, until ``ended``.
 
     Args:
         key: that messages are signed by; None sends them unsigned.
+        hosts: that may be called.
     """
-    with httpx.Client(timeout=_ANSWER_S, follow_redirects=False) as http:
-        while not ended.wait(_EVERY_S):
-            try:
-                while not ended.is_set() and (one := claim(engine, time.time())) is not None:
-                    _try(engine, http, one, key)
-            except SQLAlchemyError as error:
-                _log.warning("no webhook is sent: %s", type(error).__name__)
+    while not ended.wait(_EVERY_S):
+        try:
+            while not ended.is_set() and (claimed := claim(engine, time.time())):
+                asyncio.run(_send_all(engine, claimed, key, hosts))
+        except SQLAlchemyError as error:
+            _log.warning("no webhook is sent: %s", type(error).__name__)
+        except Exception:  # noqa: BLE001 - whatever one message does, the others go out
+            _log.exception("no webhook is sent")
 
 
-def claim(engine: Engine, now: float) -> Row[tuple[object, ...]] | None:
-    """What is due for longest, if anything is: it is then this caller's to send for a minute."""
-    query = sa.select(deliveries).where(deliveries.c.due <= now).order_by(deliveries.c.due).limit(1)
+def claim(engine: Engine, now: float) -> list[Delivery]:
+    """What is due for longest: it is then this caller's to send for a minute."""
+    query = sa.select(deliveries).where(deliveries.c.due <= now)
+    claimed, until = [], now + _CLAIMED_S
     with engine.begin() as connection:
-        one = connection.execute(query).one_or_none()
-        if one is None:
-            return None
-        taken = connection.execute(
-            deliveries.update()
-            .where(deliveries.c.id == one.id, deliveries.c.due == one.due)
-            .values(due=now + _CLAIMED_S)
-        )
-    return one if taken.rowcount else None
+        for one in connection.execute(query.order_by(deliveries.c.due).limit(_AT_ONCE)).all():
+            mine = sa.and_(deliveries.c.id == one.id, deliveries.c.due == one.due)
+            if connection.execute(deliveries.update().where(mine).values(due=until)).rowcount:
+                claimed.append(Delivery(one.id, one.search_id, one.url, one.body, one.tries, until))
+    return claimed
 
 
-def settle(engine: Engine, one: Row[tuple[object, ...]], failure: str | None, now: float) -> None:
-    """Note how a try ended: done with, to be tried again, or given up and told in the search."""
-    mine = deliveries.c.id == one.id
+def settle(engine: Engine, one: Delivery, failure: str | None, now: float) -> None:
+    """Note how a try ended: done with, to be tried again, or given up and told in the search.
+
+    Nothing is noted of a claim that has ended: the message is another's to send by now.
+    """
+    mine = sa.and_(deliveries.c.id == one.id, deliveries.c.due == one.until)
     given_up = failure is not None and one.tries >= len(PAUSES_S)
     with engine.begin() as connection:
         if failure is None or given_up:
-            connection.execute(deliveries.delete().where(mine))
+            noted = connection.execute(deliveries.delete().where(mine))
         else:
-            due = now + PAUSES_S[one.tries]
-            connection.execute(deliveries.update().where(mine).values(tries=one.tries + 1, due=due))
-        if given_up:
+            values = {"tries": one.tries + 1, "due": now + PAUSES_S[one.tries]}
+            noted = connection.execute(deliveries.update().where(mine).values(**values))
+        if given_up and noted.rowcount:
             text = f"webhook {urlsplit(one.url).netloc} was not told: {failure}; no further try"
             line = {"text": text, "level": "warning"}
             events.append(connection, one.search_id, "line", line)
@@ -152,9 +183,21 @@ def signature(key: bytes, message_id: str, timestamp: int, body: str) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def _try(
-    engine: Engine, http: httpx.Client, one: Row[tuple[object, ...]], key: bytes | None
+async def _send_all(
+    engine: Engine, claimed: list[Delivery], key: bytes | None, hosts: Collection[str]
 ) -> None:
+    # Certificates go by the environment (SSL_CERT_FILE), proxies do not: who is told is listed.
+    verify = httpx.create_ssl_context(trust_env=True)
+    async with httpx.AsyncClient(trust_env=False, verify=verify, timeout=_ANSWER_S) as http:
+        failures = await asyncio.gather(*(_failure(http, one, key, hosts) for one in claimed))
+    for one, failure in zip(claimed, failures, strict=True):
+        settle(engine, one, failure, time.time())
+
+
+async def _failure(
+    http: httpx.AsyncClient, one: Delivery, key: bytes | None, hosts: Collection[str]
+) -> str | None:
+    """Send a message: why it was not taken, or None."""
     now = int(time.time())
     headers = {
         "Content-Type": "application/json",
@@ -164,17 +207,22 @@ def _try(
     }
     if key is not None:
         headers["webhook-signature"] = signature(key, one.id, now, one.body)
-    failure = None
     try:
-        with http.stream("POST", one.url, content=one.body, headers=headers) as answer:
-            if not answer.is_success:
-                failure = f"HTTP {answer.status_code}"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        failure = type(error).__name__
-    settle(engine, one, failure, time.time())
+        check_webhook(one.url, hosts)  # the operator may have struck the host off the list
+        async with (
+            asyncio.timeout(_ANSWER_S),
+            http.stream("POST", one.url, content=one.body, headers=headers) as answer,
+        ):
+            return None if answer.is_success else f"HTTP {answer.status_code}"
+    except TimeoutError:
+        return f"no answer within {_ANSWER_S:g} s"
+    except NasError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - of any kind: over what a receiver makes up
+        return type(error).__name__
 
 
-def _body(search: Row[tuple[object, ...]], now: float) -> str:
+def _body(search: Row[Any], now: float) -> str:
     """Who is told asks for the rest, with a token of theirs."""
     told = {name: getattr(search, name) for name in ("id", "name", "owner", "attempt", "error")}
     return json.dumps(

@@ -156,7 +156,7 @@ def _profile_asked(service: Service, caller: Caller, asked: Query) -> str | None
         ProblemError: the caller may not see the search or the target, or it has no profile.
     """
     found = searches.find(service.engine, asked.search)
-    if found is not None and not is_visible(service, caller, "search", found.owner, found.id):
+    if found is None or not is_visible(service, caller, "search", found.owner, found.id):
         raise _no_search(asked)
     if asked.target is None:
         return None

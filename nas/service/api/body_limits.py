@@ -49,7 +49,7 @@ def body_rules(limits: Limits) -> tuple[BodyRule, ...]:
     anything = re.compile(r".*", re.DOTALL)
     return (
         BodyRule(anything, limits.body_bytes, json=True, large=False, method="PATCH"),
-        BodyRule(re.compile(r"/v1/teachers/[^/]+:try"), limits.body_bytes, json=True, large=False),
+        BodyRule(re.compile(r"/v1/teachers/[^/]+:try"), limits.body_bytes, json=True),
         BodyRule(
             re.compile(r"/v1/(datasets|teachers|supernets)/[^/]+"), limits.upload_bytes, json=False
         ),

@@ -142,8 +142,8 @@ class Search(BaseModel):
     name: str | None = Field(description="That its owner gave it.")
     note: str | None
     shared_with: list[str] = Field(
-        description="Users who may see it besides its owner, or `*`; of weight in a private "
-        "service alone."
+        description="Users who may see it besides its owner, or `*`. This matters only in a "
+        "private service."
     )
     request: SearchRequest
     error: str | None = Field(description="Of one that failed: what to do about it.")
@@ -157,6 +157,7 @@ class ForecastTold(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
+                "status": "queued",
                 "ahead": 1,
                 "running": 1,
                 "starts_in_s": 540.0,
@@ -166,9 +167,12 @@ class ForecastTold(BaseModel):
         }
     )
 
+    status: Status | None = Field(description="That it has; null of one not submitted yet.")
     ahead: int = Field(description="Searches that are likely to begin before it.")
     running: int = Field(description="Searches under way.")
-    starts_in_s: float | None = Field(description="null where nobody can tell.")
+    starts_in_s: float | None = Field(
+        description="null where nobody can tell, and of one that runs or has ended."
+    )
     takes_s: float | None = Field(description="The median of earlier ones; null without any.")
     counted: int = Field(description="How many earlier ones by this recipe that is of.")
 

@@ -54,6 +54,11 @@ def known_search(search_id: SearchId, service: The, caller: Whoever) -> SearchRo
 Known = Annotated[SearchRow, Depends(known_search)]
 
 
+def owner_of(search: SearchRow) -> Caller:
+    """A search's owner, as who may name what they see."""
+    return Caller(search.owner, frozenset({"read", "submit"}))
+
+
 def check_owner(caller: Caller, search: SearchRow) -> None:
     """Refuse to touch what is another's.
 
@@ -133,17 +138,17 @@ def show_search(_: Reader, search: Known, service: The) -> Search:
 @router.get("/searches/{search_id}/forecast", responses=described(404))
 def forecast_search(_: Reader, search: Known, service: The) -> ForecastTold:
     """When a search that waits is likely to begin, and how long such searches take."""
-    return _foreseen(service, search.request["recipe"], search)
+    return _foreseen(service, search.request["recipe"], search.owner, search)
 
 
 @router.get("/queue")
 def forecast_new(
-    _: Reader,
+    caller: Reader,
     service: The,
     recipe: Annotated[str | None, Query(max_length=63, examples=["quick"])] = None,
 ) -> ForecastTold:
     """The forecast of a search by a named recipe that would be submitted now."""
-    return _foreseen(service, recipe)
+    return _foreseen(service, recipe, caller.owner)
 
 
 @router.patch(bare("/searches/{search_id}"), responses=described(404))
@@ -156,7 +161,7 @@ def change_search(change: SearchChange, caller: Submitter, search: Known, servic
     if words:
         searches.describe(service.engine, search.id, **words)
     if change.shared_with is not None:
-        share(service.engine, "search", search.id, change.shared_with)
+        share(service.engine, "search", search.id, search.owner, change.shared_with)
     return _told(service, known_search(search.id, service, caller))
 
 
@@ -181,6 +186,8 @@ def cancel_search(caller: Submitter, search: Known, service: The) -> Search:
 def retry_search(caller: Submitter, search: Known, service: The) -> Search:
     """Queue a search again that failed or was cancelled; it goes on from its finished stages."""
     check_owner(caller, search)
+    # What it names may have gone since, or be another's by now.
+    check_request(service, NewSearch.model_validate(search.request), owner_of(search))
     with _conflicts():
         searches.retry(service, search)
     return _told(service, known_search(search.id, service, caller))
@@ -231,12 +238,15 @@ async def follow_search(
             return
 
     async def allowed() -> bool:
-        """Whether the token is still good, as far as can be told."""
+        """Whether the token is still good and sees the search, as far as can be told."""
         token = bearer_token(request.scope)
         if token is None:  # none was asked for
             return True
         with suppress(SQLAlchemyError):
-            return await request.app.state.known_tokens.caller(service, token) is not None
+            known = await request.app.state.known_tokens.caller(service, token)
+            return known is not None and await to_thread.run_sync(
+                is_visible, service, known, "search", search.owner, search.id
+            )
         return True
 
     async for event in request.app.state.broadcast.events(search.id, last, allowed):
@@ -250,9 +260,11 @@ async def follow_search(
     yield ServerSentEvent(event="end", data={})
 
 
-def _foreseen(service: Service, recipe: object, search: SearchRow | None = None) -> ForecastTold:
+def _foreseen(
+    service: Service, recipe: object, owner: str, search: SearchRow | None = None
+) -> ForecastTold:
     named = recipe if isinstance(recipe, str) else None
-    return ForecastTold(**asdict(forecast(service, named, search)))
+    return ForecastTold(**asdict(forecast(service, named, owner, search)))
 
 
 def _told(service: Service, search: SearchRow) -> Search:

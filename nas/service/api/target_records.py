@@ -152,8 +152,8 @@ class TargetRecord(BaseModel):
     last_seen: datetime | None = Field(description="When its agent asked last.")
     profile: ProfileInfo | None
     shared_with: list[str] = Field(
-        description="Users who may use it besides its owner, or `*`; of weight in a private "
-        "service alone."
+        description="Users who may use it besides its owner, or `*`. This matters only in a "
+        "private service."
     )
 
     @classmethod

@@ -157,7 +157,8 @@ def share_target(
     """Say who may see a device and have models measured on it; the owner always may."""
     known = seen_target(service, caller, name)
     check_owner(caller, known)
-    share(service.engine, "target", name, sharing.shared_with)
+    if not share(service.engine, "target", name, known.owner, sharing.shared_with):
+        raise ProblemError(404, f"no device is registered as target {name}")
     return _told(service, known)
 
 

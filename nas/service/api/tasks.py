@@ -22,7 +22,7 @@ from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
-from nas.service.api.targets import PROFILES, TargetName, check_owner, known_target
+from nas.service.api.targets import PROFILES, TargetName, check_owner, known_target, seen_target
 from nas.service.devices.targets import ChangedError, check_answers, mark_seen, store_profile
 from nas.service.devices.tasks import (
     LEASE_S,
@@ -216,9 +216,11 @@ async def claim(
 
 
 @router.get(bare("/tasks/{task_id}"))
-def get_task(task_id: TaskId, _: Reader, service: The) -> TaskRecord:
+def get_task(task_id: TaskId, caller: Reader, service: The) -> TaskRecord:
     """A task, without what came of it."""
-    return TaskRecord.of(_known_task(service, task_id))
+    task = _known_task(service, task_id)
+    seen_target(service, caller, task.target)
+    return TaskRecord.of(task)
 
 
 @router.get(
@@ -300,7 +302,7 @@ def _complete(service: Service, task_id: str, content: bytes) -> None:
 
 def _agents_target(service: Service, name: str, caller: Caller) -> None:
     """Note that the agent of a target is there, if the target is the caller's."""
-    known = known_target(service, name)
+    known = seen_target(service, caller, name)
     check_owner(caller, known)
     mark_seen(service.engine, known)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from anyio import to_thread
-from fastapi import APIRouter, Request
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from nas.service.api.auth import Submitter, The
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.uploads import UploadName, checks_at_once, seen_upload
+from nas.service.api.uploads import UploadName, seen_upload
 from nas.service.requests import Column, Metric
 from nas.service.service import Service
 from nas.service.settings import Name
@@ -22,6 +22,9 @@ from supernet.errors import NasError
 router = APIRouter(
     prefix="/v1", route_class=StrictRoute, tags=["uploads"], responses=described(401, 403, 422, 429)
 )
+
+TRIALS = CapacityLimiter(1)
+"""Trials take turns of their own, so that they hold up no upload."""
 
 
 class Trial(BaseModel):
@@ -65,29 +68,28 @@ class Tried(BaseModel):
 
 
 @router.post("/teachers/{name}:try", responses=described(404))
-async def try_on_data(
-    name: UploadName, trial: Trial, caller: Submitter, service: The, request: Request
-) -> Tried:
+async def try_on_data(name: UploadName, trial: Trial, caller: Submitter, service: The) -> Tried:
     """Score an uploaded teacher on uploaded data, as a search would read both. It takes up to a
     minute or two of one core, and changes nothing.
     """
-    return await to_thread.run_sync(
-        _try, service, caller, name, trial, limiter=checks_at_once(request)
-    )
+    teacher = await to_thread.run_sync(_folder_of, service, caller, "teacher", name)
+    data = await to_thread.run_sync(_folder_of, service, caller, "dataset", trial.data)
+    return await to_thread.run_sync(_try, service, teacher, data, trial, limiter=TRIALS)
 
 
-def _try(service: Service, caller: Caller, name: str, trial: Trial) -> Tried:
-    folders = {}
-    named: tuple[tuple[UploadKind, str], ...] = (("teacher", name), ("dataset", trial.data))
-    for kind, one in named:
-        seen_upload(service, caller, kind, one)
-        folders[one] = str(service.folder(FOLDERS[kind]) / one)
+def _folder_of(service: Service, caller: Caller, kind: UploadKind, name: str) -> str:
+    """Where an upload lies that a caller may see."""
+    seen_upload(service, caller, kind, name)
+    return str(service.folder(FOLDERS[kind]) / name)
+
+
+def _try(service: Service, teacher: str, data: str, trial: Trial) -> Tried:
     arrival = begin_arrival(service)
     try:
         told = run_confined(
             try_teacher,
-            folders[name],
-            folders[trial.data],
+            teacher,
+            data,
             trial.text_columns,
             trial.label_column,
             trial.metric,
@@ -95,9 +97,8 @@ def _try(service: Service, caller: Caller, name: str, trial: Trial) -> Tried:
             folder=arrival.folder,
         )
     except NasError as error:
-        text = str(error)
-        for one, folder in folders.items():
-            text = text.replace(folder, one)  # where things lie is the service's own affair
+        # Where things lie is the service's own affair.
+        text = str(error).replace(f"{service.settings.data}/", "")
         raise ProblemError(422, text) from error
     finally:
         arrival.end()

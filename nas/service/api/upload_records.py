@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from nas.service.api.schemas import moment
 
-_SHARED = "Users who may use it besides its owner, or `*`; of weight in a private service alone."
+_SHARED = "Users who may use it besides its owner, or `*`. This matters only in a private service."
 
 
 class Column(BaseModel):

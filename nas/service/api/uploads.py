@@ -35,6 +35,7 @@ from nas.service.api.upload_records import (
     teacher_record,
 )
 from nas.service.requests import EMBEDDED_TEACHER
+from nas.service.searches import find
 from nas.service.service import Service
 from nas.service.settings import NAME
 from nas.service.tables import uploads
@@ -356,9 +357,14 @@ def _delete(service: Service, kind: UploadKind, name: str, caller: Caller) -> No
     try:
         delete_upload(service, kind, name)
     except InUseError as error:
-        raise ProblemError(
-            409, f"{kind} {name!r} is used by search {error.search_id}: wait for it, or cancel it"
-        ) from error
+        search = find(service.engine, error.search_id)
+        seen = search is not None and is_visible(service, caller, "search", search.owner, search.id)
+        by = (
+            f"search {error.search_id}: wait for it, or cancel it"
+            if seen
+            else ("a search of another user: wait for it")
+        )
+        raise ProblemError(409, f"{kind} {name!r} is used by {by}") from error
 
 
 def _share(
@@ -366,7 +372,8 @@ def _share(
 ) -> sa.Row[Any]:
     row = seen_upload(service, caller, kind, name)
     _check_owner(caller, row)
-    share(service.engine, kind, name, sharing.shared_with)
+    if not share(service.engine, kind, name, row.owner, sharing.shared_with):
+        raise ProblemError(404, f"no {kind} {name!r}")
     return row
 
 

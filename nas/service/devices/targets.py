@@ -125,6 +125,7 @@ def register_target(
                 connection.execute(
                     targets.insert().values(name=name, owner=owner, created=time.time(), **told)
                 )
+                forget_shares(connection, "target", name)
                 take_turns(connection, f"targets of {owner}")
                 query = sa.select(sa.func.count()).where(targets.c.owner == owner)
                 if connection.execute(query).scalar_one() > most:

@@ -15,6 +15,7 @@ from nas.models.teacher import EMBEDDED, suiting_space
 from nas.pipeline.pipeline import STAGES, Pipeline
 from nas.pipeline.recipe import Recipe
 from nas.pipeline.request import Request, Run
+from nas.service.access import is_visible
 from nas.service.database import engine_of, patiently
 from nas.service.devices.remote_device import RemoteDevice
 from nas.service.devices.targets import find_target
@@ -28,8 +29,10 @@ from nas.service.requests import (
     wanted_space,
 )
 from nas.service.results import publish
+from nas.service.searches import find
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
+from nas.service.tokens import Caller
 from nas.service.uploads.kept import dataset_folder, supernet_folder, teacher_folder
 from nas.store.workspace import open_workspace
 from nas.terminal.progress import silence
@@ -203,8 +206,14 @@ def _place_of(service: Service, job: Job, name: str) -> tuple[Target, Device]:
     own = server_targets()
     if name in own:
         return own[name], THIS_MACHINE
-    known = find_target(service.engine, name)
-    if known is None:
+    known, search = find_target(service.engine, name), find(service.engine, job.search_id)
+    # Another device may have taken the name meanwhile, which is another user's.
+    if known is None or (
+        search is not None
+        and not is_visible(
+            service, Caller(search.owner, frozenset({"read"})), "target", known.owner, name
+        )
+    ):
         raise NasError(f"targets: {name!r} has gone")
     patience_s = service.settings.jobs.device_patience_s
     return known.target, RemoteDevice(

@@ -38,7 +38,10 @@ async function enter() {
     showSession(session, caller, token() === null ? null : signOut);
     await route();
   } catch (error) {
-    if (!(error instanceof Problem && error.status === 401)) fill(main, failure(error));
+    const status = error instanceof Problem ? error.status : 0;
+    // A token that may not even read is of no use here: another one may.
+    if (status === 403) showSignIn(main, "This token does not read: the page needs one that has the scope read.", enter);
+    else if (status !== 401) fill(main, failure(error));
   }
 }
 
@@ -81,13 +84,13 @@ function markCurrent(path) {
 
 /** @type {View} */
 function showNothing(holder) {
-  fill(holder, element("h1", {}, "Nothing here"), element("p", {}, "This address is none of the page's. ", element("a", { href: "#/new" }, "Start a search")));
+  fill(holder, element("h1", {}, "Nothing here"), element("p", {}, "This page does not exist. ", element("a", { href: "#/new" }, "Start a search")));
 }
 
 signIn.addEventListener("needed", () => {
   leaving.abort();
   fill(session);
-  showSignIn(main, token() !== null, enter);
+  showSignIn(main, token() === null ? "" : "The token is unknown, expired or revoked.", enter);
 });
 addEventListener("hashchange", (event) => {
   if (/^#\/|^$/.test(new URL(event.newURL).hash)) route();

@@ -3,7 +3,7 @@
 import { ask, withQuery } from "./api.js";
 import { roughly } from "./format.js";
 
-/** @typedef {{ahead: number, running: number, starts_in_s: number | null, takes_s: number | null, counted: number}} Forecast */
+/** @typedef {{status: string | null, ahead: number, running: number, starts_in_s: number | null, takes_s: number | null, counted: number}} Forecast */
 
 /**
  * Of a search that would be started now.
@@ -22,15 +22,14 @@ export async function foreseen(recipe, signal) {
  */
 export async function foreseenOf(search, signal) {
   const told = /** @type {Forecast} */ (await ask(`/v1/searches/${search.id}/forecast`, { signal }));
-  return search.status === "running" ? taking(told) : `${waiting(told)} ${taking(told)}`.trim();
+  return told.status === "queued" ? `${waiting(told)} ${taking(told)}`.trim() : taking(told);
 }
 
 /** @param {Forecast} told */
 function waiting({ ahead, starts_in_s }) {
-  if (starts_in_s === 0 && !ahead) return "A worker is free: it begins at once.";
   const first = ahead ? `${ahead} ${ahead === 1 ? "search comes" : "searches come"} first.` : "";
   if (starts_in_s === null) return first || "It begins when a worker is free.";
-  return `${first} It is likely to begin ${starts_in_s ? `in ${roughly(starts_in_s)}` : "soon"}.`.trim();
+  return `${first} It is likely to begin ${starts_in_s >= 1 ? `in ${roughly(starts_in_s)}` : "soon"}.`.trim();
 }
 
 /** @param {Forecast} told */

@@ -1,6 +1,7 @@
 /** Starts a search: what to learn, where it must run and how fast, and how long to look. */
 
 import { ask } from "./api.js";
+import { may } from "./caller.js";
 import { element, fill, say } from "./dom.js";
 import { isAway } from "./devices.js";
 import { foreseen } from "./forecast.js";
@@ -24,6 +25,10 @@ export async function showForm(holder, _, __, signal) {
     element("h1", {}, "How fast must your model be?"),
     element("p", { class: "lead" }, "Name a latency budget and a device. You get a small model distilled from your teacher, timed on that device and within the budget."),
   );
+  if (!may("submit")) {
+    holder.append(element("p", { class: "empty" }, "Your token does not start searches: it lacks the scope submit. ", element("a", { href: "#/searches" }, "Look at those there are"), "."));
+    return;
+  }
   const catalog = await ask("/v1/catalog", { signal });
   const summary = element("p", { class: "notice bad", role: "alert", tabindex: -1, hidden: true });
   const button = element("button", { class: "primary large" }, "Start the search");

@@ -13,13 +13,21 @@ import { wordsOf } from "./words.js";
 const FORESEEN_MS = 20_000;
 
 /** @type {import("./app.js").View} */
-export async function showSearch(holder, id, _, signal) {
-  const search = await ask(`/v1/searches/${id}`, { signal });
+export async function showSearch(holder, id, _, left) {
+  const search = await ask(`/v1/searches/${id}`, { signal: left });
+  // What this drawing listens to and repeats ends with it, also where another replaces it.
+  const drawing = new AbortController();
+  const { signal } = drawing;
+  left.addEventListener("abort", () => drawing.abort(), { signal });
   const { request } = search;
   const title = titleOf(search);
   document.title = `${title} · TailorBERT`;
   const status = element("span", { class: "status-holder" }, statusBadge(search.status));
-  const again = () => !signal.aborted && showSearch(holder, id, _, signal);
+  const again = async () => {
+    if (signal.aborted) return;
+    drawing.abort();
+    await showSearch(holder, id, _, left);
+  };
   const buttons = element("div", { class: "actions" }, actions(search, async () => {
     try {
       await ask(`/v1/searches/${id}`, { signal });
@@ -44,13 +52,16 @@ export async function showSearch(holder, id, _, signal) {
   );
   const ended = ["done", "failed", "cancelled"].includes(search.status);
   const progress = progressView(request.budgets, request.targets);
-  const watch = () => watched(id, progress, status, ended ? null : again, signal);
+  const words = wordsOf(search, again);
+  // Nobody's sentence is taken away under their hands: the result waits until they look up.
+  const onEnd = () => (words?.matches(":focus-within") ? words.addEventListener("focusout", again, { once: true, signal }) : again());
+  const watch = () => watched(id, progress, status, ended ? null : onEnd, signal);
   if (!ended) {
     const foreseen = element("p", { class: "hint foreseen", role: "status" });
     const foresee = () => foreseenOf(search, signal).then((text) => say(foreseen, text)).catch(() => {});
     const timer = setInterval(() => document.hidden || foresee(), FORESEEN_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
-    fill(body, foreseen, progress.node, settings(search), wordsOf(search, again));
+    fill(body, foreseen, progress.node, settings(search), words);
     foresee();
     watch();
     return;
@@ -58,7 +69,7 @@ export async function showSearch(holder, id, _, signal) {
   const course = element("details", { class: "card" }, element("summary", {}, "How it went"), progress.node);
   course.addEventListener("toggle", watch, { once: true });
   course.open = search.status !== "done";
-  fill(body, search.models && resultView(search, signal), course, settings(search), wordsOf(search, again));
+  fill(body, search.models && resultView(search, signal), course, settings(search), words);
 }
 
 /**

@@ -58,7 +58,7 @@ export async function showSearches(holder, _, query, signal) {
  */
 function showPage(list, { items, next }, kept, later, refresh) {
   if (!items.length) {
-    const none = kept.status || kept.owner ? "No search is like that. " : "No searches yet. ";
+    const none = kept.status || kept.owner ? "No search matches these filters. " : "No searches yet. ";
     fill(list, element("p", { class: "empty" }, none, element("a", { href: "#/new" }, "Start one"), "."));
     return;
   }

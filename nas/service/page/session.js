@@ -19,14 +19,14 @@ export function showSession(holder, { owner, scopes }, signOut) {
 /**
  * Asks for a token.
  * @param {HTMLElement} holder
- * @param {boolean} refused whether there was one that the service does not take.
+ * @param {string} refused why the one that there was is of no use; empty where there was none.
  * @param {() => void} enter called once there is a token.
  */
 export function showSignIn(holder, refused, enter) {
   document.title = "Sign in · TailorBERT";
   keepToken(null);
   const problem = element("p", { id: "token-problem", class: "field-problem", role: "alert" });
-  if (refused) say(problem, "The token is unknown, expired or revoked.");
+  say(problem, refused);
   const input = element("input", {
     id: "token",
     type: "password",

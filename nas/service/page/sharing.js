@@ -4,6 +4,8 @@ import { ask } from "./api.js";
 import { caller, mayChange } from "./caller.js";
 import { announce, element, say } from "./dom.js";
 
+let made = 0;
+
 /**
  * @param {string} path of the thing.
  * @param {{owner: string, shared_with: string[]}} thing
@@ -12,8 +14,8 @@ import { announce, element, say } from "./dom.js";
  */
 export function sharing(path, { owner, shared_with }, about) {
   if (!caller().private) return null;
-  if (!mayChange(owner)) return element("p", { class: "hint" }, `${owner} shares it with you.`);
-  const id = `share-${path.replace(/\W+/g, "-")}`;
+  if (!mayChange(owner)) return owner === caller().owner ? null : element("p", { class: "hint" }, `${owner} shares it with you.`);
+  const id = `share-${(made += 1)}`;
   const input = element("input", { id, value: shared_with.join(", "), autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: "nobody", "aria-describedby": `${id}-hint ${id}-problem` });
   const problem = element("p", { id: `${id}-problem`, class: "field-problem", role: "alert" });
   const save = async (/** @type {Event} */ event) => {

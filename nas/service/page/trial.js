@@ -31,11 +31,11 @@ export function trial(chosen, signal) {
 
 /** @param {any} found */
 function lines({ data, metric, score: value, baseline_score, examples, doubt }) {
-  const constant = `a constant answer's is ${score(metric, baseline_score)}`;
+  const constant = `Always giving the same answer scores ${score(metric, baseline_score)}`;
   const verdict =
     value === null
       ? "The teacher has no head for these labels: a search trains one."
-      : `The teacher's ${metricName(metric)} is ${score(metric, value)} on ${examples} validation examples; ${constant}.`;
+      : `The teacher's ${metricName(metric)} is ${score(metric, value)} on ${examples} validation examples. ${constant}.`;
   return [
     element("p", { class: doubt ? "notice bad" : "notice good" }, verdict, doubt && ` A search would refuse it: ${doubt}.`),
     data.map((/** @type {string} */ line) => element("p", { class: "hint" }, line)),

@@ -143,6 +143,7 @@ def keep_upload(
                     about=about,
                 )
             )
+            forget_shares(connection, kind, name)
             take_turns(connection, f"uploads of {owner}")
             if count_uploads(connection, owner) > service.settings.limits.stored_per_user:
                 raise FullError

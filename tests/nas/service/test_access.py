@@ -6,17 +6,27 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from latency.asked import TimeAsked
 from latency.profile import Profile
+from nas.service.access import readers_of, share
 from nas.service.api.app import create_app
 from nas.service.api.upload_records import DatasetRecord
 from nas.service.devices.targets import find_target, register_target, remove_target, store_profile
+from nas.service.devices.tasks import submit_task
+from nas.service.jobs.job import Job
+from nas.service.jobs.stages import Stages
+from nas.service.requests import NewSearch
+from nas.service.searches import create, find, remove
 from nas.service.service import Service
-from nas.service.tables import targets
+from nas.service.tables import shares, targets
 from nas.service.tokens import create_token
 from nas.service.uploads.kept import keep_upload
+from supernet.architecture import Architecture, EncoderShape
+from supernet.errors import NasError
 from tests.latency.conftest import made_profile
 from tests.nas.service.seeded import finished_search
 
@@ -138,6 +148,97 @@ def test_only_its_owner_or_an_administrator_shares_a_thing(town, kind):
     assert private.clients["bob"].delete(place).status_code == 403
     assert private.clients["eve"].patch(place, json={"shared_with": []}).status_code == 200
     assert private.clients["bob"].delete(place).status_code == 404
+
+
+def test_a_retry_reads_nothing_that_its_owner_may_not_see(town):
+    private = town(private=True)
+    ada, bob = private.clients["ada"], private.clients["bob"]
+    ada.patch("/v1/datasets/reviews", json={"shared_with": ["bob"]})
+    asked = {"budgets": ["4x"], "recipe": "quick", "data": "reviews"}
+    search = bob.post("/v1/searches", json=asked).json()["id"]
+    blocked = ada.delete("/v1/datasets/reviews")
+    assert blocked.status_code == 409
+    assert search not in blocked.text  # which is bob's alone
+    assert bob.post(f"/v1/searches/{search}:cancel").status_code == 200
+    assert ada.delete("/v1/datasets/reviews").status_code == 204
+    keep_reviews(private.service)
+    for client in (bob, private.clients["eve"]):
+        refused = client.post(f"/v1/searches/{search}:retry")
+        assert refused.status_code == 422
+        assert "data: 'reviews' is unknown" in refused.json()["detail"]
+    ada.patch("/v1/datasets/reviews", json={"shared_with": ["bob"]})
+    assert bob.post(f"/v1/searches/{search}:retry").status_code == 200
+
+
+def test_a_job_measures_on_no_device_that_its_owner_may_not_see(town, tmp_path):
+    private = town(private=True)
+    bob = private.clients["bob"]
+    private.clients["ada"].patch("/v1/targets/pi", json={"shared_with": ["bob"]})
+    asked = {"budgets": ["4x"], "recipe": "quick", "targets": ["pi"]}
+    search = bob.post("/v1/searches", json=asked).json()
+    private.clients["ada"].patch("/v1/targets/pi", json={"shared_with": []})
+    settings = private.service.settings.model_dump_json()
+    job = Job(search["id"], 1, search["request"], settings, str(tmp_path / "scratch"))
+    with pytest.raises(NasError, match="targets: 'pi' has gone"):
+        Stages(job, lambda *_: None).run("data")
+
+
+def test_a_share_of_what_has_just_gone_is_none_of_what_comes_next(town):
+    private = town(private=True)
+    assert not share(private.service.engine, "dataset", "lost", "ada", ["bob"])
+    assert not share(private.service.engine, "dataset", "reviews", "bob", ["bob"])
+    with private.service.engine.begin() as connection:  # left by an older version, say
+        connection.execute(shares.insert().values(kind="dataset", name="mine", reader="bob"))
+    kept = private.service.folder("uploads") / "mine"
+    kept.mkdir()
+    keep_upload(private.service, "dataset", "mine", kept, owner="ada", digest="0", about={})
+    assert readers_of(private.service.engine, "dataset", ["mine"]) == {}
+
+
+def test_no_other_route_tells_of_what_one_does_not_see(town):
+    private = town(private=True)
+    _, token = create_token(private.service.engine, "bob", ["device"])
+    device = {"Authorization": f"Bearer {token}"}
+    claim = {"wait_s": 0, "resume": None}
+    bob = private.clients["bob"]
+    for name in ("pi", "never"):
+        refused = bob.post(f"/v1/targets/{name}/tasks:claim", json=claim, headers=device)
+        assert refused.status_code == 404
+        assert "ada" not in refused.text
+    asked = TimeAsked(
+        target=made_profile().target,
+        shape=EncoderShape(),
+        models=(Architecture.from_dict(SHAPE),),
+        rounds=5,
+    )
+    submit_task(
+        private.service.engine, 32 * "0", target="pi", search_id=private.search, kind="time",
+        request=asked.to_dict(),
+    )  # fmt: skip
+    assert bob.get(f"/v1/tasks/{32 * '0'}").status_code == 404
+    assert private.clients["ada"].get(f"/v1/tasks/{32 * '0'}").status_code == 200
+    query = {"search": private.search, "budget": "1000ms"}
+    ada = private.clients["ada"]
+    assert ada.post("/v1/architectures:query", json=query).status_code == 200  # and remembered
+    remove(private.service.engine, find(private.service.engine, private.search))
+    assert bob.post("/v1/architectures:query", json=query).status_code == 404
+
+
+def test_an_event_stream_ends_with_the_share_that_it_was_opened_by(town, listen):
+    private = town(private=True)
+    search = create(private.service, "ada", NewSearch(budgets=("4x",)), None)[0].id
+    ada = private.clients["ada"]
+    ada.patch(f"/v1/searches/{search}", json={"shared_with": ["bob"]})
+    host, port = listen(create_app(private.service), private.service)
+    headers = dict(private.clients["bob"].headers)
+    url = f"http://{host}:{port}/v1/searches/{search}/events"
+    with httpx.stream("GET", url, headers=headers, timeout=60) as stream:
+        lines = stream.iter_lines()
+        assert next(lines)
+        ada.patch(f"/v1/searches/{search}", json={"shared_with": []})
+        for _ in lines:  # until the service closes it
+            pass
+    assert httpx.get(url, headers=headers).status_code == 404
 
 
 def test_what_goes_takes_its_shares_along(town):

@@ -441,8 +441,40 @@ def test_a_search_is_named_noted_and_shared_and_its_reader_is_shown_no_other_but
     bob.get_by_text("ada shares it with you.").wait_for()
     assert bob.get_by_role("button", name="Delete").count() == 0
     bob.goto(f"{private.url}/#/searches?owner=bob")
-    bob.get_by_text("No search is like that.").wait_for()
+    bob.get_by_text("No search matches these filters.").wait_for()
     assert bob.get_by_label("Whose").input_value() == "bob"
+
+
+@browsing
+def test_words_saved_while_a_search_runs_leave_one_stream_and_what_is_typed(served, open_page):
+    search_id = running_search(served.service)
+    page = open_page(f"{served.url}/#/searches/{search_id}")
+    for number in range(7):  # a browser opens six connections to one server
+        if not page.locator("details.words").evaluate("node => node.open"):
+            page.get_by_text("Name and note").click()
+        page.get_by_label("Name", exact=True).fill(f"name {number}")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("heading", name=f"name {number}").wait_for()
+    page.get_by_text("Name and note").click()
+    page.get_by_label("Note").fill("half a senten")
+    assert finish(served.service.engine, search_id, 1, error="the device went away")
+    page.locator(".badge.failed").wait_for()
+    assert page.get_by_label("Note").input_value() == "half a senten"
+    page.get_by_label("Note").blur()
+    page.get_by_text("the device went away").wait_for()
+
+
+@browsing
+def test_a_token_that_may_not_is_told_so(guarded, open_page):
+    reader = signed_in(open_page, guarded, "rita", ["read"], "new")
+    reader.get_by_text("Your token does not start searches").wait_for()
+    page = open_page(f"{guarded.url}/#/searches")
+    page.get_by_label("Token").fill(create_token(guarded.service.engine, "pi", ["device"])[1])
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("this needs a token with scope read").wait_for()
+    page.get_by_label("Token").fill(guarded.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("Signed in as ada").wait_for()
 
 
 @browsing

@@ -164,6 +164,14 @@ def test_a_head_in_another_order_shows_in_a_trial(client, parts):
                 assert "were its classes in another order" in told["doubt"]
 
 
+def test_a_trial_tells_a_teacher_from_data_of_its_name(client, parts):
+    put(client, "mine", parts)
+    assert client.put("/v1/datasets/mine?filename=a.csv", content=REVIEWS).status_code == 201
+    told = tried(client, data="mine")
+    assert told.status_code == 200
+    assert told.json()["data"][0].startswith("mine: ")
+
+
 def test_a_trial_says_what_does_not_fit_and_not_where_things_lie(client, service, parts):
     put(client, "mine", parts)
     put_reviews(client, REVIEWS.replace(b"good", b"fine"))

@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("searches", sa.Column("name", sa.String(100)))
     op.add_column("searches", sa.Column("note", sa.Text()))
     op.add_column("searches", sa.Column("webhook", sa.Text()))
+    op.create_index("ix_searches_status_updated", "searches", ["status", "updated"])
     op.create_table(
         "shares",
         sa.Column("kind", sa.String(16), nullable=False),
