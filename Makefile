@@ -13,7 +13,7 @@ JOBS ?= 3
 BENCHMARKS ?= $(shell grep -l __main__ benchmarks/*.py)
 
 .DEFAULT_GOAL := install
-.PHONY: help install demo test lint bench gpu clean
+.PHONY: help install demo test lint wheel bench gpu clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,10 @@ lint: install ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --num-workers 2
+
+wheel: install ## dist/tailorbert-*.whl, to install elsewhere: the package is on no index
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/tailorbert-*.whl
 
 bench: install ## every benchmark; BENCHMARKS=benchmarks/x.py runs one
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done
