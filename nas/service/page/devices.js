@@ -35,7 +35,7 @@ export async function showDevices(holder, _, __, signal) {
       token() === null ? element("p", {}, "This service asks for no token, and listens to this machine alone: a device elsewhere needs one that does.") : tokenHelp(),
       element("p", {}, "On the device, with the token in a file that only you read:"),
       element("p", { class: "hint" }, "The wheel is what make wheel writes in TailorBERT's repository: the package is on no index."),
-      snippet(`pip install "$(echo tailorbert-*.whl)[device]"\nlatency agent --server ${location.origin} --name my-device --token-file token.txt`),
+      snippet(`pip install "$(echo ./tailorbert-*.whl)[device]"\nlatency agent --server ${location.origin} --name my-device --token-file token.txt`),
     ),
   );
 }
