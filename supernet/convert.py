@@ -18,9 +18,17 @@ from transformers import (
     PreTrainedModel,
 )
 
-from supernet.errors import NasError
+from supernet.errors import NasError, error_line
 
 Weights = dict[str, Tensor]
+
+_LEARNT_BY = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "initializer_range",
+)
+"""What matters to a model in training alone."""
 
 ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
 ACCEPTED = ("bert", *ROBERTA_LIKE, "distilbert", "electra")
@@ -42,13 +50,12 @@ def as_bert(model: PreTrainedModel) -> BertForSequenceClassification:
         NasError: another type, or a variant of one that BERT cannot hold.
     """
     config = model.config
-    check_convertible(config)
-    if config.model_type == "bert":
-        assert isinstance(model, BertForSequenceClassification)
-        return model
+    try:
+        converted = BertForSequenceClassification(bert_config(config))
+    except (ValueError, RuntimeError) as error:
+        raise _no_bert(error) from error
     rename = _RENAMES[config.model_type]
     weights = {new: value for name, value in model.state_dict().items() if (new := rename(name))}
-    converted = BertForSequenceClassification(bert_config(config))
     own = converted.state_dict()
     positions = "bert.embeddings.position_embeddings.weight"
     if config.model_type in ROBERTA_LIKE:  # positions 0 to padding_idx are never a token's
@@ -73,6 +80,12 @@ def check_convertible(config: PretrainedConfig) -> None:
         )
     if getattr(config, "is_decoder", False):
         raise NasError("teacher is a decoder (is_decoder: true); an encoder is needed")
+    if getattr(config, "add_cross_attention", False):
+        raise NasError("teacher attends to another model (add_cross_attention: true)")
+    if config.model_type in ROBERTA_LIKE and config.pad_token_id is None:
+        raise NasError(
+            "teacher has no pad_token_id in config.json, behind which a RoBERTa's positions begin"
+        )
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute":
         raise NasError(
@@ -88,15 +101,15 @@ def check_convertible(config: PretrainedConfig) -> None:
 def bert_config(config: PretrainedConfig) -> BertConfig:
     """The configuration of the stock BERT that :func:`as_bert` makes.
 
+    It holds what BERT computes and learns by, and nothing else that the file says.
+
     Raises:
         NasError: as :func:`check_convertible`.
     """
     check_convertible(config)
-    if isinstance(config, BertConfig):
-        return config
     distil = config.model_type == "distilbert"
     offset = config.pad_token_id + 1 if config.model_type in ROBERTA_LIKE else 0
-    return BertConfig(
+    own = dict(
         vocab_size=config.vocab_size,
         hidden_size=config.dim if distil else config.hidden_size,
         num_hidden_layers=config.n_layers if distil else config.num_hidden_layers,
@@ -110,7 +123,16 @@ def bert_config(config: PretrainedConfig) -> BertConfig:
         id2label=config.id2label,
         label2id=config.label2id,
         problem_type=config.problem_type,
+        **{name: getattr(config, name) for name in _LEARNT_BY if hasattr(config, name)},
     )
+    try:
+        return BertConfig(**own)
+    except Exception as error:  # of many kinds, from two libraries
+        raise _no_bert(error) from error
+
+
+def _no_bert(error: Exception) -> NasError:
+    return NasError(f"teacher's config.json describes no BERT: {error_line(error)}")
 
 
 def _rename_roberta(name: str) -> str | None:
@@ -150,6 +172,7 @@ def _rename_distilbert(name: str) -> str | None:
 
 
 _RENAMES: Mapping[str, Callable[[str], str | None]] = {
+    "bert": lambda name: name,
     **dict.fromkeys(ROBERTA_LIKE, _rename_roberta),
     "electra": _rename_electra,
     "distilbert": _rename_distilbert,

@@ -27,6 +27,18 @@ def shown(given: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def printable(text: str, instead: str = " ") -> str:
+    """A stranger's text with ``instead`` of signs that are not seen or reorder others."""
+    return "".join(one if one.isprintable() else instead for one in text)
+
+
+def error_line(error: Exception) -> str:
+    """What another library's error says, in one line; its kind too where that alone may tell."""
+    kind, text = type(error).__name__, " ".join(printable(str(error)).split())
+    told = text if isinstance(error, OSError | ValueError | RuntimeError) else f"{kind}: {text}"
+    return told[:300] or kind
+
+
 def check_number(
     name: str, value: Any, low: float, high: float | None = None, *, whole: bool = False
 ) -> None:

@@ -9,24 +9,49 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from supernet.errors import NasError
+from supernet.errors import NasError, error_line, shown
 
 _ENCODER = re.compile(r"(^|\.)(embeddings|encoder\.layer|transformer\.layer)\.")
 """In the names of an encoder's weights, whatever its type and whoever wrapped it."""
 
-_FIRST = re.compile(r"(?P<before>.*?)(?P<base>\w+\.)?embeddings\.word_embeddings\.weight")
+_FIRST = re.compile(
+    r"(?P<before>.*?)(?P<base>\w+\.)?embeddings\.word_embeddings\.weight", re.DOTALL
+)
 
 _USELESS = re.compile(
     r"(.*\.)?(cls|lm_head|generator_predictions|generator_lm_head|discriminator_predictions"
     r"|vocab_transform|vocab_layer_norm|vocab_projector|qa_outputs|pooler|position_ids)(\..*)?"
 )
 """Heads of other tasks, a pooler where the model has none, and what is computed anew."""
+
+
+def load_config(place: str | PathLike[str], subject: str, **options: Any) -> PretrainedConfig:
+    """A model's configuration.
+
+    Args:
+        place: a folder, or a hub id.
+        subject: whose it is, for messages.
+        options: of ``AutoConfig.from_pretrained``.
+
+    Raises:
+        NasError: there is none, or none of a model.
+    """
+    try:
+        return AutoConfig.from_pretrained(place, **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # of many kinds, from two libraries
+        if isinstance(error, OSError) and not Path(place).is_dir():
+            raise NasError(
+                f"{subject} is neither a model folder here nor a hub id that can be reached"
+            ) from error
+        raise NasError(f"{subject}: config.json cannot be read: {error_line(error)}") from error
 
 
 class Loadable(Protocol):
@@ -81,9 +106,11 @@ def _loaded(
             ignore_mismatched_sizes=True,  # they are told below
             **options,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NasError(f"{subject} has no weights that load: {line}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of many kinds, from three libraries
+        raise NasError(f"{subject} does not load: {error_line(error)}") from error
+    model.config.return_dict = True  # a configuration of old may ask for tuples
     return model, told
 
 
@@ -93,8 +120,9 @@ def _wrapper(
     """How names in the file become the model's, where a wrapper changed them all."""
     base = f"{model.base_model_prefix}."
     words = [name for name in unexpected if name.endswith("embeddings.word_embeddings.weight")]
-    if len(words) != 1 or f"{base}embeddings.word_embeddings.weight" not in missing:
-        return None
+    own = {name for name in model.state_dict() if name.startswith(base)}
+    if len(words) != 1 or not own <= set(missing):
+        return None  # no wrapper, for that changes all names
     match = _FIRST.fullmatch(words[0])
     assert match is not None
     before, last = match["before"], match["base"] or ""
@@ -138,5 +166,5 @@ def _more(names: Collection[object]) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    first, *others = names
+    first, *others = (name if name.isprintable() else shown(name) for name in names)
     return f"{first} (and {len(others)} more)" if others else first

@@ -11,7 +11,7 @@ import torch
 
 from nas.data.task_data import Examples
 from nas.tasks.units import Units
-from supernet.errors import NasError
+from supernet.errors import NasError, error_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,8 +77,7 @@ def load_tokenizer(place: str | Path, subject: str, **options: Any) -> PreTraine
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
     except Exception as error:  # of several kinds, from two libraries
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NasError(f"{subject} has no tokenizer that loads: {line[:200]}") from error
+        raise NasError(f"{subject} has no tokenizer that loads: {error_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise NasError(
             f"{subject} has no tokenizer: neither tokenizer.json nor a vocabulary stands beside it"

@@ -11,7 +11,6 @@ import onnx
 import torch
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,7 +28,7 @@ from nas.store.result_folder import MODEL, ONNX
 from nas.tasks.labels import align_labels, check_labels, classes_of
 from supernet.convert import HEAD_CONVERTS, as_bert
 from supernet.errors import NasError
-from supernet.loading import load_whole
+from supernet.loading import load_config, load_whole
 from supernet.student import architecture_of, shape_of
 
 OURS = ("bert", "tailorbert")
@@ -76,10 +75,7 @@ def model_classes(folder: Path) -> tuple[str, ...] | None:
     Raises:
         NasError: it cannot be read.
     """
-    try:
-        return classes_of(AutoConfig.from_pretrained(folder))
-    except (OSError, ValueError, KeyError) as error:
-        raise NasError(f"model {folder} does not load: {str(error).splitlines()[0]}") from error
+    return classes_of(load_config(folder, f"model {folder}"))
 
 
 def evaluate_folder(

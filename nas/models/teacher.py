@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
     PretrainedConfig,
@@ -47,7 +46,7 @@ from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
 from supernet.convert import HEAD_CONVERTS, as_bert, bert_config, check_convertible
 from supernet.errors import NasError
-from supernet.loading import load_whole
+from supernet.loading import load_config, load_whole
 from supernet.space import SearchSpace, trimmed
 from supernet.student import architecture_of, shape_of
 from supernet.training import Progress
@@ -125,23 +124,22 @@ def load_teacher(
         raise NasError(
             f"labels: teacher {source} has no head for a classification whose classes they name"
         )
+    regression = task.kind == "regression"
+    config.problem_type = "regression" if regression else "single_label_classification"
+    config.num_labels = task.num_labels
     torch.manual_seed(seed)
     loaded = load_whole(
         AutoModelForSequenceClassification, place, f"teacher {source}", new_head=not is_ready,
-        num_labels=task.num_labels,
+        config=config,
     )  # fmt: skip
     model = as_bert(loaded)
     if is_ready:
-        if labels is not None:
-            name_labels(f"teacher {source}", model.config, labels)
         align_labels(model, task)
-        if task.kind == "regression":
+        if regression:
             predict_learnt(model, task.units)
     names = task.label_names or ("value",)
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
-    regression = task.kind == "regression"
-    model.config.problem_type = "regression" if regression else "single_label_classification"
     tokenizer = load_tokenizer(place, f"teacher {source}")
     told = ""
     if not new_head and not is_ready and _has_any_head(config):
@@ -396,16 +394,10 @@ def check_reading(source: str, teacher: Teacher, data: TaskData, max_length: int
 
 
 def _config(source: str, place: str) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(place)
-    except (OSError, ValueError, KeyError) as error:
-        if Path(place).is_dir() and not (Path(place) / CONFIG).is_file():
-            raise NasError(f"teacher {source}: {without_model(Path(place))}") from error
-        if isinstance(error, OSError):
-            raise NasError(
-                f"teacher {source} is neither a model folder here nor a hub id that can be reached"
-            ) from error
-        raise NasError(f"teacher {source} cannot be read: {_line(error)}") from error
+    folder = Path(place)
+    if folder.is_dir() and not (folder / CONFIG).is_file():
+        raise NasError(f"teacher {source}: {without_model(folder)}")
+    return load_config(place, f"teacher {source}")
 
 
 def has_head(config: PretrainedConfig) -> bool:
@@ -414,9 +406,6 @@ def has_head(config: PretrainedConfig) -> bool:
 
 
 def _has_any_head(config: PretrainedConfig) -> bool:
-    architectures = config.architectures or []
-    return any(name.endswith("ForSequenceClassification") for name in architectures)
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    told = config.architectures
+    names = told if isinstance(told, list) else [told]
+    return any(str(name).endswith("ForSequenceClassification") for name in names)

@@ -7,9 +7,9 @@ import time
 from sqlalchemy import Engine
 
 from nas.service.logs import without_secrets
-from nas.service.plain_text import printable
 from nas.service.tables import audit
 from nas.service.tokens import Caller
+from supernet.errors import printable
 
 NOBODY = "-"
 """The actor of a request without a good token."""

@@ -33,11 +33,6 @@ def check_text(field: str, text: str, most: int = 1000) -> None:
         )
 
 
-def printable(text: str, instead: str = " ") -> str:
-    """A text with ``instead`` of each sign that :func:`check_text` refuses: for others' words."""
-    return "".join(one if one.isprintable() else instead for one in text)
-
-
 def check_plain(field: str, given: object, depth: int = 0) -> int:
     """Refuse what no database and no log would take: how many values there are.
 

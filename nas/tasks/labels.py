@@ -14,7 +14,7 @@ from nas.tasks.chance import UNSEEN, correlation_error
 from nas.tasks.metrics import compute
 from nas.tasks.task import Task
 from nas.tasks.units import Units
-from supernet.errors import NasError
+from supernet.errors import NasError, shown
 
 FAR_BETTER = 0.1
 """More accuracy than this, beyond three standard errors, under another order of the classes means
@@ -37,6 +37,12 @@ def check_labels(
     if config.num_labels != task.num_labels:
         raise NasError(
             f"{subject} predicts {config.num_labels} labels, the data has {task.num_labels}{advice}"
+        )
+    if set(config.id2label or {}) != set(range(task.num_labels)):
+        numbers = shown(sorted(config.id2label or {}))
+        raise NasError(
+            f"{subject}: id2label in config.json has the numbers {numbers}; they must be from 0 to "
+            f"{task.num_labels - 1}"
         )
     named = set(_label_ids(config))
     if _is_named(config) and task.label_names and named != set(task.label_names):
@@ -165,7 +171,8 @@ def _best_order(
 
 
 def _label_ids(config: PretrainedConfig) -> dict[str, int]:
-    return {str(name): int(index) for index, name in (config.id2label or {}).items()}
+    """By their names, in the head's order."""
+    return {str(name): int(index) for index, name in sorted((config.id2label or {}).items())}
 
 
 def _is_named(config: PretrainedConfig) -> bool:

@@ -70,3 +70,5 @@ def test_what_bert_cannot_hold_is_refused() -> None:
         check_convertible(GPT2Config())
     with pytest.raises(NasError, match="embedding_size 16"):
         check_convertible(ElectraConfig(**SIZES, embedding_size=16))
+    with pytest.raises(NasError, match="no pad_token_id"):
+        check_convertible(RobertaConfig(**SIZES, pad_token_id=None))

@@ -120,6 +120,17 @@ def test_an_encoder_that_is_not_whole_is_refused(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("prefix", ["bart.", "module.bert.", "a\nb."])
+def test_a_prefix_of_one_weight_alone_is_no_wrappers(prefix: str, tmp_path: Path) -> None:
+    model = bert()
+    weights = dict(model.state_dict())
+    name = "embeddings.word_embeddings.weight"
+    weights[prefix + name] = weights.pop(f"bert.{name}")
+    with pytest.raises(NasError, match=rf"the file has no bert\.{name}, but") as refused:
+        load(write(model, tmp_path, weights))
+    assert str(refused.value).isprintable()
+
+
 def test_more_layers_than_the_configuration_tells_are_refused(tmp_path: Path) -> None:
     model = bert()
     weights = model.state_dict()

@@ -38,9 +38,9 @@ from nas.service.devices.tasks import (
     note_progress,
     task_folder,
 )
-from nas.service.plain_text import printable
 from nas.service.service import Service
 from nas.service.tokens import Caller
+from supernet.errors import printable
 
 router = APIRouter(
     prefix="/v1",

@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 
-from nas.service.plain_text import printable
-from supernet.errors import NasError
+from supernet.errors import NasError, printable
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 18)
 """Between attempts to go on with what was under way: ten minutes in all."""

@@ -171,21 +171,18 @@ def _json(path: Path) -> dict[str, Any]:
 def _load(given: Path, kept: Path) -> dict[str, Any]:
     """Load all of it as a search does, write its tokenizer to ``kept``, and say what it is."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
     from transformers.utils.logging import disable_progress_bar
 
     from nas.data.tokenization import load_tokenizer
     from nas.models.teacher import has_head
     from nas.tasks.labels import classes_of
     from supernet.convert import bert_config, check_convertible
-    from supernet.loading import load_whole
+    from supernet.loading import load_config, load_whole
 
     torch.set_num_threads(1)
     disable_progress_bar()  # whose lock would outlive this process
-    try:
-        config = AutoConfig.from_pretrained(kept, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NasError(f"{CONFIG}: {str(error).strip().splitlines()[0]}") from error
+    config = load_config(kept, "teacher", local_files_only=True)
     check_convertible(config)
     ready = has_head(config)
     model = load_whole(

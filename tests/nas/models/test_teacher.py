@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,17 +12,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
     BertTokenizerFast,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 from nas.data.task_data import Examples, TaskData
 from nas.models.teacher import check_reading, inspect_teacher, load_teacher, outline
-from nas.tasks.labels import align_labels, check_labels, doubt
+from nas.tasks.labels import align_labels, check_labels, classes_of, doubt
 from nas.tasks.metrics import compute
 from nas.tasks.task import Task
 from supernet.errors import NasError
@@ -80,7 +84,7 @@ def test_other_labels_are_refused(folder: Path) -> None:
 def test_weights_that_do_not_load_are_one_line(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(NasError, match="no weights that load") as raised:
+    with pytest.raises(NasError, match="does not load") as raised:
         load_teacher(str(folder), TASK, seed=0)
     assert "\n" not in str(raised.value)
 
@@ -96,6 +100,74 @@ def test_a_head_of_another_kind_is_replaced(tmp_path: Path) -> None:
     assert not teacher.has_head
     assert "one of distilbert's own kind" in teacher.told
     assert teacher.model.config.num_labels == 3
+
+
+def edit_config(folder: Path, **edits: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edits))
+
+
+@pytest.mark.parametrize(
+    ("edits", "says"),
+    [
+        (
+            {"id2label": {"1": "fish", "2": "cat", "3": "dog"}},
+            r"the numbers \[1, 2, 3\]; they must be",
+        ),
+        ({"id2label": ["fish", "cat", "dog"]}, "config.json cannot be read"),
+        ({"dtype": "auto"}, r"config.json cannot be read: .*'auto'"),
+        ({"vocab_size": "8"}, r"config.json cannot be read: .*'vocab_size'"),
+        ({"layer_norm_eps": None}, r"config.json cannot be read: .*'layer_norm_eps'"),
+        ({"pad_token_id": 99}, "does not load: .*[Pp]adding_idx"),
+        ({"num_attention_heads": 0}, "does not load: ZeroDivisionError"),
+        ({"hidden_dropout_prob": 2.0}, "dropout probability has to be between 0 and 1"),
+        ({"add_cross_attention": True}, "attends to another model"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else next(iter(given)),
+)
+def test_a_configuration_that_is_none_is_one_line(
+    folder: Path, edits: dict[str, object], says: str
+) -> None:
+    edit_config(folder, **edits)
+    with pytest.raises(NasError, match=says) as raised:
+        load_teacher(str(folder), TASK, seed=0)
+    assert str(raised.value).isprintable()
+
+
+def test_a_configuration_that_is_no_json_is_told_as_such(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    with pytest.raises(NasError, match=r"config.json cannot be read: .*not a valid JSON"):
+        load_teacher(str(folder), TASK, seed=0)
+
+
+def test_classes_are_named_in_the_heads_order_whatever_that_of_the_file(folder: Path) -> None:
+    edit_config(folder, id2label={"2": "dog", "0": "fish", "1": "cat"})
+    assert classes_of(AutoConfig.from_pretrained(folder)) == ("fish", "cat", "dog")
+
+
+def test_what_is_not_computed_by_is_left_behind(folder: Path) -> None:
+    """An old configuration may ask for tuples, and for much else."""
+    expected = BertForSequenceClassification.from_pretrained(folder).eval()(IDS).logits
+    edit_config(folder, return_dict=False, chunk_size_feed_forward="none", output_attentions=True)
+    edit_config(folder, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.2)
+    teacher = load_teacher(str(folder), TASK, seed=0)
+    torch.testing.assert_close(teacher.model(IDS).logits, expected[:, [1, 2, 0]])
+    assert teacher.model(IDS).attentions is None
+    assert teacher.model.config.hidden_dropout_prob == 0.3
+    assert teacher.model.config.attention_probs_dropout_prob == 0.2
+
+
+def test_a_classifier_of_another_type_is_begun_anew_for_a_regression(tmp_path: Path) -> None:
+    roberta = RobertaConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, problem_type="single_label_classification",
+    )  # fmt: skip
+    RobertaForSequenceClassification(roberta).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    stars = Task("stars", "regression", (), "pearson_spearman")
+    teacher = load_teacher(str(tmp_path), stars, seed=0, new_head=True)
+    assert teacher.model(IDS).logits.shape == (1, 1)
+    assert teacher.model.config.problem_type == "regression"
 
 
 def test_the_outline_is_that_of_the_loaded_teacher(folder: Path) -> None:

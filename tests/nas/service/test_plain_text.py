@@ -15,10 +15,10 @@ from latency.asked import TimeAsked
 from latency.profile import Profile
 from latency.target import Target
 from nas.service.devices.tasks import submit_task
-from nas.service.plain_text import check_text, printable
+from nas.service.plain_text import check_text
 from nas.service.service import Service
 from supernet.architecture import Architecture, EncoderShape
-from supernet.errors import NasError
+from supernet.errors import NasError, printable
 from tests.latency.conftest import MakeProfile, make_profile  # noqa: F401 - a fixture
 
 HIDDEN = {

@@ -331,7 +331,7 @@ FAULTS = {
     ),
     "a damaged file": (
         lambda parts: parts | {"model.safetensors": parts["model.safetensors"][:-9]},
-        "no weights that load",
+        "does not load",
     ),
 }
 
