@@ -404,6 +404,8 @@ def plot(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axes.set_title(NAMES.get(task, task), loc="left")
     for axes in panels[len(tasks) :]:
         axes.remove()
+    highest = max(row["test"] / row["teacher_test"] for rows in tasks.values() for row in rows)
+    figure.axes[0].set_ylim(FLOOR, 100 * max(1.0, highest) + 0.5)  # which all share
     figure.supxlabel("budget: speed-up over the teacher", fontsize="medium")
     figure.supylabel("share of the teacher's test score (%)", fontsize="medium")
     marks = {
@@ -444,7 +446,6 @@ def draw(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_xticks(range(len(budgets)), [f"{budget:g}x" for budget in budgets])
     axes.set_xlim(-0.5, len(budgets) - 0.5)
     axes.axhline(100, color=PALETTE["muted"], linewidth=1)
-    axes.set_ylim(bottom=FLOOR)
 
 
 if __name__ == "__main__":
