@@ -35,5 +35,5 @@ function waiting({ ahead, starts_in_s }) {
 /** @param {Forecast} told */
 function taking({ takes_s, counted }) {
   if (takes_s === null) return "";
-  return counted === 1 ? `The last search by this recipe took ${roughly(takes_s)} here.` : `The last ${counted} searches by this recipe took ${roughly(takes_s)} here (the median).`;
+  return counted === 1 ? `The last search by this recipe took ${roughly(takes_s)} here, with what it could reuse.` : `The last ${counted} searches by this recipe took ${roughly(takes_s)} here (the median), with what they could reuse.`;
 }
