@@ -35,7 +35,11 @@ export async function showForm(holder, _, __, signal) {
   const wait = element("p", { class: "hint", role: "status" });
   const form = element("form", { class: "start", novalidate: true }, ...sections(catalog, signal), summary, element("div", { class: "submit" }, button, wait));
   const recipe = /** @type {HTMLSelectElement} */ (form.querySelector("#recipe"));
-  const foresee = () => foreseen(recipe.value, signal).then((text) => say(wait, text)).catch(() => {});
+  const foresee = async () => {
+    const asked = recipe.value;
+    const text = await foreseen(asked, signal).catch(() => "");
+    if (asked === recipe.value) say(wait, text); // an answer that comes late is of another recipe
+  };
   recipe.addEventListener("change", foresee);
   foresee();
   let sent = { text: "", key: "" };

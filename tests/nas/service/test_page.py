@@ -541,7 +541,9 @@ def test_who_waits_is_told_what_comes_first_and_how_long_such_searches_take(priv
     finish(service.engine, long_one, 1, models=[])
     ada = signed_in(open_page, private, "ada", ["read", "submit"], "new")
     ada.get_by_label("Recipe").select_option("standard")
-    ada.get_by_text("The last search by this recipe took 20 min here, with what it could reuse.").wait_for()
+    ada.get_by_text(
+        "The last search by this recipe took 20 min here, with what it could reuse."
+    ).wait_for()
     ada.get_by_role("button", name="Start the search").click()
     ada.locator(".foreseen").filter(has_text="took 20 min here").wait_for()
 
