@@ -619,6 +619,7 @@ def test_every_view_fits_a_phone_has_labels_and_is_readable_by_day_and_night(ser
     }
     page = open_page(served.url, viewport=PHONE, has_touch=True)
     for view, there in views.items():
+        page.emulate_media(color_scheme="light")  # before plots are drawn, which follow it later
         page.goto(f"{served.url}/{view}")
         page.locator(there).first.wait_for()
         page.wait_for_function(DRAWN)
