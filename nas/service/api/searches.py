@@ -187,7 +187,8 @@ def retry_search(caller: Submitter, search: Known, service: The) -> Search:
     """Queue a search again that failed or was cancelled; it goes on from its finished stages."""
     check_owner(caller, search)
     # What it names may have gone since, or be another's by now.
-    check_request(service, NewSearch.model_validate(search.request), owner_of(search))
+    asks = caller if caller.owner == search.owner else owner_of(search)
+    check_request(service, NewSearch.model_validate(search.request), asks)
     with _conflicts():
         searches.retry(service, search)
     return _told(service, known_search(search.id, service, caller))

@@ -207,9 +207,11 @@ def _place_of(service: Service, job: Job, name: str) -> tuple[Target, Device]:
     if name in own:
         return own[name], THIS_MACHINE
     known, search = find_target(service.engine, name), find(service.engine, job.search_id)
-    # Another device may have taken the name meanwhile, which is another user's.
+    # What was there when the search was made was checked then. Another device may have taken the
+    # name since, which is not for all.
     if known is None or (
         search is not None
+        and known.created > search.created
         and not is_visible(
             service, Caller(search.owner, frozenset({"read"})), "target", known.owner, name
         )

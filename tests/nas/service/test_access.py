@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,8 @@ from nas.service.api.upload_records import DatasetRecord
 from nas.service.devices.targets import find_target, register_target, remove_target, store_profile
 from nas.service.devices.tasks import submit_task
 from nas.service.jobs.job import Job
-from nas.service.jobs.stages import Stages
+from nas.service.jobs.reporting import ReportingDisplay
+from nas.service.jobs.stages import build_runs
 from nas.service.requests import NewSearch
 from nas.service.searches import create, find, remove
 from nas.service.service import Service
@@ -176,11 +178,31 @@ def test_a_job_measures_on_no_device_that_its_owner_may_not_see(town, tmp_path):
     private.clients["ada"].patch("/v1/targets/pi", json={"shared_with": ["bob"]})
     asked = {"budgets": ["4x"], "recipe": "quick", "targets": ["pi"]}
     search = bob.post("/v1/searches", json=asked).json()
+    of_admin = private.clients["eve"].post("/v1/searches", json=asked).json()
     private.clients["ada"].patch("/v1/targets/pi", json={"shared_with": []})
-    settings = private.service.settings.model_dump_json()
-    job = Job(search["id"], 1, search["request"], settings, str(tmp_path / "scratch"))
+
+    def places(search: dict[str, Any]) -> None:
+        """Where its models would be measured."""
+        settings = private.service.settings.model_dump_json()
+        job = Job(search["id"], 1, search["request"], settings, str(tmp_path / "scratch"))
+        build_runs(private.service, job, ReportingDisplay(lambda *_: None, tmp_path))
+
+    places(search)  # what is under way goes on
+    places(of_admin)
+    service, known = private.service, find_target(private.service.engine, "pi")
+    assert known is not None
+    remove_target(service.engine, service.settings.data, known)
+    register_target(service.engine, service.settings.data, "pi", "ada", known.target, most=9)
     with pytest.raises(NasError, match="targets: 'pi' has gone"):
-        Stages(job, lambda *_: None).run("data")
+        places(search)
+
+
+def test_an_administrator_tries_a_search_on_others_things_again(town):
+    private = town(private=True)
+    asked = {"budgets": ["4x"], "recipe": "quick", "targets": ["pi"], "data": "reviews"}
+    search = private.clients["eve"].post("/v1/searches", json=asked).json()["id"]
+    assert private.clients["eve"].post(f"/v1/searches/{search}:cancel").status_code == 200
+    assert private.clients["eve"].post(f"/v1/searches/{search}:retry").status_code == 200
 
 
 def test_a_share_of_what_has_just_gone_is_none_of_what_comes_next(town):

@@ -174,8 +174,7 @@ def test_who_leaves_in_mid_replay_is_no_error(make_service, listen, log):
         threading.Event().wait(0.2)  # until the service waits for it to read on
         left.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         left.close()
-    told = lambda: [one for one in log.events() if one.get("event") == "request"]  # noqa: E731
-    wait_for(lambda: len(told()) == 3)
+    wait_for(lambda: sum(one.get("event") == "request" for one in log.events()) == 3)
     assert {one["level"] for one in log.events()} == {"info"}
 
 
