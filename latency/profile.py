@@ -15,7 +15,7 @@ import numpy as np
 from latency.atomic import write_text
 from latency.calls import Subject
 from latency.fingerprint import Fingerprint
-from latency.profile_rows import FORMAT, VERSION, measurement_row
+from latency.profile_rows import FORMAT, VERSION, subject_row
 from latency.target import Latency, Target, Workload
 from latency.timing import Record, Usual, usual_reference
 from supernet.architecture import EncoderShape
@@ -42,6 +42,17 @@ class Measurement:
     role: Role
     session: int
     record: Record
+
+    def to_row(self) -> dict[str, Any]:
+        """An entry of ``measurements``; :class:`latency.profile_file.MeasurementRow` reads it."""
+        return subject_row(self.subject) | {
+            "role": self.role,
+            "session": self.session,
+            "blocks": [
+                [b.reference_ms, b.round_reference_ms, b.preemptions, list(b.samples_ms)]
+                for b in self.record.blocks
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -288,7 +299,7 @@ class Profile:
             "count_disturbed": self.count_disturbed,
             "complete": self.complete,
             "sessions": [asdict(session) for session in self.sessions],
-            "measurements": [measurement_row(one) for one in self.measurements],
+            "measurements": [one.to_row() for one in self.measurements],
         }
 
     @classmethod

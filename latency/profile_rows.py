@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latency.calls import Subject
 from latency.kernels import Kernel
 from latency.target import Workload
 from supernet.architecture import Architecture
 
-if TYPE_CHECKING:
-    from latency.profile import Measurement
-
 FORMAT = "tailorbert-latency-profile"
 VERSION = 3
-
-
-def measurement_row(one: Measurement) -> dict[str, Any]:
-    """An entry of ``measurements``; :class:`latency.profile_file.MeasurementRow` reads it."""
-    return subject_row(one.subject) | {
-        "role": one.role,
-        "session": one.session,
-        "blocks": [
-            [b.reference_ms, b.round_reference_ms, b.preemptions, list(b.samples_ms)]
-            for b in one.record.blocks
-        ],
-    }
 
 
 def subject_row(subject: Subject) -> dict[str, Any]:
