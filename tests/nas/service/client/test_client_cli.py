@@ -292,7 +292,7 @@ def test_help_needs_no_heavy_package():
     statement = "import nas.commands.client, nas.commands.watching, nas.service.client"
     done = subprocess.run(
         [sys.executable, "-c", f"{statement}; {listing}"],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
         capture_output=True,
         text=True,
         check=True,
