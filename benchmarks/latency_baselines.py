@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 from sklearn.ensemble import GradientBoostingRegressor
 
-from latency.runtimes import runtime_of
 from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape
 
@@ -27,7 +26,7 @@ Baseline = Callable[[Sequence[Architecture]], FloatArray]
 def executed_flops(architecture: Architecture, target: Target) -> int:
     """Of the layers that are computed for all tokens; what the runtime skips is not counted."""
     layers = architecture.layers
-    if runtime_of(target).FIRST_TOKEN_LAST_LAYER:
+    if target.first_token_last_layer:
         layers = layers[:-1]
     if not layers:
         return 0

@@ -98,8 +98,6 @@ class Bundle:
 class BundledRuntime:
     """ONNX Runtime on graphs of a bundle; see :class:`latency.runtimes.Runtime`."""
 
-    FIRST_TOKEN_LAST_LAYER = True
-
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._weights = RandomWeights(bundle.manifest["seed"])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from latency.kernels import SIZES, STACKED, Kernel, kernels_of
-from latency.process import Calls
 from latency.target import Workload
-from latency.terms import FloatArray
+from latency.terms import STREAMED, FloatArray, kernel_megabytes, traffic
 from supernet.architecture import Architecture
+from supernet.batch import IntArray
 from supernet.errors import NasError, check_number
 
 COPIES = 4
@@ -57,6 +59,49 @@ class Subject:
 
     def __str__(self) -> str:
         return f"{self.what}, {self.workload}"
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What N calls hold.
+
+    Args:
+        shapes: by kind, the (U, 2 + D) distinct shapes that occur: batch size, sequence length,
+            sizes.
+        counts: by kind, (N, U) how many of each a call holds.
+        features: (N, F) of whole models; not read of other calls.
+        depth: (N,) layers of whole models, 0 where a call is none.
+    """
+
+    shapes: Mapping[str, IntArray]
+    counts: Mapping[str, FloatArray]
+    features: FloatArray
+    depth: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: IntArray) -> Calls:
+        """The calls at ``rows``."""
+        counts = {kind: count[rows] for kind, count in self.counts.items()}
+        return Calls(self.shapes, counts, self.features[rows], self.depth[rows])
+
+    @property
+    def is_model(self) -> Any:
+        return self.depth > 0
+
+    @cached_property
+    def extras(self) -> FloatArray:
+        """(N, 2 caches + 2) what a call costs besides its kernels, for coefficients to weigh.
+
+        Megabytes that each cache misses, of streamed kernels and then of others; 1 for a whole
+        model; its layers.
+        """
+        megabytes = {True: np.zeros(len(self)), False: np.zeros(len(self))}
+        for kind, shapes in self.shapes.items():
+            megabytes[kind in STREAMED] += self.counts[kind] @ kernel_megabytes(kind, shapes)
+        assembly = np.stack([self.is_model, self.depth], axis=1)
+        return np.hstack([traffic(megabytes[True], megabytes[False]), assembly])
 
 
 def calls_of(subjects: Sequence[Subject], *, first_token_last_layer: bool) -> Calls:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latency.calls import Subject, calls_of
 from latency.kernels import SIZES, Kernel, lower
-from latency.process import SumProcess
+from latency.process import Posterior
 from latency.profile import Role
 from latency.target import Workload
 from latency.terms import FloatArray
@@ -59,7 +59,7 @@ def draw(
 
 
 def most_useful(
-    process: SumProcess,
+    posterior: Posterior,
     spaces: Sequence[SearchSpace],
     workloads: Sequence[Workload],
     count: int,
@@ -69,7 +69,7 @@ def most_useful(
 ) -> list[Subject]:
     """The kernels and models whose measurement lowers the error over the spaces most a second.
 
-    See :meth:`latency.process.SumProcess.gains`. Models with a layer of each size teach more than
+    See :meth:`latency.process.Posterior.gains`. Models with a layer of each size teach more than
     ones with equal layers, whatever the space has.
     """
     free = [replace(space, uniform=False) for space in spaces]
@@ -80,11 +80,11 @@ def most_useful(
         candidates += [Subject.kernel(kernel, _pick(workloads, rng)) for kernel in kernels]
     calls = calls_of(candidates, first_token_last_layer=first_token_last_layer)
     pool = draw(spaces, workloads, _POOL, rng)
-    chosen = process.gains(
+    chosen = posterior.gains(
         calls,
         calls_of(pool, first_token_last_layer=first_token_last_layer),
         count,
-        cost_ms(candidates, process.predict(calls)),
+        cost_ms(candidates, posterior.predict(calls)),
     )
     return [candidates[row] for row in chosen]
 

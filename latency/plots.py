@@ -118,11 +118,9 @@ def _draw_errors(axes: Axes, predictor: LatencyPredictor) -> None:
 def _draw_kernels(axes: Axes, profile: Profile) -> None:
     """Milliseconds of each measured kernel over its arithmetic."""
     points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _KINDS}
-    for one, latency, steady in zip(
-        profile.measurements, profile.latencies, profile.steady, strict=True
-    ):
+    for one, latency in profile.counted:
         kernel = one.subject.what
-        if steady and isinstance(kernel, Kernel) and kernel.kind in points:
+        if isinstance(kernel, Kernel) and kernel.kind in points:
             work = multiply_adds(kernel, one.subject.workload) / 1e6
             points[kernel.kind].append((work, latency.steady_ms / one.subject.copies))
     for kind, (colour, marker) in _KINDS.items():

@@ -11,11 +11,11 @@ import numpy as np
 from latency.accuracy import PredictorErrors, accuracy, by_latency
 from latency.calls import Subject, calls_of
 from latency.kernels import SIZES
-from latency.process import SumProcess, traffic_ms
+from latency.process import fit_posterior
 from latency.profile import Profile
 from latency.tables import ShapeTable
 from latency.target import PERCENTILES, Target, Workload
-from latency.terms import FloatArray
+from latency.terms import FloatArray, traffic_ms
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch, IntArray
 from supernet.errors import NasError
@@ -29,20 +29,22 @@ Architectures = ArchitectureBatch | Sequence[Architecture]
 class LatencyPredictor:
     """Predicts the latency of architectures on the device and runtime of a profile.
 
-    A model takes the sum of its kernels, each read from a table that the process fitted to all
-    measured kernels and models fills (:mod:`latency.process`); what reading its weights costs where
-    they outgrow a cache; and a correction, smooth in a few features of whole models. However poor
-    the profile, nothing is predicted to be faster than the fastest kernel that was measured.
+    A model's latency is the sum of its kernels, each looked up in a table that the posterior
+    (:mod:`latency.process`) fills; the cost of reading weights that outgrow a cache; and a
+    correction, smooth in a few features of whole models. However poor the profile, no prediction
+    is below the fastest time that was measured.
 
     Args:
         profile: a complete one.
 
     Attributes:
-        process_: the fitted process.
+        posterior_: what kernels and models take, given all that counts in the profile.
+        left_out_ms_: of each model drawn at random, its time predicted from measurements of
+            others.
         p95_ratio_: the median p95 of the profile's models over their p50.
 
     Raises:
-        NasError: the profile is not complete, holds no model, or was disturbed.
+        NasError: the profile is not complete, holds no steady model, or was disturbed.
 
     Example: ``LatencyPredictor(Profile.load(path)).fit().predict(architectures)``
     """
@@ -51,30 +53,34 @@ class LatencyPredictor:
         if not profile.complete:
             raise NasError("the latency profile is not complete; run the profiling to its end")
         profile.check_steady()
-        self.profile = profile
-        self.first_token_last_layer = profile.target.runtime == "onnxruntime"
-
-    def fit(self, *, learn: bool = True) -> Self:
-        """Fit to all that counts in the profile; a second or two.
-
-        Args:
-            learn: see :meth:`latency.process.SumProcess.fit`.
-        """
-        subjects, self._steady_ms, count = _distinct(self.profile)
-        self._fastest_ms = float(self._steady_ms.min())
-        self._row = {subject: row for row, subject in enumerate(subjects)}
-        calls = calls_of(subjects, first_token_last_layer=self.first_token_last_layer)
-        if not calls.is_model.any():
+        if not any(isinstance(m.subject.what, Architecture) for m, _ in profile.counted):
             raise NasError("the latency profile holds no model that was measured steadily")
-        self.process_ = SumProcess().fit(calls, self._steady_ms, noise=1 / count, learn=learn)
-        self._left_out_ms = np.full(len(subjects), np.nan)
-        for rows in self._folds(subjects):
-            self._left_out_ms[rows] = self._likely(
-                self.process_.without(rows).predict(calls.take(rows))
-            )
-        models = [m for m in self._counted() if isinstance(m[0].what, Architecture)]
-        self.p95_ratio_ = float(np.median([p95 / steady for _, _, steady, p95 in models]))
+        self.profile = profile
+        self.first_token_last_layer = profile.target.first_token_last_layer
+        self._fastest_ms = min(ms.min() for ms in _steady_ms(profile).values())
         self._tables: dict[tuple[str, Workload], ShapeTable] = {}
+
+    def fit(self) -> Self:
+        """Fit to all that counts in the profile; a second or two."""
+        steady = _steady_ms(self.profile)
+        subjects = list(steady)
+        times_ms = np.array([_geometric_mean(ms) for ms in steady.values()])
+        counts = np.array([float(len(ms)) for ms in steady.values()])
+        calls = calls_of(subjects, first_token_last_layer=self.first_token_last_layer)
+        self.posterior_ = fit_posterior(calls, times_ms, noise=1 / counts)
+        self.left_out_ms_: dict[Subject, float] = {}
+        for rows in self._folds(subjects):
+            predicted = self.posterior_.without(rows).predict(calls.take(rows))
+            self.left_out_ms_ |= zip(
+                [subjects[row] for row in rows], self._likely(predicted).tolist(), strict=True
+            )
+        models = [
+            latency
+            for one, latency in self.profile.counted
+            if isinstance(one.subject.what, Architecture)
+        ]
+        self.p95_ratio_ = float(np.median([one.p95_at_pace_ms / one.steady_ms for one in models]))
+        self._tables.clear()
         return self
 
     def predict(
@@ -162,37 +168,31 @@ class LatencyPredictor:
     # ---- what was measured --------------------------------------------------------------------
 
     def _folds(self, subjects: Sequence[Subject]) -> list[IntArray]:
-        """Rows of the models drawn at random, in parts of which each is predicted from the rest."""
+        """Rows of the models drawn at random, in parts; each part is predicted from the rest."""
         drawn = {m.subject for m in self.profile.measurements if m.role == "drawn"}
         rows = np.array([row for row, one in enumerate(subjects) if one in drawn], dtype=np.int64)
         return [rows[part::_FOLDS] for part in range(min(_FOLDS, len(rows)))]
 
-    def _counted(self) -> list[tuple[Subject, str, float, float]]:
-        """Of every measurement that counts: subject, role, steady_ms, p95 at the same pace."""
-        profile = self.profile
-        return [
-            (m.subject, m.role, x.steady_ms, x.p95_ms * x.steady_ms / x.p50_ms)
-            for m, x, steady in zip(
-                profile.measurements, profile.latencies, profile.steady, strict=True
-            )
-            if steady
-        ]
-
     def held_out(self, percentile: int = 50) -> tuple[FloatArray, FloatArray]:
         """Of models drawn at random: milliseconds predicted from others, and measured, (N,)."""
         ratio = self._ratio(percentile)
-        rows, measured = [], []
-        for subject, role, steady_ms, p95_ms in self._counted():
-            if role == "drawn" and self._row[subject] not in rows:
-                rows.append(self._row[subject])
-                measured.append(steady_ms if percentile == 50 else p95_ms)
-        return ratio * self._left_out_ms[rows], np.array(measured)
+        measured: dict[Subject, float] = {}
+        for one, latency in self.profile.counted:
+            if one.role == "drawn":
+                ms = latency.steady_ms if percentile == 50 else latency.p95_at_pace_ms
+                measured.setdefault(one.subject, ms)
+        predicted = np.array([self.left_out_ms_[subject] for subject in measured])
+        return ratio * predicted, np.array(list(measured.values()))
 
     def repeated(self) -> tuple[FloatArray, FloatArray]:
         """Of models built and measured twice: the first time, and the second, (N,) each."""
-        counted = self._counted()
-        first = {s: ms for s, role, ms, _ in reversed(counted) if role == "drawn"}
-        pairs = [(first[s], ms) for s, role, ms, _ in counted if role == "again" and s in first]
+        counted = self.profile.counted
+        first = {m.subject: x.steady_ms for m, x in reversed(counted) if m.role == "drawn"}
+        pairs = [
+            (first[m.subject], x.steady_ms)
+            for m, x in counted
+            if m.role == "again" and m.subject in first
+        ]
         ones, others = np.array(pairs).reshape(-1, 2).T
         return ones, others
 
@@ -206,7 +206,7 @@ class LatencyPredictor:
     def _steady(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
         """Milliseconds of one workload, (N,)."""
         streamed, other = _megabytes(batch, workload, first_token=self.first_token_last_layer)
-        *of_traffic, model_ms, layer_ms = self.process_.extras_
+        *of_traffic, model_ms, layer_ms = self.posterior_.extras
         total = self._kernels(batch, workload)
         total += traffic_ms(streamed, other, np.array(of_traffic))
         total += model_ms + layer_ms * batch.num_layers
@@ -258,43 +258,43 @@ class LatencyPredictor:
 
     def _call_ms(self, workload: Workload) -> float:
         shape = np.array([workload], dtype=np.int64)
-        return float(self.process_.shape_ms("call", shape)[0])
+        return float(self.posterior_.kernel_ms("call", shape)[0])
 
     def _table(self, kind: str, workload: Workload) -> ShapeTable:
         key = (kind, workload)
         if key not in self._tables:
 
             def times(sizes: IntArray) -> FloatArray:
-                if kind not in self.process_.coefficients_:
+                if kind not in self.posterior_.coefficients:
                     raise NasError(
                         f"no model of the profile has the kernel {kind}, but a model to be "
                         "predicted has: profile a space of such models"
                     )
                 workloads = np.broadcast_to(np.array(workload), (len(sizes), 2))
-                return self.process_.shape_ms(kind, np.hstack([workloads, sizes]))
+                return self.posterior_.kernel_ms(kind, np.hstack([workloads, sizes]))
 
             self._tables[key] = ShapeTable(times, len(SIZES[kind]))
         return self._tables[key]
 
     def _level(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
-        """See :meth:`latency.process.SumProcess.level`, (N,): a parabola, told by three points."""
+        """See :meth:`latency.process.Posterior.level`, (N,): a parabola, told by three points."""
         tokens = math.log(workload.batch_size * workload.sequence_length)
         points = np.array([[-1.0, tokens], [0.0, tokens], [1.0, tokens]])
-        below, middle, above = self.process_.level(points)
+        below, middle, above = self.posterior_.level(points)
         x = np.log(4e-6 * batch.over_layers(batch.weights))
         return middle + x * (0.5 * (above - below) + x * (0.5 * (above + below) - middle))
 
 
-def _distinct(profile: Profile) -> tuple[list[Subject], FloatArray, FloatArray]:
-    """Subjects measured steadily; their geometric mean times, (N,); how often each was measured."""
+def _steady_ms(profile: Profile) -> dict[Subject, FloatArray]:
+    """Each subject's steady times."""
     times: dict[Subject, list[float]] = {}
-    for one, latency, steady in zip(
-        profile.measurements, profile.latencies, profile.steady, strict=True
-    ):
-        if steady:
-            times.setdefault(one.subject, []).append(latency.steady_ms)
-    means = np.array([math.exp(math.fsum(map(math.log, ms)) / len(ms)) for ms in times.values()])
-    return list(times), means, np.array([float(len(ms)) for ms in times.values()])
+    for one, latency in profile.counted:
+        times.setdefault(one.subject, []).append(latency.steady_ms)
+    return {subject: np.array(ms) for subject, ms in times.items()}
+
+
+def _geometric_mean(values: FloatArray) -> float:
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def _megabytes(

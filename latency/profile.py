@@ -136,6 +136,12 @@ class Profile:
             for m in self.measurements
         )
 
+    @cached_property
+    def counted(self) -> tuple[tuple[Measurement, Latency], ...]:
+        """The steady measurements, in the order taken, with their latencies."""
+        every = zip(self.measurements, self.latencies, self.steady, strict=True)
+        return tuple((one, latency) for one, latency, steady in every if steady)
+
     @property
     def unsteady_share(self) -> float:
         """Share of the measurements that do not count, 0 to 1."""
@@ -295,7 +301,7 @@ class Profile:
             "spaces": [dict(space) for space in self.spaces],
             "shape": asdict(self.shape),
             "seed": self.seed,
-            "seconds": round(self.seconds, 3),
+            "seconds": self.seconds,
             "count_disturbed": self.count_disturbed,
             "complete": self.complete,
             "sessions": [asdict(session) for session in self.sessions],

@@ -227,7 +227,7 @@ class MeasuringSession:
         self._begun = True
         grown = replace(
             profile,
-            seconds=self._earlier_s + self._watch.seconds(),
+            seconds=round(self._earlier_s + self._watch.seconds(), 3),
             sessions=(*earlier, replace(self._session, others_share=share)),
             measurements=profile.measurements
             + tuple(
@@ -261,7 +261,7 @@ def _planned(
 ) -> list[Planned]:
     """What to measure next, in the order to measure it in."""
     rng = np.random.default_rng([profile.seed, len(profile.measurements)])
-    first_token = runtime_of(profile.target).FIRST_TOKEN_LAST_LAYER
+    first_token = profile.target.first_token_last_layer
     grid = profile.workloads
     planned: list[Planned] = [(subject, "drawn") for subject in draw(spaces, grid, _DRAWN, rng)]
     planned += _once_more(profile, rng)
@@ -272,7 +272,7 @@ def _planned(
     planned += [one for one in first if one[0] not in tried]
     if predictor is not None:
         useful = most_useful(
-            predictor.process_, spaces, grid, max(0, GROUP * _BATCH - len(planned)),
+            predictor.posterior_, spaces, grid, max(0, GROUP * _BATCH - len(planned)),
             first_token_last_layer=first_token, rng=rng,
         )  # fmt: skip
         planned += [(subject, "chosen") for subject in useful]
@@ -325,7 +325,7 @@ def _kinds(profile: Profile) -> set[str]:
 
 
 def _kinds_of(profile: Profile, subjects: set[Subject]) -> set[str]:
-    first_token = runtime_of(profile.target).FIRST_TOKEN_LAST_LAYER
+    first_token = profile.target.first_token_last_layer
     return {
         kernel.kind
         for subject in subjects

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latency.calls import calls_of
+from latency.calls import Calls, calls_of
 from latency.design import Planned, draw, most_useful, opening
-from latency.process import Calls, SumProcess
+from latency.process import fit_posterior
 from latency.profiler import GROUP, LEAST_DRAWN
 from latency.target import Workload
 from latency.terms import FloatArray, kernel_terms
@@ -44,9 +44,9 @@ def static_design(
     known = calls_of(
         [subject for subject, _ in first] + models[:LEAST_DRAWN], first_token_last_layer=True
     )
-    process = SumProcess().fit(known, assumed_ms(known), learn=False)
+    posterior = fit_posterior(known, assumed_ms(known), learn=False)
     useful = most_useful(
-        process, spaces, workloads, max(0, chosen - len(first)),
+        posterior, spaces, workloads, max(0, chosen - len(first)),
         first_token_last_layer=True, rng=rng,
     )  # fmt: skip
     least: list[Planned] = [(model, "drawn") for model in models[:LEAST_DRAWN]]

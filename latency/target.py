@@ -123,6 +123,11 @@ class Target:
         """The longest call."""
         return Workload(self.batch_size, self.sequence_length)
 
+    @property
+    def first_token_last_layer(self) -> bool:
+        """Whether the runtime computes the last layer for the first token alone."""
+        return self.runtime == "onnxruntime"
+
     def of(self, workload: Workload) -> Self:
         """This device and runtime with another workload, of one length."""
         size, length = workload
@@ -273,6 +278,11 @@ class Latency:
             steady_ms=mean([one.steady_ms for one in latencies]),
             samples_ms=tuple(ms for one in latencies for ms in one.samples_ms),
         )
+
+    @property
+    def p95_at_pace_ms(self) -> float:
+        """The p95 at the pace of ``steady_ms``."""
+        return self.p95_ms * self.steady_ms / self.p50_ms
 
     def at(self, percentile: int) -> float:
         """Milliseconds at percentile 50 or 95."""

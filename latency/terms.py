@@ -125,6 +125,25 @@ def missed(total_mb: FloatArray) -> FloatArray:
     return shares
 
 
+def traffic(streamed_mb: FloatArray, other_mb: FloatArray) -> FloatArray:
+    """Megabytes that each cache misses, (N, 2 caches): of streamed kernels, then of others."""
+    shares = missed(streamed_mb + other_mb)
+    return np.hstack([streamed_mb[:, None] * shares, other_mb[:, None] * shares])
+
+
+def traffic_ms(
+    streamed_mb: FloatArray, other_mb: FloatArray, coefficients: FloatArray
+) -> FloatArray:
+    """What :func:`traffic` costs, (N,), by milliseconds a megabyte, (2 caches,): most are zero."""
+    total = np.maximum(streamed_mb + other_mb, 1e-9)
+    of_streamed, of_other = np.split(coefficients, 2)
+    cost = np.zeros(len(total))
+    for cache in np.flatnonzero(of_streamed + of_other):
+        paid = of_streamed[cache] * streamed_mb + of_other[cache] * other_mb
+        cost += paid * np.maximum(0.0, 1 - CACHES[cache] / total)
+    return cost
+
+
 def _factored(shapes: IntArray, column: int) -> FloatArray:
     """Entries of the factors of a hidden by width matrix, (N,), the width in ``column``."""
     return matrix_entries(shapes[:, 2], shapes[:, column], shapes[:, -1]).astype(np.float64)

@@ -36,9 +36,6 @@ _MODULES = {
 class Runtime(Protocol):
     """The interface of the modules in this package."""
 
-    FIRST_TOKEN_LAST_LAYER: bool
-    """Whether it computes the last layer for the first token alone."""
-
     def threads(self, target: Target) -> AbstractContextManager[None]:
         """Holds the process to the target's threads; build and measure within.
 

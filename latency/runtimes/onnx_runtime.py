@@ -22,8 +22,6 @@ from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 
-FIRST_TOKEN_LAST_LAYER = True
-
 
 def threads(target: Target) -> AbstractContextManager[None]:  # noqa: ARG001
     """See :class:`latency.runtimes.Runtime`; every session has threads of its own."""

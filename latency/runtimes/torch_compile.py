@@ -48,5 +48,4 @@ def _with_own_code(part: Part) -> Part:
 
 _RUNTIME = TorchRuntime(_compiled)
 
-FIRST_TOKEN_LAST_LAYER = False
 threads, kernel, model, load = _RUNTIME.threads, _RUNTIME.kernel, _RUNTIME.model, _RUNTIME.load

@@ -40,5 +40,4 @@ def _captured(part: Part, inputs: tuple[Tensor, ...], device: torch.device) -> P
 
 _RUNTIME = TorchRuntime(_captured)
 
-FIRST_TOKEN_LAST_LAYER = False
 threads, kernel, model, load = _RUNTIME.threads, _RUNTIME.kernel, _RUNTIME.model, _RUNTIME.load

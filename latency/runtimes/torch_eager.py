@@ -14,5 +14,4 @@ def _eager(part: Part, inputs: tuple[Tensor, ...], device: torch.device) -> Part
 
 _RUNTIME = TorchRuntime(_eager)
 
-FIRST_TOKEN_LAST_LAYER = False
 threads, kernel, model, load = _RUNTIME.threads, _RUNTIME.kernel, _RUNTIME.model, _RUNTIME.load

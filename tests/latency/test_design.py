@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from latency.calls import Subject, calls_of
 from latency.design import cost_ms, draw, kernel_shapes, most_useful, opening, spread
 from latency.kernels import SIZES, Kernel
-from latency.process import SumProcess
+from latency.process import fit_posterior
 from latency.target import Workload
 from supernet.architecture import Architecture
 from supernet.space import SearchSpace
@@ -82,8 +82,8 @@ def test_what_is_useful_is_of_the_spaces_sizes_and_not_twice():
     subjects += draw([SPACE], GRID, 10, rng)
     calls = calls_of(subjects, first_token_last_layer=True)
     times_ms = 0.01 + 0.01 * sum(count.sum(axis=1) for count in calls.counts.values())
-    process = SumProcess().fit(calls, times_ms)
-    useful = most_useful(process, [SPACE], GRID, 6, first_token_last_layer=True, rng=rng)
+    posterior = fit_posterior(calls, times_ms)
+    useful = most_useful(posterior, [SPACE], GRID, 6, first_token_last_layer=True, rng=rng)
     assert len(useful) == 6
     for one in useful:
         if isinstance(one.what, Architecture):

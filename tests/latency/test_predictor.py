@@ -130,7 +130,7 @@ def test_compressed_architectures_are_predicted_as_well():
     assert errors.mean() < 0.03
     calls = calls_of([Subject(a, TARGET.workload) for a in unseen], first_token_last_layer=True)
     np.testing.assert_allclose(
-        predictor.predict(unseen), predictor.process_.predict(calls), rtol=1e-9
+        predictor.predict(unseen), predictor.posterior_.predict(calls), rtol=1e-9
     )
     block = next(iter(replace(COMPRESSED, uniform=True).enumerate(block_size=500)))
     assert block.has_equal_layers
@@ -164,7 +164,7 @@ def test_tables_give_what_the_process_does(predictor, unseen):
     """Lookup and arithmetic over arrays against the process's own sum over kernels."""
     calls = calls_of([Subject(a, TARGET.workload) for a in unseen], first_token_last_layer=True)
     np.testing.assert_allclose(
-        predictor.predict(unseen), predictor.process_.predict(calls), rtol=1e-9
+        predictor.predict(unseen), predictor.posterior_.predict(calls), rtol=1e-9
     )
 
 
@@ -203,7 +203,7 @@ def test_nothing_to_predict_is_nothing(predictor):
 def test_however_poor_the_profile_times_are_those_of_models(unseen):
     poor = LatencyPredictor(synthetic_profile(noise=1.5)).fit()
     subjects = [Subject(one, TARGET.workload) for one in unseen]
-    assert (poor.process_.predict(calls_of(subjects, first_token_last_layer=True)) < 0).any()
+    assert (poor.posterior_.predict(calls_of(subjects, first_token_last_layer=True)) < 0).any()
     fastest = min(one.steady_ms for one in poor.profile.latencies)
     assert (poor.predict(unseen) >= fastest).all()
     assert (poor.held_out()[0] >= fastest).all()

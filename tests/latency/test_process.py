@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from latency.calls import Subject, calls_of
+from latency.calls import Calls, Subject, calls_of
 from latency.kernels import Kernel
-from latency.process import Calls, SumProcess, traffic, traffic_ms
+from latency.process import fit_posterior
 from latency.target import Workload
-from latency.terms import CACHES, kernel_terms
+from latency.terms import CACHES, kernel_terms, traffic, traffic_ms
 from supernet.architecture import Architecture, Layer
 
 WORKLOAD = Workload(1, 16)
@@ -37,52 +37,51 @@ def times_of(calls, rng, noise=0.0):
 def fitted():
     calls = calls_of(subjects(40, 0), first_token_last_layer=False)
     times_ms = times_of(calls, np.random.default_rng(0), noise=0.01)
-    return calls, times_ms, SumProcess().fit(calls, times_ms)
+    return calls, times_ms, fit_posterior(calls, times_ms)
 
 
-def covariance(process, first, second):
+def covariance(posterior, first, second):
     """The prior covariance written out, kernel by kernel, in plain loops."""
     result = np.zeros((len(first), len(second)))
-    ours, theirs = process._shares(first), process._shares(second)
+    prior = posterior.prior
+    ours, theirs = prior.shares(first), prior.shares(second)
     for kind in ours:
-        smooth, own = process.deviations_[kind]
+        smooth, own = prior.deviations.smooth[kind], prior.deviations.own[kind]
         for a, shape_a in enumerate(first.shapes[kind]):
             for b, shape_b in enumerate(second.shapes.get(kind, ())):
-                there = process._points(kind, np.array([shape_a, shape_b]))
+                there = prior.points(kind, np.array([shape_a, shape_b]))
                 r = np.sqrt(5) * np.linalg.norm(there[0] - there[1])
                 value = smooth**2 * (1 + r + r * r / 3) * np.exp(-r)
                 value += own**2 * float((shape_a == shape_b).all())
                 result += value * np.outer(ours[kind][:, a], theirs[kind][:, b])
-    result += process._term_shares(first) @ process._term_shares(second).T
-    level = process.deviations_["level"][0] ** 2
-    return result + level * process._level_of(first) @ process._level_of(second).T
+    result += prior.term_shares(first) @ prior.term_shares(second).T
+    level = prior.deviations.level**2
+    return result + level * prior.basis(first) @ prior.basis(second).T
 
 
 def test_the_posterior_is_that_of_the_textbook(fitted):
     """Rasmussen and Williams (2006), eqs. 2.25 and 2.26, from a covariance in plain loops."""
-    calls, times_ms, process = fitted
+    calls, times_ms, posterior = fitted
     new = calls_of(subjects(12, 1)[4:], first_token_last_layer=False)
-    noisy = covariance(process, calls, calls) + np.diag(
-        process.deviations_["noise"][0] ** 2 * process._noise
-    )
-    cross = covariance(process, new, calls)
-    expected = cross @ np.linalg.solve(noisy, times_ms / process.prior_ms_ - 1)
-    variance = covariance(process, new, new) - cross @ np.linalg.solve(noisy, cross.T)
-    covariance_of, variance_of = process._posterior(new, new)
+    noise = posterior.prior.deviations.noise**2 * posterior.noise
+    noisy = covariance(posterior, calls, calls) + np.diag(noise)
+    cross = covariance(posterior, new, calls)
+    expected = cross @ np.linalg.solve(noisy, times_ms / posterior.prior.times_ms(calls) - 1)
+    variance = covariance(posterior, new, new) - cross @ np.linalg.solve(noisy, cross.T)
+    covariance_of, variance_of = posterior.uncertainty(new, new)
     np.testing.assert_allclose(covariance_of, variance, atol=1e-9)
     np.testing.assert_allclose(variance_of, np.diag(variance), atol=1e-9)
     # The prediction is a product, (sum of shifted kernels) x (1 + level); to first order, the sum.
-    prior = process._prior_ms(new)
-    np.testing.assert_allclose(process.predict(new) / prior - 1, expected, atol=2e-3)
+    prior = posterior.prior.times_ms(new)
+    np.testing.assert_allclose(posterior.predict(new) / prior - 1, expected, atol=2e-3)
 
 
 def test_left_out_residuals_are_those_of_a_fit_without(fitted):
-    calls, times_ms, process = fitted
-    residuals, deviations = process.left_out()
-    noisy = covariance(process, calls, calls) + np.diag(
-        process.deviations_["noise"][0] ** 2 * process._noise
-    )
-    relative = times_ms / process.prior_ms_ - 1
+    calls, times_ms, posterior = fitted
+    residuals, deviations = posterior.given.left_out()
+    noise = posterior.prior.deviations.noise**2 * posterior.noise
+    noisy = covariance(posterior, calls, calls) + np.diag(noise)
+    relative = times_ms / posterior.prior.times_ms(calls) - 1
     for row in (0, 7, 39):
         rest = np.arange(len(calls)) != row
         weights = np.linalg.solve(noisy[np.ix_(rest, rest)], noisy[rest, row])
@@ -98,64 +97,64 @@ def test_left_out_errors_are_those_of_calls_not_seen():
         few = calls_of(subjects(24, seed), first_token_last_layer=False)
         many = calls_of(subjects(80, 100 + seed)[4:], first_token_last_layer=False)
         times_ms = times_of(few, rng, noise=0.03)
-        process = SumProcess().fit(few, times_ms)
-        residuals, _ = process.left_out()
+        posterior = fit_posterior(few, times_ms)
+        residuals, _ = posterior.given.left_out()
         told.append(np.abs(residuals)[few.is_model].mean())
-        true.append(np.abs(process.predict(many) / times_of(many, rng, noise=0.03) - 1).mean())
+        true.append(np.abs(posterior.predict(many) / times_of(many, rng, noise=0.03) - 1).mean())
     assert np.mean(told) > 0.8 * np.mean(true)
 
 
 def test_unseen_calls_are_predicted(fitted):
-    _, _, process = fitted
+    _, _, posterior = fitted
     new = calls_of(subjects(60, 2), first_token_last_layer=False)
     expected = times_of(new, np.random.default_rng(0))
-    assert np.abs(process.predict(new) / expected - 1).mean() < 0.015
+    assert np.abs(posterior.predict(new) / expected - 1).mean() < 0.015
 
 
 def test_kernels_add_up(fitted):
     """A call of several kernels takes the sum of theirs, and what its weights cost."""
-    _, _, process = fitted
+    _, _, posterior = fitted
     kernel = Kernel("feed_forward", (32, 128))
     calls = calls_of([Subject(kernel, WORKLOAD, copies) for copies in (1, 3)],
                      first_token_last_layer=False)  # fmt: skip
-    one = process.shape_ms("feed_forward", np.array([[1, 16, 32, 128]]))[0]
-    call = process.shape_ms("call", np.array([[1, 16]]))[0]
-    weights = calls.extras @ process.extras_
-    np.testing.assert_allclose(process.predict(calls), call + one * np.array([1, 3]) + weights)
+    one = posterior.kernel_ms("feed_forward", np.array([[1, 16, 32, 128]]))[0]
+    call = posterior.kernel_ms("call", np.array([[1, 16]]))[0]
+    weights = calls.extras @ posterior.extras
+    np.testing.assert_allclose(posterior.predict(calls), call + one * np.array([1, 3]) + weights)
 
 
 def test_an_outlier_does_not_pull(fitted):
-    calls, times_ms, process = fitted
+    calls, times_ms, posterior = fitted
     wrong = times_ms.copy()
     wrong[20] *= 3
-    pulled = SumProcess().fit(calls, wrong)
+    pulled = fit_posterior(calls, wrong)
     new = calls_of(subjects(30, 3), first_token_last_layer=False)
-    assert np.abs(pulled.predict(new) / process.predict(new) - 1).mean() < 0.05
-    assert pulled._noise[20] > 3
+    assert np.abs(pulled.predict(new) / posterior.predict(new) - 1).mean() < 0.05
+    assert pulled.noise[20] > 3
 
 
 def test_what_lowers_the_variance_most_is_chosen(fitted):
-    """Greedily, against a process that is really given each candidate."""
-    calls, _, process = fitted
+    """Greedily, against a posterior that is really given each candidate."""
+    calls, _, posterior = fitted
     candidates = calls_of(subjects(16, 4)[4:], first_token_last_layer=False)
     pool = calls_of(subjects(34, 5)[4:], first_token_last_layer=False)
     cost = np.linspace(1, 2, len(candidates))
-    chosen = process.gains(candidates, pool, 2, cost)
+    chosen = posterior.gains(candidates, pool, 2, cost)
 
     def variance_with(rows):
-        known = covariance(process, calls, calls)
-        noise = process.deviations_["noise"][0] ** 2
+        known = covariance(posterior, calls, calls)
+        noise = posterior.prior.deviations.noise**2
         extra = candidates.take(np.array(rows, dtype=np.int64))
         top = np.hstack(
-            [known + noise * np.diag(process._noise), covariance(process, calls, extra)]
+            [known + noise * np.diag(posterior.noise), covariance(posterior, calls, extra)]
         )
         bottom = np.hstack([
-            covariance(process, extra, calls),
-            covariance(process, extra, extra) + noise * np.eye(len(rows)),
+            covariance(posterior, extra, calls),
+            covariance(posterior, extra, extra) + noise * np.eye(len(rows)),
         ])  # fmt: skip
         both = np.vstack([top, bottom])
-        cross = np.hstack([covariance(process, pool, calls), covariance(process, pool, extra)])
-        return np.trace(covariance(process, pool, pool) - cross @ np.linalg.solve(both, cross.T))
+        cross = np.hstack([covariance(posterior, pool, calls), covariance(posterior, pool, extra)])
+        return np.trace(covariance(posterior, pool, pool) - cross @ np.linalg.solve(both, cross.T))
 
     before = variance_with([])
     gains = [(before - variance_with([row])) / cost[row] for row in range(len(candidates))]
@@ -183,4 +182,4 @@ def test_calls_are_taken_by_row(fitted):
     calls, _, _ = fitted
     some: Calls = calls.take(np.array([3, 5]))
     assert len(some) == 2
-    np.testing.assert_array_equal(some.traffic, calls.traffic[[3, 5]])
+    np.testing.assert_array_equal(some.extras, calls.extras[[3, 5]])

@@ -42,7 +42,7 @@ def test_models_and_their_kernels_run(runtime, dtype, architecture):
     module = runtime_of(target)
     call = bound(module.model(architecture, target, shape=SHAPE), workload(target, SHAPE))
     assert call().shape == (2, 3)
-    kernels = kernels_of(architecture, first_token_last_layer=module.FIRST_TOKEN_LAST_LAYER)
+    kernels = kernels_of(architecture, first_token_last_layer=target.first_token_last_layer)
     for kernel in kernels:
         module.kernel(kernel, target, shape=SHAPE)()
 

@@ -39,8 +39,8 @@ def padded(seed=0):
 
 def every_kernel_runs(target):
     runtime = runtime_of(target)
-    first = runtime.FIRST_TOKEN_LAST_LAYER
-    for kernel in kernels_of(HETEROGENEOUS, first_token_last_layer=first):
+    first_token = target.first_token_last_layer
+    for kernel in kernels_of(HETEROGENEOUS, first_token_last_layer=first_token):
         copies = 2 if kernel.kind in STACKED else 1
         runtime.kernel(kernel, target, shape=SHAPE, copies=copies)()
 
