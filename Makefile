@@ -11,9 +11,10 @@ PYTEST_ARGS ?=
 # Processes that share the tests, each in one thread, many of which wait for a server; 0 is pytest's own, which starts sooner.
 JOBS ?= 3
 BENCHMARKS ?= $(shell grep -l __main__ benchmarks/*.py)
+STRESS ?= $(basename $(notdir $(shell grep -l __main__ tests/stress/*.py)))
 
 .DEFAULT_GOAL := install
-.PHONY: help install demo test lint wheel bench gpu clean
+.PHONY: help install demo test stress lint wheel bench gpu clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +32,11 @@ demo: install ## a budget in, a measured model out, on the embedded teacher and 
 
 test: install ## every test, the slow ones too
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+stress: install ## attacks, kills and load, for hours; STRESS=chaos runs one of tests/stress
+	@failed=; for script in $(STRESS); do echo "== $$script"; \
+		$(BIN)/python -m "tests.stress.$$script" || failed="$$failed $$script"; done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 lint: install ## format, lint and types
 	$(BIN)/ruff format --check .

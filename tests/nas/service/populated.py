@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 
 from latency.asked import TimeAsked
 from latency.profile import Profile
@@ -23,7 +24,7 @@ TARGET = "pi"
 TASK = "0123456789abcdef0123456789abcdef"
 TOKEN = "8796a5b4c3d2e1f0"
 UPLOAD = "reviews"
-UPLOADS = {"dataset": DatasetRecord, "supernet": SupernetRecord}
+UPLOADS: dict[str, type[BaseModel]] = {"dataset": DatasetRecord, "supernet": SupernetRecord}
 KEPT = {
     SEARCH: "5b1c09d2f8a3e747",
     TARGET: "pi-2",

@@ -115,7 +115,7 @@ def serving(folder: Path, *, works: bool = True, **settings: Any) -> Iterator[Se
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started and not yet seen end; none of one that ended."""
-    found = []
+    found: list[int] = []
     with suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile

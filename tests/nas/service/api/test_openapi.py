@@ -20,10 +20,10 @@ from nas.service.api.auth import is_public
 from tests.latency.conftest import make_profile  # noqa: F401 - a fixture
 from tests.nas.service.populated import example_token, populate
 
-CONFIG = Path(__file__).parents[4] / "benchmarks" / "schemathesis.toml"
+CONFIG = Path(__file__).parents[3] / "stress" / "schemathesis.toml"
 EXAMPLES = 3  # of each operation at random, besides those that the document gives or implies
 QUICK = {"include-operation-id": "put_profile", "phases": {"coverage": {"enabled": False}}}
-"""A profile's borders are many hundreds: the benchmark tries them."""
+"""A profile's borders are many hundreds: tests/stress/fuzz_api.py tries them."""
 Json = dict[str, Any]
 
 

@@ -1,6 +1,6 @@
 """Malformed data sets and supernets, sent to a service that must accept none and leave nothing.
 
-    python benchmarks/malformed_uploads.py
+    python -m tests.stress.malformed_uploads
 
 A real server process, real connections. Each family of uploads is malformed by the way it is made,
 or, where a flipped bit may do no harm, by a reader of its own that refuses it. Nothing may be
@@ -30,14 +30,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
-from malformed_families import FAMILIES, OF_TORCH, Upload, csv_of, rows
 
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from nas.service.api.body_limits import LARGE_AT_ONCE
+from tests.stress.malformed_families import FAMILIES, OF_TORCH, Upload, csv_of, rows
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SERVER = """
 import sys, uvicorn
 from nas.service.api.app import create_app
@@ -242,7 +242,7 @@ def main() -> None:
     }
     families = table(answers)
     content = {
-        "script": "benchmarks/malformed_uploads.py",
+        "script": "tests/stress/malformed_uploads.py",
         "arguments": vars(arguments),
         "machine": Fingerprint.of_this_machine(load_target("cpu")).to_dict(),
         "platform": platform.platform(),
@@ -262,7 +262,6 @@ def main() -> None:
     print(*(f"{'yes' if held else 'NO '} {name}" for name, held in checks.items()), sep="\n")
     for one_ in (*accepted[:10], *broken[:10], *vague[:10]):
         print(one_)
-    RESULTS.mkdir(exist_ok=True)
     if arguments.uploads >= 10_000:
         write_text(RESULTS / "malformed_uploads.json", json.dumps(content, indent=1) + "\n")
     if not all(checks.values()):

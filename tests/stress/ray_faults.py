@@ -1,6 +1,6 @@
 """A search on a Ray cluster whose workers, nodes and driver are killed: what it costs, and loses.
 
-    python benchmarks/ray_faults.py
+    python -m tests.stress.ray_faults
 
 A real cluster of several nodes on this machine, and a search in a process of its own. At random
 moments a worker, a node or the driver is killed with SIGKILL; a new node joins for one that is
@@ -51,7 +51,7 @@ from supernet.batch import ArchitectureBatch
 from supernet.model import Supernet
 from supernet.space import SearchSpace
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SPACE = SearchSpace(
     name="faults",
     num_layers=(1, 2),
@@ -191,7 +191,7 @@ class Disturbed:
         arguments = self._arguments
         return subprocess.Popen(
             [
-                sys.executable, __file__, "--drive", str(self._folder),
+                sys.executable, "-m", "tests.stress.ray_faults", "--drive", str(self._folder),
                 "--address", self._cluster.address, "--pause", str(arguments.pause),
                 "--evaluations", str(arguments.evaluations),
             ]
@@ -291,7 +291,7 @@ def main() -> None:
         ),
     }
     content = {
-        "script": "benchmarks/ray_faults.py",
+        "script": "tests/stress/ray_faults.py",
         "arguments": {n: getattr(arguments, n)
                       for n in ("kills", "apart", "evaluations", "pause", "seed")},
         "machine": Fingerprint.of_this_machine(load_target("cpu")).to_dict(),
@@ -308,7 +308,6 @@ def main() -> None:
     print(*(f"{name}: {count}" for name, count in counts.items()), sep="\n")
     print(f"begun more than once: {content['repeated']}")
     print(*(f"{'yes' if held else 'NO '} {name}" for name, held in checks.items()), sep="\n")
-    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ray_faults.json").write_text(json.dumps(content, indent=1) + "\n")
     if not all(checks.values()):
         raise SystemExit(1)

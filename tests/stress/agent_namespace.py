@@ -1,6 +1,6 @@
 """A device behind a network of its own, whose link is cut while it is profiled.
 
-    sudo python benchmarks/agent_namespace.py
+    sudo python -m tests.stress.agent_namespace
 
 Two network namespaces joined by a virtual cable stand for a server and a device. The service runs
 in the one and `latency agent` in the other; a job beside the service asks for a profile and then
@@ -44,7 +44,7 @@ from nas.service.tokens import create_token
 from supernet.architecture import EncoderShape
 from supernet.configs import load_space
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TARGET = Target(threads=1, batch_size=1, sequence_length=64)
 SPACE = load_space("minilm-native")
 SERVER, DEVICE = f"tailor-server-{os.getpid()}", f"tailor-device-{os.getpid()}"
@@ -63,7 +63,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = run(Path(folder), arguments.seconds, arguments.cut)
     show(result)
-    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "agent_namespace.json").write_text(json.dumps(result, indent=1) + "\n")
     if not all(result["checks"].values()):
         sys.exit(1)
@@ -96,7 +95,12 @@ def run(folder: Path, seconds: float, cut_s: float) -> dict[str, Any]:
 
     with ExitStack() as stack:
         stack.enter_context(cable())
-        stack.enter_context(process(SERVER, [sys.executable, __file__, "--serve", str(folder)]))
+        stack.enter_context(
+            process(
+                SERVER,
+                [sys.executable, "-m", "tests.stress.agent_namespace", "--serve", str(folder)],
+            )
+        )
         agent = stack.enter_context(
             process(
                 DEVICE,
@@ -147,7 +151,7 @@ def run(folder: Path, seconds: float, cut_s: float) -> dict[str, Any]:
         "the agent was never started again": alive,
     }
     return {
-        "script": "benchmarks/agent_namespace.py",
+        "script": "tests/stress/agent_namespace.py",
         "machine": fingerprint.to_dict(),
         "target": TARGET.to_dict(),
         "space": SPACE.name,

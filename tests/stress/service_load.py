@@ -1,6 +1,6 @@
 """How much a service of one process takes: queries, event streams, and reads beside a search.
 
-    NAS_DATA=data python benchmarks/service_load.py
+    NAS_DATA=data python -m tests.stress.service_load
 
 A real `nas serve` with tokens, on SQLite, and beside it on the same machine the load: wrk for
 `POST /v1/architectures:query` on a search that has really run, then 200 event streams that follow
@@ -38,7 +38,7 @@ from nas.service.tokens import create_token
 from nas.settings import data_folder
 from supernet.configs import read_config
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 RECIPE = read_config("recipes", "smoke") | {
     "max_length": 32,
     "profile_s": 10,

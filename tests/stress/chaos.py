@@ -1,6 +1,6 @@
 """Searches on a service that is killed again and again: each must end once, with the same result.
 
-    NAS_DATA=data python benchmarks/chaos.py --database sqlite postgresql
+    NAS_DATA=data python -m tests.stress.chaos --database sqlite postgresql
 
 Jobs run first on a service that nobody disturbs. Then the same jobs run on another, which has the
 first one's profile of this machine and nothing else: it is killed with SIGKILL, its jobs' processes
@@ -45,7 +45,7 @@ from nas.service.tables import events
 from nas.settings import data_folder
 from supernet.configs import load_space, read_config
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 CAPS = (None, 499_000, 500_300, 503_000, 997_795, 1_001_000)
 """Parameters: each makes a search of its own on the supernet of a seed."""
 

@@ -1,6 +1,6 @@
 """Requests of all kinds, by schemathesis from the OpenAPI document: each answer must be as it says.
 
-    python benchmarks/fuzz_api.py
+    python -m tests.stress.fuzz_api
 
 A real server process that holds what the document gives as examples, and all of schemathesis's
 checks in all of its phases: examples, every keyword's borders, random requests, and sequences of
@@ -34,6 +34,7 @@ from tests.nas.service.populated import example_token, populate
 from tests.nas.service.serving import Served, serving
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 PHASES = "examples,coverage,fuzzing,stateful"
 SETTINGS: dict[str, Any] = {
     "auth": "required",
@@ -81,7 +82,7 @@ def run(url: str, token: str, report: Path, given: argparse.Namespace) -> dict[s
          "--max-examples", str(given.examples), "--workers", "1",
          "--seed", str(given.seed), "--header", f"Authorization: Bearer {token}",
          "--generation-database", "none", "--report", "json", "--report-json-path", report],
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)}, cwd=report.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=report.parent,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(report.read_text())
     return {
@@ -117,7 +118,7 @@ def main() -> None:
             seconds = round(time.monotonic() - began)
             log = served.log.read_text(errors="replace")
     result = {
-        "script": "benchmarks/fuzz_api.py",
+        "script": "tests/stress/fuzz_api.py",
         "arguments": vars(given),
         "machine": Fingerprint.of_this_machine(load_target("cpu")).to_dict(),
         "finished": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -127,7 +128,9 @@ def main() -> None:
         "tracebacks_in_the_log": log.count("Traceback"),
         "runs": runs,
     }
-    write_text(HERE / "results" / "fuzz_api.json", json.dumps(result, indent=1) + "\n")
+    write_text(
+        ROOT / "benchmarks" / "results" / "fuzz_api.json", json.dumps(result, indent=1) + "\n"
+    )
     print(json.dumps({key: result[key] for key in ("seconds", "cases", "failures")}))
     if any(one["exit_code"] for one in runs.values()) or result["tracebacks_in_the_log"]:
         raise SystemExit(1)

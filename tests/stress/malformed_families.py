@@ -573,7 +573,7 @@ def _(chance: Chance) -> Upload:
 
 @family("supernet: a configuration that names code or other weights")
 def _(chance: Chance) -> Upload:
-    more = chance.choice((
+    more: dict[str, Any] = chance.choice((
         {"auto_map": {"AutoModelForSequenceClassification": "evil--evil.Model"}},
         {"auto_map": {}}, {"quantization_config": {"quant_method": "bitsandbytes"}},
         {"_attn_implementation": "evil/kernel"}, {"architectures": ["EvilModel"]},
