@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -58,6 +59,7 @@ def is_within(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
+@cache
 def imports_of(package: str) -> list[tuple[str, str]]:
     """(importing module, imported name) for every import in a package."""
     return [
@@ -92,21 +94,27 @@ def room_of(module: str) -> str | None:
     return rest.partition(".")[0] or None if package == "nas" else None
 
 
+@cache
 def runtime_imports() -> dict[str, set[str]]:
     """The modules of ours that each module imports, but for what type checkers alone read."""
-    found: dict[str, set[str]] = {}
-    for module, tree in TREES.items():
-        unread = [node for node in ast.walk(tree) if is_for_type_checkers(node)]
-        skipped = {id(inner) for node in unread for inner in ast.walk(node)}
-        names = {
+    return {
+        module: {
             name
-            for node in ast.walk(tree)
-            if id(node) not in skipped
-            for name in imported_names(module, ast.Module([node], []))
+            for node in statements_at_runtime(tree)
             if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in imported_names(module, node)
+            if name in MODULES and name != module
         }
-        found[module] = {name for name in names if name in MODULES and name != module}
-    return found
+        for module, tree in TREES.items()
+    }
+
+
+def statements_at_runtime(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a tree that does not stand below ``if TYPE_CHECKING``."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not is_for_type_checkers(child):
+            yield from statements_at_runtime(child)
 
 
 def is_for_type_checkers(node: ast.AST) -> bool:
@@ -197,7 +205,7 @@ def test_every_import_is_of_a_declared_dependency(package):
         )
         for requirement in requirements
     }
-    distributions = packages_distributions()
+    distributions = installed()
     wrong = {
         (module, name)
         for module, name in imports_of(package)
@@ -205,6 +213,12 @@ def test_every_import_is_of_a_declared_dependency(package):
         and not declared & {normalized(found) for found in distributions.get(top, [top])}
     }
     assert wrong == set()
+
+
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """The distributions that each importable name comes from."""
+    return packages_distributions()
 
 
 def normalized(distribution: str) -> str:
