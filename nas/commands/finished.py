@@ -103,13 +103,13 @@ def compare(
     silence()
     from nas.data.held_out import load_held_out
     from nas.models.compare import compare_folders, comparison_plot
-    from nas.models.measured import model_classes, model_folder
+    from nas.models.measured import model_folder, model_head
 
     where = load_target(target)
     length = load_recipe(recipe).max_length
     first, *_ = [model_folder(model) for model in models]
     held_out = load_held_out(
-        data, split, model_classes(first), text_columns=text, label_column=label, metric=metric,
+        data, split, model_head(first), text_columns=text, label_column=label, metric=metric,
         seed=seed,
     )  # fmt: skip
     found = compare_folders(models, held_out, where, max_length=length)
@@ -157,12 +157,12 @@ def evaluate(
     silence()
     from latency.options import load_target
     from nas.data.held_out import load_held_out
-    from nas.models.measured import evaluate_folder, model_classes, model_folder
+    from nas.models.measured import evaluate_folder, model_folder, model_head
     from nas.pipeline.recipe import load_recipe
 
     folder, where = model_folder(model), load_target(target)
     held_out = load_held_out(
-        data, split, model_classes(folder), text_columns=text, label_column=label, metric=metric,
+        data, split, model_head(folder), text_columns=text, label_column=label, metric=metric,
         seed=seed,
     )  # fmt: skip
     found = evaluate_folder(folder, held_out, where, max_length=load_recipe(recipe).max_length)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from nas.data.sources import Tables, listed
-from nas.tasks.metrics import REGRESSION_METRICS
-from nas.tasks.task import Kind
+from nas.tasks.kind import Kind, LabelColumn, Labels, Names, Written
+from nas.tasks.kinds import kind_of_labels, kind_of_metric
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Written = Literal["integer", "float", "text"]
-Labels = NDArray[np.int64] | NDArray[np.float64]
-"""Class indices or values, (examples,)."""
 
 PAIR_COLUMNS = (
     ("text_a", "text_b"),
@@ -83,61 +76,40 @@ def read_texts(
 
 def read_labels(
     source: str, tables: Tables, column: str, metric: str | None
-) -> tuple[Kind, tuple[str, ...], Mapping[str, Labels]]:
+) -> tuple[Kind, Names, Mapping[str, Labels]]:
     """The task's kind, its class names, and the labels of each split as indices or values.
 
-    Numbers that are all whole are classes, however they are written, unless the metric is a
-    regression's.
+    The metric decides on the kind where one is given. Else numbers that are all whole are classes,
+    however they are written.
 
     Raises:
         NasError: a label is absent, of a type that is neither class nor value, or a class that
             train does not have.
     """
-    import pandas as pd
-
-    where = f"data {source}: label column {column!r}"
-    for split, table in tables.items():
-        _check_labels(source, split, table, column)
-    columns = {split: table[column] for split, table in tables.items()}
-    together = pd.concat(columns.values(), ignore_index=True)
-    holds = pd.api.types.infer_dtype(together)
-    if holds == "mixed-integer-float":
-        holds = "floating"
-    if holds not in ("integer", "floating", "string", "boolean", "categorical"):
-        raise NasError(f"{where} holds {holds} values; accepted: all integer, text, bool or float")
-    distinct = set(columns["train"].tolist())
-    if len(distinct) == 1:
-        raise NasError(f"{where} is {distinct.pop()!r} in every row of train: nothing to learn")
-    fractions = holds == "floating" and bool((together.astype(float) % 1 != 0).any())
-    if metric in REGRESSION_METRICS or (metric is None and fractions):
-        return "regression", (), _values(where, columns, holds)
-    names, indices = _classes(where, columns, holds)
-    return "classification", names, indices
+    found = labels_in(source, tables, column)
+    kind = kind_of_labels(found) if metric is None else kind_of_metric(metric)
+    names, labels = kind.read(found, None)
+    return kind, names, labels
 
 
-def written_as(tables: Tables, column: str) -> Written:
-    """What the labels of all splits are written as: as ``float`` where some are, as text where
-    some are no numbers.
-    """
-    kinds = {table[column].dtype.kind for table in tables.values()}
-    if not kinds <= set("iuf"):
-        return "text"
-    return "float" if "f" in kinds else "integer"
-
-
-def named_labels(source: str, split: str, table: pd.DataFrame, column: str) -> list[str]:
-    """The labels of a table by the names that :func:`read_labels` gives their classes.
+def labels_in(source: str, tables: Tables, column: str) -> LabelColumn:
+    """The labels of all splits.
 
     Raises:
         NasError: a label is absent.
     """
-    _check_labels(source, split, table, column)
-    return [_name(value) for value in table[column].tolist()]
+    for split, table in tables.items():
+        _check_labels(source, split, table, column)
+    where = f"data {source}: label column {column!r}"
+    return LabelColumn(where, {split: table[column] for split, table in tables.items()})
 
 
-def _name(value: object) -> str:
-    """Of a class: whole numbers have one, however they are written."""
-    return str(int(value) if isinstance(value, float) and value % 1 == 0 else value)
+def written_as(tables: Tables, column: str) -> Written:
+    """What the labels of all splits are written as."""
+    kinds = {table[column].dtype.kind for table in tables.values()}
+    if not kinds <= set("iuf"):
+        return "text"
+    return "float" if "f" in kinds else "integer"
 
 
 def _check_labels(source: str, split: str, table: pd.DataFrame, column: str) -> None:
@@ -149,39 +121,6 @@ def _check_labels(source: str, split: str, table: pd.DataFrame, column: str) -> 
             raise NasError(
                 f"data {source}: label column {column!r} is empty in row {row} of {split}"
             )
-
-
-def _values(
-    where: str, columns: dict[str, pd.Series[Any]], holds: str
-) -> dict[str, NDArray[np.float64]]:
-    if holds not in ("integer", "floating"):
-        example = columns["train"].iloc[0]
-        raise NasError(f"{where} must be numeric for a regression, not {example!r}")
-    values = {split: column.to_numpy(np.float64) for split, column in columns.items()}
-    for split, array in values.items():
-        if not np.isfinite(array).all():
-            raise NasError(f"{where} is infinite in row {np.isinf(array).argmax() + 1} of {split}")
-    return values
-
-
-def _classes(
-    where: str, columns: dict[str, pd.Series[Any]], holds: str
-) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
-    """Class names, which train alone defines unless the source states them, and indices."""
-    train = set(columns["train"].tolist())
-    for split, column in columns.items():
-        for value in column.tolist():
-            if holds == "floating" and value % 1:
-                raise NasError(f"{where} must hold classes for such a metric, not {value!r}")
-            if value not in train:
-                raise NasError(f"{where} is {value!r} in {split}, a class that train has not")
-    order = list(columns["train"].cat.categories) if holds == "categorical" else sorted(train)
-    index = {value: number for number, value in enumerate(order)}
-    names = tuple(map(_name, order))
-    return names, {
-        split: np.array([index[value] for value in column.tolist()], np.int64)
-        for split, column in columns.items()
-    }
 
 
 def _check_column(source: str, split: str, table: pd.DataFrame, column: str, use: str) -> None:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from nas.data.columns import Labels, find_text_columns, named_labels, read_labels
+from nas.data.columns import find_text_columns, labels_in, read_labels
 from nas.data.sources import PYDOC, Tables, listed, read_source, source_name
 from nas.data.split_files import split_files
 from nas.data.task_data import Examples, examples_of, load_data, looked_for
-from nas.tasks.metrics import REGRESSION_METRICS
-from nas.tasks.task import Kind, Task
+from nas.tasks.kind import Labels
+from nas.tasks.kinds import Head
+from nas.tasks.task import Task
 from supernet.errors import NasError
 
 SPLITS = ("train", "validation", "test")
@@ -34,7 +33,7 @@ class HeldOut(NamedTuple):
 def load_held_out(
     source: str,
     split: str,
-    classes: Sequence[str] | None,
+    head: Head | None,
     *,
     text_columns: str | Sequence[str] | None = None,
     label_column: str = "label",
@@ -46,13 +45,13 @@ def load_held_out(
     Args:
         source: as :func:`nas.data.task_data.load_data` takes it.
         split: train, validation or test: of a folder that has it, or of what a search would split.
-        classes: the model's, which may be more than the examples have; empty for a regression, None
-            for those of the data.
+        head: the model's, whose classes may be more than the examples have; None where the data
+            tell the classes.
         text_columns, label_column, metric, seed: as in :func:`nas.data.task_data.load_data`.
 
     Raises:
         NasError: as :func:`nas.data.task_data.load_data`; a split that is not there, or
-            a label that is none of ``classes``.
+            a label that is none of the head's classes.
     """
     if split not in SPLITS:
         raise NasError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
@@ -70,9 +69,9 @@ def load_held_out(
     tables = read_source(source, known, label_column, seed=seed, progress=None).tables
     table = {whole: tables[whole]}
     columns = find_text_columns(source, tables[whole], text_columns)
-    kind, names, labels = _labelled(source, table, label_column, classes, metric)
-    default = "accuracy" if kind == "classification" else REGRESSION_METRICS[0]
-    task = Task(source_name(source), kind, names, metric or default, len(columns) == 2)
+    (kind, names), labels = _labelled(source, table, label_column, head, metric)
+    metric = metric or kind.metric_names[0]
+    task = Task(source_name(source), kind, names, metric, len(columns) == 2)
     examples = examples_of(source, whole, tables[whole], columns, labels)
     what = source_name(source) if Path(source).is_file() else f"{whole} of {source_name(source)}"
     return HeldOut(task, examples, f"all of {what}")
@@ -96,20 +95,13 @@ def _whole(source: str, split: str) -> str | None:
 
 
 def _labelled(
-    source: str, table: Tables, column: str, classes: Sequence[str] | None, metric: str | None
-) -> tuple[Kind, tuple[str, ...], Labels]:
-    """The kind of the task, the names of its classes, and the labels of its only table."""
+    source: str, table: Tables, column: str, head: Head | None, metric: str | None
+) -> tuple[Head, Labels]:
+    """The kind of the task with the names of its classes, and the labels of its only table."""
     (name,) = table
-    if classes is None or not classes:
-        metric = metric or (REGRESSION_METRICS[0] if classes == () else None)
-        kind, names, labels = read_labels(source, table | {"train": table[name]}, column, metric)
-        return kind, names, labels[name]
-    found = named_labels(source, name, table[name], column)
-    places = {one: place for place, one in enumerate(classes)}
-    for row, label in enumerate(found, start=1):
-        if label not in places:
-            raise NasError(
-                f"data {source}: label {label!r} in row {row} is none of the model's classes, "
-                f"{', '.join(list(classes)[:8])}"
-            )
-    return "classification", tuple(classes), np.array([places[one] for one in found], np.int64)
+    tables = table | {"train": table[name]}
+    if head is None:
+        kind, names, labels = read_labels(source, tables, column, metric)
+        return Head(kind, names), labels[name]
+    _, labels = head.kind.read(labels_in(source, tables, column), head.names)
+    return head, labels[name]

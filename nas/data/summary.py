@@ -1,45 +1,18 @@
-"""What there is to say of data at a glance, so that a misreading shows before any training."""
+"""What people are told of data, so that a misreading shows before any training."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
+from nas.tasks.kind import ClassShare, ValueRange
 
 if TYPE_CHECKING:
     from nas.data.task_data import Examples, TaskData
 
-_CLASSES_KEPT = 20
 _CLASSES_SHOWN = 12
 _NAMES_SHOWN = 5
-_LONGEST_NAME = 80
-_MANY_CLASSES = 0.1
-"""More classes than this share of the training examples are many."""
-_MANY_NUMBERS = 20
-"""More whole numbers than this may well be values."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassShare:
-    """A class and its share of the training examples; of a long name the beginning."""
-
-    name: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class ValueRange:
-    """The values of a regression's training examples."""
-
-    least: float
-    greatest: float
-    mean: float
-
-    def __str__(self) -> str:
-        return f"from {self.least:.4g} to {self.greatest:.4g}, {self.mean:.4g} on average"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +20,14 @@ class DataSummary:
     """What was read of data, and what may be amiss.
 
     Args:
-        splits: examples in train, validation and test.
-        text_columns, label_column: whose content was taken.
-        unread_columns: the others.
-        ignored_files: files of data in the folder that were passed over.
-        num_classes: of a classification; 0 for a regression.
+        splits: the number of examples in train, validation and test.
+        text_columns, label_column: the columns that were read.
+        unread_columns: the other columns.
+        ignored_files: files of data in the folder that were not read.
+        num_classes: 0 where labels are values.
         classes: the 20 largest, most frequent first.
-        values: of a regression.
-        warnings: what may be amiss, a line each.
+        values: None where labels are classes.
+        warnings: a line for each thing that may be amiss.
     """
 
     splits: Mapping[str, int]
@@ -74,24 +47,17 @@ def summary_of(data: TaskData, more: Sequence[str] = ()) -> DataSummary:
     Args:
         more: further warnings, such as of how texts were tokenized.
     """
-    reading, labels, names = data.reading, np.asarray(data.train.labels), data.task.label_names
-    classes: tuple[ClassShare, ...] = ()
-    values = None
-    if names:
-        shares = np.bincount(labels, minlength=len(names)) / len(labels)
-        largest = np.argsort(-shares, kind="stable")[:_CLASSES_KEPT]
-        classes = tuple(ClassShare(_cut(names[row]), float(shares[row])) for row in largest)
-    else:
-        values = ValueRange(float(labels.min()), float(labels.max()), float(labels.mean()))
+    reading, task = data.reading, data.task
+    labels = task.kind.summary(task.label_names, data.labels("train"))
     return DataSummary(
         splits={name: len(examples) for name, examples in data.splits.items()},
         text_columns=reading.text_columns,
         label_column=reading.label_column,
         unread_columns=tuple(name or "(without a name)" for name in reading.unread_columns),
         ignored_files=reading.ignored_files,
-        num_classes=len(names),
-        classes=classes,
-        values=values,
+        num_classes=labels.num_classes,
+        classes=labels.classes,
+        values=labels.values,
         warnings=(*reading.told, *doubts_of(data), *more),
     )
 
@@ -114,19 +80,12 @@ def told_of(data: TaskData) -> list[str]:
 
 def doubts_of(data: TaskData) -> list[str]:
     """What may be amiss with the labels, or with the split."""
-    found = []
-    names, reading = data.task.label_names, data.reading
-    if reading.kind_is_open and len(names) > 2:
-        written = "some written with a fraction, " if reading.labels_as == "float" else ""
-        if written or (reading.labels_as == "integer" and len(names) > _MANY_NUMBERS):
-            found.append(
-                f"labels are whole numbers, {written}{len(names)} of them, and taken for classes; "
-                "are they values, give --metric pearson_spearman"
-            )
-    if len(names) > max(20.0, _MANY_CLASSES * len(data.train)):
-        found.append(f"{len(names)} classes are many for {len(data.train)} training examples")
-    for alike in _alike(names):
-        found.append(f"labels {', '.join(map(repr, alike))} differ by case or blanks alone")
+    task, reading = data.task, data.reading
+    found = [
+        *task.kind.misreadings(
+            task.label_names, len(data.train), reading.labels_as, reading.kind_is_open
+        )
+    ]
     empty = {
         name: sum(not (a + b).strip() for a, b in _texts(examples))
         for name, examples in data.splits.items()
@@ -162,19 +121,6 @@ def _labels(found: DataSummary) -> str:
     shares = [f"{one.name} {one.share:.1%}" for one in found.classes[:_CLASSES_SHOWN]]
     more = found.num_classes - len(shares)
     return f"{found.num_classes} classes, {', '.join(shares)}{f' and {more} more' if more else ''}"
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
-
-
-def _alike(names: tuple[str, ...]) -> list[list[str]]:
-    """Names that are one, but for case and blanks."""
-    plain = {name: " ".join(name.split()).casefold() for name in names}
-    counts = Counter(plain.values())
-    return [
-        [name for name in names if plain[name] == one] for one, count in counts.items() if count > 1
-    ]
 
 
 def some(names: Sequence[str], shown: int = 20) -> str:

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from nas.data.columns import (
     TEXT_COLUMNS,
-    Labels,
-    Written,
     find_text_columns,
     read_labels,
     read_texts,
@@ -27,9 +25,9 @@ from nas.data.columns import (
 )
 from nas.data.pydoc import Progress, load_corpus
 from nas.data.sources import PYDOC, listed, read_source, source_name
-from nas.tasks.metrics import check_metric
+from nas.tasks.kind import Labels, Written
+from nas.tasks.kinds import kind_of_metric
 from nas.tasks.task import Task
-from nas.tasks.units import Units
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -124,6 +122,10 @@ class TaskData:
         """The labelled splits by name, in this order: train, validation, test."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    def labels(self, split: str) -> Labels:
+        """The labels of a split, (examples,)."""
+        return _labels(self.splits[split])
+
     @cached_property
     def digest(self) -> str:
         """The sha256 of the labelled splits' texts and labels and of the label names, in order."""
@@ -160,7 +162,7 @@ def load_data(
             :data:`nas.data.columns.PAIR_COLUMNS`, then :data:`nas.data.columns.SINGLE_COLUMNS`,
             that is there.
         label_column: the label's column.
-        metric: one of :data:`nas.tasks.metrics.METRICS`; by default accuracy or pearson_spearman.
+        metric: one of :data:`nas.tasks.kinds.METRICS`; by default the first of the labels' kind.
         seed: of the splits, of ``limit`` and of pydoc's sample.
         limit: at most this many training examples, stratified; validation and test stay whole.
         progress: of pydoc, as in :func:`nas.data.pydoc.load_corpus`.
@@ -169,7 +171,7 @@ def load_data(
         NasError: whatever is wrong with the source, in one line.
     """
     if metric is not None:
-        check_metric(metric)
+        kind_of_metric(metric)  # refuses one that is unknown before anything is read
     if limit is not None and limit < 2:
         raise NasError(f"limit must be at least 2 training examples, not {limit}")
     found = read_source(
@@ -189,14 +191,13 @@ def load_data(
     if limit is not None and limit < len(splits["train"]):
         rng = np.random.default_rng(seed)
         splits["train"] = splits["train"].take(_spread(_labels(splits["train"]), limit, rng))
-    default_metric = "accuracy" if kind == "classification" else "pearson_spearman"
     task = Task(
         source_name(source),
         kind,
         label_names,
-        metric or default_metric,
+        metric or kind.metric_names[0],
         len(columns) == 2,
-        Units.of(_labels(splits["train"])) if kind == "regression" else Units(),
+        kind.units(_labels(splits["train"])),
     )
     unlabelled: tuple[str, ...] = ()
     if extra is not None:

@@ -25,7 +25,8 @@ from nas.models.evaluate import Collate, Logits, accelerator, collator, score
 from nas.models.export import onnx_model, onnx_of
 from nas.models.model_folders import CONFIG, without_model
 from nas.store.result_folder import MODEL, ONNX
-from nas.tasks.labels import align_labels, check_labels, classes_of
+from nas.tasks.kinds import Head
+from nas.tasks.labels import align_labels, check_labels, head_of
 from supernet.convert import HEAD_CONVERTS, as_bert
 from supernet.errors import NasError
 from supernet.loading import load_config, load_whole
@@ -69,13 +70,13 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model.eval(), load_tokenizer(folder, f"model {folder}")
 
 
-def model_classes(folder: Path) -> tuple[str, ...] | None:
-    """As :func:`nas.tasks.labels.classes_of`, of a model folder's configuration.
+def model_head(folder: Path) -> Head | None:
+    """What a model folder's head predicts; None where it has classes without names.
 
     Raises:
         NasError: it cannot be read.
     """
-    return classes_of(load_config(folder, f"model {folder}"))
+    return head_of(load_config(folder, f"model {folder}"))
 
 
 def evaluate_folder(

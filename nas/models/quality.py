@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.tasks.metrics import METRICS_OF, compute
+from nas.tasks.kinds import kind_of_metric
+from nas.tasks.metrics import compute
 
 Floats = NDArray[np.floating]
 
@@ -18,9 +19,7 @@ def agreement(metric: str, logits: Floats, teacher: Floats) -> float:
     Args:
         logits, teacher: (examples, num_labels), of the student and its teacher.
     """
-    regression = metric in METRICS_OF["regression"]
-    theirs = teacher.reshape(-1) if regression else teacher.argmax(axis=1)
-    return compute(metric, logits, theirs)
+    return compute(metric, logits, kind_of_metric(metric).decide(teacher))
 
 
 def quality(metric: str, logits: Floats, teacher: Floats, labels: NDArray[np.generic]) -> float:

@@ -30,17 +30,10 @@ from nas.models.finetune_settings import FinetuneSettings
 from nas.models.model_folders import CONFIG, without_model
 from nas.store.full_disk import full_disk_reported
 from nas.store.manifest import artifact_key
-from nas.tasks.chance import standing, teacher_doubt
-from nas.tasks.labels import (
-    align_labels,
-    check_labels,
-    doubt,
-    name_labels,
-    predict_learnt,
-    predict_values,
-)
-from nas.tasks.metrics import METRICS_OF
+from nas.tasks.chance import doubt, standing, teacher_doubt
+from nas.tasks.labels import align_labels, check_labels, name_labels
 from nas.tasks.task import Task
+from nas.tasks.units import predict_learnt, predict_values
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
@@ -124,8 +117,7 @@ def load_teacher(
         raise NasError(
             f"labels: teacher {source} has no head for a classification whose classes they name"
         )
-    regression = task.kind == "regression"
-    config.problem_type = "regression" if regression else "single_label_classification"
+    config.problem_type = task.kind.problem_type
     config.num_labels = task.num_labels
     torch.manual_seed(seed)
     loaded = load_whole(
@@ -135,11 +127,9 @@ def load_teacher(
     model = as_bert(loaded)
     if is_ready:
         align_labels(model, task)
-        if regression:
-            predict_learnt(model, task.units)
-    names = task.label_names or ("value",)
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: index for index, name in enumerate(names)}
+        predict_learnt(model, task.units)
+    model.config.id2label = dict(enumerate(task.outputs))
+    model.config.label2id = {name: index for index, name in enumerate(task.outputs)}
     tokenizer = load_tokenizer(place, f"teacher {source}")
     told = ""
     if not new_head and not is_ready and _has_any_head(config):
@@ -240,14 +230,15 @@ def finetune_to_folder(
                 teacher, data, settings, scratch, max_length=max_length, seed=seed, progress=bar
             )
         finished = scratch / "finished"
-        if data.task.kind == "regression":
-            predict_values(teacher.model, data.task.units)
+        predict_values(teacher.model, data.task.units)
         teacher.model.save_pretrained(finished)
         teacher.tokenizer.save_pretrained(finished)
         os.rename(finished, output)
         shutil.rmtree(scratch)
     found = teacher_scores(teacher, data, max_length)
-    why = teacher_doubt(standing(data, "validation", found["validation"]))
+    why = teacher_doubt(
+        standing(data.task, data.labels("validation"), "validation", found["validation"])
+    )
     if why is not None:
         display.warn(why)
     return {name: by_metric[data.task.metric] for name, by_metric in found.items()}
@@ -264,7 +255,7 @@ def teacher_scores(
             encode(examples, teacher.tokenizer, max_length),
             collate,
             teacher.model.device,
-            METRICS_OF[data.task.kind],
+            data.task.kind.metric_names,
         )
         for name, examples in (("validation", data.validation), ("test", data.test))
     }

@@ -36,9 +36,9 @@ from nas.store.manifest import SCRATCH, read_manifest
 from nas.store.result_folder import MODEL
 from nas.store.workspace import Artifact
 from nas.tasks.chance import baseline, doubts, standing
-from nas.tasks.labels import align_labels, check_labels, predict_learnt, predict_values
-from nas.tasks.metrics import METRICS_OF
+from nas.tasks.labels import align_labels, check_labels
 from nas.tasks.task import Task
+from nas.tasks.units import predict_learnt, predict_values
 from supernet.architecture import Architecture, layer_map
 from supernet.compress.kronecker import unfitted
 from supernet.distill.evidence import Evidence
@@ -158,8 +158,7 @@ def read_student(source: str, max_length: int) -> Beginning:
         model, _ = load_model(folder)
         check_labels(f"student {source}", model.config, task)
         align_labels(model, task)
-        if task.kind == "regression":
-            predict_learnt(model, task.units)
+        predict_learnt(model, task.units)
         for name, own, theirs in (
             ("words", shape.vocab_size, guide.shape.vocab_size),
             ("segments", shape.type_vocab_size, guide.shape.type_vocab_size),
@@ -239,8 +238,7 @@ def distilled(
         student.eval()
         if "token_type_ids" not in task.train.columns:
             forget_segments(student)
-        if task.data.task.kind == "regression":
-            predict_values(student, task.data.task.units)
+        predict_values(student, task.data.task.units)
         collate = collator(task.tokenizer)
         export(student, task.tokenizer, folder, sample=first_batch(task))
         found = {
@@ -249,7 +247,7 @@ def distilled(
                 examples,
                 collate,
                 student.device,
-                METRICS_OF[task.data.task.kind],
+                task.data.task.kind.metric_names,
             )
             for name, examples in (("validation", task.validation), ("test", task.test))
         }
@@ -420,7 +418,8 @@ def describe(
         for one in (student, teacher)
     ]
     model, its_teacher = (
-        standing(task.data, "test", read_scores(one, "test")) for one in (student, teacher)
+        standing(task.data.task, task.data.labels("test"), "test", read_scores(one, "test"))
+        for one in (student, teacher)
     )
     return {
         "architecture": beginning.architecture.to_dict(),
@@ -428,7 +427,9 @@ def describe(
         "metric": metric,
         "score": found[0],
         "teacher_score": found[1],
-        "baseline_score": {split: baseline(task.data, split) for split in found[0]},
+        "baseline_score": {
+            split: baseline(task.data.task, task.data.labels(split)) for split in found[0]
+        },
         "warnings": list(doubts(model, its_teacher)),
         "seconds": student.seconds,
         "seed": run.request.seed,

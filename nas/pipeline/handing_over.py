@@ -71,7 +71,8 @@ def write_up(
     predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
     split = " + ".join(str(len(s)) for s in (task.train, task.validation, task.test))
     model, its_teacher = (
-        standing(task.data, "test", read_scores(one, "test")) for one in (student, teacher)
+        standing(task.data.task, task.data.labels("test"), "test", read_scores(one, "test"))
+        for one in (student, teacher)
     )
     return Report(
         budget_ms=final.limit_ms,
@@ -87,7 +88,7 @@ def write_up(
         score=read_score(student, task.data.task, "test"),
         teacher_score=read_score(teacher, task.data.task, "test"),
         split="test",
-        baseline_score=baseline(task.data, "test"),
+        baseline_score=baseline(task.data.task, task.data.labels("test")),
         above_baseline=model.above,
         teacher_above_baseline=its_teacher.above,
         warnings=doubts(model, its_teacher),

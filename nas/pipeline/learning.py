@@ -129,7 +129,7 @@ def prepare_teacher(run: Study, data: TaskData) -> Artifact:
     found = read_scores(teacher, "validation")
     value = found[data.task.metric]
     run.display.say(f"teacher   {data.task.metric} {value:.4f} (validation){origin(teacher)}")
-    doubt = teacher_doubt(standing(data, "validation", found))
+    doubt = teacher_doubt(standing(data.task, data.labels("validation"), "validation", found))
     if doubt is not None:
         run.display.warn(doubt)
     return teacher

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from latency.drawing import PALETTE, canvas, draw_agreement, legend_below, log_axis, style
-from nas.tasks.metrics import PERCENT_METRICS
+from nas.tasks.metrics import is_share
 
 Point = tuple[float, float]
 
@@ -94,7 +94,7 @@ def front_plot(
         log_axis(axes, "x")
         axes.set_xlabel(f"latency, p{percentile} (ms)")
         axes.set_ylabel(metric.replace("_", " "))
-        if metric in PERCENT_METRICS:
+        if is_share(metric):
             axes.set_ylabel(f"{metric} (%)")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
         legend_below(figure, columns=2)

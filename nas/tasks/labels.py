@@ -1,24 +1,16 @@
-"""Whether a head predicts a task's labels, in which order, and a regression's in which units."""
+"""A head's labels: whether they are the task's, and in the task's order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from transformers import PretrainedConfig
-
-from nas.tasks.chance import UNSEEN, correlation_error
-from nas.tasks.metrics import compute
+from nas.tasks.kinds import Head, kind_of_head
 from nas.tasks.task import Task
-from nas.tasks.units import Units
 from supernet.errors import NasError, shown
 
-FAR_BETTER = 0.1
-"""More accuracy than this, beyond three standard errors, under another order of the classes means
-that the head has that order."""
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def check_labels(
@@ -66,21 +58,18 @@ def align_labels(model: Any, task: Task) -> list[int]:
     if not (task.label_names and _is_named(model.config)):
         return list(range(model.config.num_labels))
     rows = [_label_ids(model.config)[name] for name in task.label_names]
-    with torch.no_grad():
-        model.classifier.weight.copy_(model.classifier.weight[rows])
-        model.classifier.bias.copy_(model.classifier.bias[rows])
+    for parameter in (model.classifier.weight.data, model.classifier.bias.data):
+        parameter.copy_(parameter[rows])
     model.config.id2label = dict(enumerate(task.label_names))
     model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
     return rows
 
 
-def classes_of(config: PretrainedConfig) -> tuple[str, ...] | None:
-    """The names of a head's classes in its order; none for a regression's, None where it has no
-    names for them.
-    """
-    if config.num_labels == 1:
-        return ()
-    return tuple(_label_ids(config)) if _is_named(config) else None
+def head_of(config: PretrainedConfig) -> Head | None:
+    """What a trained head predicts; None where it has classes without names."""
+    kind = kind_of_head(config)
+    names = kind.class_names(tuple(_label_ids(config)) if _is_named(config) else None)
+    return None if names is None else Head(kind, names)
 
 
 def name_labels(subject: str, config: PretrainedConfig, labels: Sequence[str]) -> None:
@@ -100,78 +89,8 @@ def name_labels(subject: str, config: PretrainedConfig, labels: Sequence[str]) -
     config.label2id = {name: index for index, name in enumerate(labels)}
 
 
-@torch.no_grad()
-def predict_values(model: Any, units: Units) -> None:
-    """Have a regressor that was trained on what is learnt predict the values, in place.
-
-    Args:
-        model: a BERT or TailorBERT classifier.
-    """
-    head = model.classifier
-    head.weight.mul_(units.scale)
-    head.bias.copy_(units.offset + units.scale * head.bias.double())
-
-
-@torch.no_grad()
-def predict_learnt(model: Any, units: Units) -> None:
-    """The other way round: of a regressor that predicts values, what is learnt, in place."""
-    head = model.classifier
-    head.weight.div_(units.scale)
-    head.bias.copy_((head.bias.double() - units.offset) / units.scale)
-
-
-def doubt(task: Task, logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> str | None:
-    """Why a head seems to predict other labels than the task's, or those in another order.
-
-    Args:
-        logits: of a ready head, (examples, labels).
-        labels: of the task, (examples,).
-
-    Returns:
-        What speaks for it and what to do; None where nothing does.
-    """
-    chance = 0.0 if np.ptp(labels) == 0 else UNSEEN * correlation_error(task, labels)
-    if task.kind == "regression":
-        found = compute("pearson_spearman", logits, labels)
-        if found >= chance:
-            return None
-        return (
-            f"its predictions and the data's values correlate by {found:.2f} on "
-            f"{len(labels)} examples, which is no better than chance"
-        )
-    predicted = logits.argmax(axis=1)
-    accuracy = float((predicted == labels).mean())
-    order, reordered = _best_order(predicted, labels, task.num_labels)
-    error = np.sqrt(reordered * (1 - reordered) / len(labels))
-    if reordered - accuracy > FAR_BETTER + 3 * error:
-        names = ",".join(task.label_names[label] for label in order)
-        return (
-            f"its accuracy is {accuracy:.1%} on {len(labels)} examples, and {reordered:.1%} were "
-            f"its classes in another order: give the names in its order, --labels {names!r} as "
-            "it seems"
-        )
-    if compute("matthews", logits, labels) < chance:
-        return (
-            f"its accuracy is {accuracy:.1%} on {len(labels)} examples, which is no better than "
-            "chance: it was trained for something else, or reads texts of another kind"
-        )
-    return None
-
-
-def _best_order(
-    predicted: NDArray[np.intp], labels: NDArray[Any], classes: int
-) -> tuple[list[int], float]:
-    """The class that each output stands for best, and the accuracy then."""
-    from scipy.optimize import linear_sum_assignment
-
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (predicted, labels), 1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    return columns.tolist(), float(counts[rows, columns].sum() / len(labels))
-
-
 def _label_ids(config: PretrainedConfig) -> dict[str, int]:
-    """By their names, in the head's order."""
+    """The number of each output by its name, in the head's order."""
     return {str(name): int(index) for index, name in sorted((config.id2label or {}).items())}
 
 

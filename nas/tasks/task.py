@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from nas.tasks.metrics import METRICS_OF
+from nas.tasks.kind import Kind, Names
 from nas.tasks.units import Units
-from supernet.errors import NasError
-
-Kind = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -17,38 +13,34 @@ class Task:
     """What is to be predicted.
 
     Args:
-        name: for people: the source's name.
-        kind: "classification" or "regression".
-        label_names: a name for each class index; empty for regression.
-        metric: one of :data:`nas.tasks.metrics.METRICS` that fits the kind.
+        name: the source's name, for people.
+        kind: one of :data:`nas.tasks.kinds.KINDS`.
+        label_names: a name for each class index; empty where labels are values.
+        metric: the name of a metric of this kind.
         pair: whether an example is a pair of texts.
-        units: of a regression's values; those of classes have none.
+        units: in which values are learnt; classes have none.
 
     Raises:
-        NasError: fewer than two classes, classes for a regression, a metric of the other kind.
+        NasError: names that no task of this kind has, or a metric of another kind.
     """
 
     name: str
     kind: Kind
-    label_names: tuple[str, ...]
+    label_names: Names
     metric: str
     pair: bool = False
     units: Units = Units()
 
     def __post_init__(self) -> None:
-        if self.kind not in METRICS_OF:
-            raise NasError(f"kind must be classification or regression, not {self.kind!r}")
-        if self.metric not in METRICS_OF[self.kind]:
-            raise NasError(
-                f"metric {self.metric!r} is not for {self.kind}; "
-                f"accepted: {', '.join(METRICS_OF[self.kind])}"
-            )
-        if self.kind == "regression" and self.label_names:
-            raise NasError(f"a regression has no label names, not {self.label_names!r}")
-        if self.kind == "classification" and len(self.label_names) < 2:
-            raise NasError(f"a classification needs two classes, not {self.label_names!r}")
+        self.kind.metric(self.metric)
+        self.kind.check_names(self.label_names)
+
+    @property
+    def outputs(self) -> Names:
+        """Names of the outputs of the model's head."""
+        return self.kind.outputs(self.label_names)
 
     @property
     def num_labels(self) -> int:
-        """Outputs of the model's head: the classes, or 1 for regression."""
-        return len(self.label_names) or 1
+        """The number of outputs of the model's head."""
+        return len(self.outputs)

@@ -1,13 +1,14 @@
-"""The units of a regression's values, and those in which it is learnt.
+"""The units of a regression's values, and those in which they are learnt.
 
-A head that begins near 0 takes long to get at values of some hundreds, and a squared error in their
-units drowns all other losses. So values are learnt with a mean of 0 and a deviation of 1, and what
-is handed out predicts the values themselves, as its last linear takes up both numbers.
+A head that begins near 0 takes long to reach values of some hundreds, and a squared error in such
+units drowns all other losses. So values are learnt with a mean of 0 and a deviation of 1. The last
+linear layer of a finished model takes up both numbers, so that it predicts the values themselves.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,3 +37,23 @@ class Units:
         """Values as they are learnt."""
         found: NDArray[np.float64] = (np.asarray(values, np.float64) - self.offset) / self.scale
         return found
+
+
+def predict_values(model: Any, units: Units) -> None:
+    """Have a head that was trained on what is learnt predict the values, in place.
+
+    Args:
+        model: a BERT or TailorBERT classifier.
+    """
+    if units != Units():
+        weight, bias = model.classifier.weight.data, model.classifier.bias.data
+        weight.mul_(units.scale)
+        bias.copy_(units.offset + units.scale * bias.double())
+
+
+def predict_learnt(model: Any, units: Units) -> None:
+    """Have a head that predicts values predict what is learnt, in place."""
+    if units != Units():
+        weight, bias = model.classifier.weight.data, model.classifier.bias.data
+        weight.div_(units.scale)
+        bias.copy_((bias.double() - units.offset) / units.scale)

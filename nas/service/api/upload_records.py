@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from nas.service.api.schemas import moment
+from nas.tasks.kinds import KINDS
 
 _SHARED = "Users who may use it besides its owner, or `*`. This matters only in a private service."
 
@@ -23,7 +24,7 @@ class Column(BaseModel):
 class LabelSummary(BaseModel):
     """What the column ``label`` makes of a data set."""
 
-    kind: Literal["classification", "regression"]
+    kind: str = Field(json_schema_extra={"enum": [kind.name for kind in KINDS]})
     classes: int | None = Field(description="In number; null for a regression.")
     names: list[str] = Field(description="Of the classes; the first hundred.")
 

@@ -65,9 +65,9 @@ function dataFacts({ splits, columns, labels }) {
   ];
 }
 
-/** @param {{kind: string, classes: number | null, names: string[]}} labels */
-function labelText({ kind, classes, names }) {
-  if (kind === "regression") return "numbers";
+/** @param {{classes: number | null, names: string[]}} labels */
+function labelText({ classes, names }) {
+  if (classes === null) return "numbers";
   return `${classes} classes: ${listed(names, classes)}`;
 }
 

@@ -197,7 +197,7 @@ def _labels(data: TaskData) -> dict[str, Any]:
     for name in names:
         check_text(f"column {_LABEL!r}: class", name)
     return {
-        "kind": data.task.kind,
+        "kind": data.task.kind.name,
         "classes": len(names) or None,
         "names": [_shown(name) for name in names[:_SHOWN_NAMES]],
     }

@@ -176,7 +176,7 @@ def _load(given: Path, kept: Path) -> dict[str, Any]:
 
     from nas.data.tokenization import load_tokenizer
     from nas.models.teacher import has_head
-    from nas.tasks.labels import classes_of
+    from nas.tasks.labels import head_of
     from supernet.convert import bert_config, check_convertible
     from supernet.loading import load_config, load_whole
 
@@ -193,7 +193,8 @@ def _load(given: Path, kept: Path) -> dict[str, Any]:
     if not tokenizer.is_fast:
         raise NasError("its tokenizer has no fast form: save it with a tokenizer.json")
     tokenizer.save_pretrained(kept)
-    names = classes_of(config) if ready else None
+    head = head_of(config) if ready else None
+    names = () if head is None else head.names
     outline = bert_config(config)
     return {
         "model_type": config.model_type,

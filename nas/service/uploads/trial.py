@@ -45,8 +45,7 @@ def try_teacher(
     from nas.data.tokenization import encode
     from nas.models.evaluate import collator, predict
     from nas.models.teacher import check_reading, load_teacher
-    from nas.tasks.chance import baseline
-    from nas.tasks.labels import doubt
+    from nas.tasks.chance import baseline, doubt
     from nas.tasks.metrics import compute
 
     torch.set_num_threads(1)
@@ -57,7 +56,7 @@ def try_teacher(
     told = {
         "data": told_of(found),
         "metric": task.metric,
-        "baseline_score": baseline(found, "validation"),
+        "baseline_score": baseline(task, found.labels("validation")),
         "examples": 0,
         "score": None,
         "doubt": None,

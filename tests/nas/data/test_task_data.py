@@ -21,6 +21,8 @@ from nas.data.columns import PAIR_COLUMNS, TEXT_COLUMNS, read_labels
 from nas.data.tables import SUFFIXES
 from nas.data.task_data import Examples, TaskData, load_data, load_texts
 from nas.settings import data_folder
+from nas.tasks.classification import CLASSIFICATION
+from nas.tasks.regression import REGRESSION
 from nas.tasks.task import Task
 from supernet.errors import NasError
 
@@ -93,17 +95,16 @@ class TestExamples:
 
 class TestTask:
     def test_num_labels_is_the_width_of_the_head(self):
-        assert Task("t", "classification", COLOURS, "f1").num_labels == 3
-        assert Task("t", "regression", (), "pearson_spearman").num_labels == 1
+        assert Task("t", CLASSIFICATION, COLOURS, "f1").num_labels == 3
+        assert Task("t", REGRESSION, (), "pearson_spearman").num_labels == 1
 
     @pytest.mark.parametrize(
         ("kind", "names", "metric"),
         [
-            ("ranking", COLOURS, "accuracy"),
-            ("classification", ("one",), "accuracy"),
-            ("classification", COLOURS, "pearson_spearman"),
-            ("regression", (), "accuracy"),
-            ("regression", COLOURS, "pearson_spearman"),
+            (CLASSIFICATION, ("one",), "accuracy"),
+            (CLASSIFICATION, COLOURS, "pearson_spearman"),
+            (REGRESSION, (), "accuracy"),
+            (REGRESSION, COLOURS, "pearson_spearman"),
         ],
     )
     def test_what_does_not_fit_is_refused(self, kind, names, metric):
@@ -115,7 +116,7 @@ class TestDigest:
     def task_data(self, **changes):
         train = Examples(("a", "b"), None, np.array([0, 1]))
         held_out = Examples(("c",), None, np.array([1]))
-        task = Task("t", "classification", ("no", "yes"), "accuracy")
+        task = Task("t", CLASSIFICATION, ("no", "yes"), "accuracy")
         return TaskData(
             **{"task": task, "train": train, "validation": held_out, "test": held_out} | changes
         )
@@ -142,7 +143,7 @@ class TestDigest:
 
     def test_label_names_and_the_split_change_it(self):
         plain = self.task_data()
-        renamed = Task("t", "classification", ("yes", "no"), "accuracy")
+        renamed = Task("t", CLASSIFICATION, ("yes", "no"), "accuracy")
         swapped = self.task_data(train=plain.test, test=plain.train)
         assert len({plain.digest, self.task_data(task=renamed).digest, swapped.digest}) == 3
 
@@ -154,7 +155,7 @@ class TestSources:
         for split, count in (("train", 30), ("dev", 6), ("test", 9)):
             write(folder / f"{split}{suffix}", rows(count, split))
         loaded = load_data(str(folder), seed=0)
-        assert loaded.task == Task("colours", "classification", tuple(sorted(COLOURS)), "accuracy")
+        assert loaded.task == Task("colours", CLASSIFICATION, tuple(sorted(COLOURS)), "accuracy")
         assert loaded.train.text_a == tuple(f"train {i}" for i in range(30))
         assert [loaded.task.label_names[i] for i in loaded.test.labels] == [*COLOURS] * 3
         assert (len(loaded.validation), len(loaded.test)) == (6, 9)
@@ -188,7 +189,7 @@ class TestSources:
         table = sources.read_source(str(tmp_path), (), None, seed=0, progress=None).tables["train"]
         assert table[["text", "label"]].to_dict("list") == {"text": ["a", "b"], "label": [0, 1]}
 
-    @pytest.mark.parametrize(("delimiter", "kind"), [(";", "regression"), (",", "classification")])
+    @pytest.mark.parametrize(("delimiter", "kind"), [(";", REGRESSION), (",", CLASSIFICATION)])
     def test_commas_in_numbers(self, tmp_path, delimiter, kind):
         """As Excel writes them in half of the world, beside semicolons."""
         quote = '"' if delimiter == "," else ""
@@ -196,7 +197,7 @@ class TestSources:
         (tmp_path / "train.csv").write_text("\n".join([f"text{delimiter}label", *lines]))
         loaded = load_data(str(tmp_path), seed=0)
         assert loaded.task.kind == kind
-        if kind == "regression":
+        if kind == REGRESSION:
             assert loaded.train.labels.max() == 4.9
 
     def test_a_file_without_names_is_asked_for_them(self, tmp_path):
@@ -314,19 +315,19 @@ class TestLabels:
 
     def test_floats_are_a_regression(self, tmp_path):
         loaded = self.kind_of(tmp_path, [0, 2.5, 5])
-        assert (loaded.task.kind, loaded.task.metric) == ("regression", "pearson_spearman")
+        assert (loaded.task.kind, loaded.task.metric) == (REGRESSION, "pearson_spearman")
         assert set(loaded.train.labels) == {0.0, 2.5, 5.0}
 
     def test_metric_decides_the_kind(self, tmp_path):
-        assert self.kind_of(tmp_path, [1, 2, 3], "pearson_spearman").task.kind == "regression"
+        assert self.kind_of(tmp_path, [1, 2, 3], "pearson_spearman").task.kind == REGRESSION
         classes = self.kind_of(tmp_path, [0.0, 1.0], "matthews").task
-        assert (classes.kind, classes.label_names) == ("classification", ("0", "1"))
+        assert (classes.kind, classes.label_names) == (CLASSIFICATION, ("0", "1"))
 
     @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
     def test_whole_numbers_are_classes_however_they_are_written(self, tmp_path, suffix):
         records = [{"text": f"t{i}", "label": float(i % 3)} for i in range(30)]
         task = load_data(write(tmp_path / f"all{suffix}", records), seed=0).task
-        assert (task.kind, task.label_names) == ("classification", ("0", "1", "2"))
+        assert (task.kind, task.label_names) == (CLASSIFICATION, ("0", "1", "2"))
 
     def test_integers_in_one_file_and_floats_in_another_are_the_same_classes(self, tmp_path):
         write(tmp_path / "train.csv", rows(30, labels=[0, 1, 2]))
@@ -338,7 +339,7 @@ class TestLabels:
     def test_one_fraction_in_any_split_makes_values(self, tmp_path):
         write(tmp_path / "train.csv", rows(30, labels=[0, 1, 2]))
         write(tmp_path / "test.csv", rows(6, "test", labels=[2.5, 0.0]))
-        assert load_data(str(tmp_path), seed=0).task.kind == "regression"
+        assert load_data(str(tmp_path), seed=0).task.kind == REGRESSION
 
     @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
     def test_class_names_of_a_schema_are_read(self, tmp_path, suffix):
@@ -359,7 +360,7 @@ class TestLabels:
             assert label == int(text[1:]) % 3
 
     def test_csv_numbers_are_numbers(self, tmp_path):
-        for labels, kind in (([0, 1], "classification"), ([0.5, 1.0], "regression")):
+        for labels, kind in (([0, 1], CLASSIFICATION), ([0.5, 1.0], REGRESSION)):
             source = write(tmp_path / "numbers.csv", rows(20, labels=labels))
             assert load_data(source, seed=0).task.kind == kind
 

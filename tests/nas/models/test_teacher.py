@@ -25,12 +25,16 @@ from transformers import (
 
 from nas.data.task_data import Examples, TaskData
 from nas.models.teacher import check_reading, inspect_teacher, load_teacher, outline
-from nas.tasks.labels import align_labels, check_labels, classes_of, doubt
+from nas.tasks.chance import doubt
+from nas.tasks.classification import CLASSIFICATION
+from nas.tasks.kinds import Head
+from nas.tasks.labels import align_labels, check_labels, head_of
 from nas.tasks.metrics import compute
+from nas.tasks.regression import REGRESSION
 from nas.tasks.task import Task
 from supernet.errors import NasError
 
-TASK = Task("animals", "classification", ("cat", "dog", "fish"), "accuracy")
+TASK = Task("animals", CLASSIFICATION, ("cat", "dog", "fish"), "accuracy")
 IDS = torch.tensor([[2, 5, 6, 3]])
 
 
@@ -69,11 +73,11 @@ def test_a_heads_labels_are_put_in_the_tasks_order(folder: Path) -> None:
 
 def test_other_labels_are_refused(folder: Path) -> None:
     model = BertForSequenceClassification.from_pretrained(folder)
-    birds = Task("birds", "classification", ("tit", "owl", "jay"), "accuracy")
+    birds = Task("birds", CLASSIFICATION, ("tit", "owl", "jay"), "accuracy")
     with pytest.raises(NasError, match=r"predicts cat, dog, fish, the data's labels are jay") as no:
         check_labels("model", model.config, birds)
     assert "--labels" not in str(no.value)  # which not every command has
-    numbered = Task("birds", "classification", ("0", "1", "2"), "accuracy")
+    numbered = Task("birds", CLASSIFICATION, ("0", "1", "2"), "accuracy")
     with pytest.raises(
         NasError, match=r"labels are 0, 1, 2; if these are .* --labels FIRST.*; fine-tune"
     ):
@@ -142,7 +146,8 @@ def test_a_configuration_that_is_no_json_is_told_as_such(folder: Path) -> None:
 
 def test_classes_are_named_in_the_heads_order_whatever_that_of_the_file(folder: Path) -> None:
     edit_config(folder, id2label={"2": "dog", "0": "fish", "1": "cat"})
-    assert classes_of(AutoConfig.from_pretrained(folder)) == ("fish", "cat", "dog")
+    head = head_of(AutoConfig.from_pretrained(folder))
+    assert head == Head(CLASSIFICATION, ("fish", "cat", "dog"))
 
 
 def test_what_is_not_computed_by_is_left_behind(folder: Path) -> None:
@@ -164,7 +169,7 @@ def test_a_classifier_of_another_type_is_begun_anew_for_a_regression(tmp_path: P
     )  # fmt: skip
     RobertaForSequenceClassification(roberta).save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
-    stars = Task("stars", "regression", (), "pearson_spearman")
+    stars = Task("stars", REGRESSION, (), "pearson_spearman")
     teacher = load_teacher(str(tmp_path), stars, seed=0, new_head=True)
     assert teacher.model(IDS).logits.shape == (1, 1)
     assert teacher.model.config.problem_type == "regression"
@@ -194,7 +199,7 @@ def said(
 
 def task_of(classes: int) -> Task:
     names = tuple(f"class{number}" for number in range(classes))
-    return Task("many", "classification", names, "accuracy")
+    return Task("many", CLASSIFICATION, names, "accuracy")
 
 
 @settings(max_examples=40)
@@ -251,7 +256,7 @@ def test_examples_of_one_class_say_nothing_against_a_head() -> None:
 
 def test_values_that_have_nothing_in_common_with_the_labels_are_told() -> None:
     rng = np.random.default_rng(0)
-    task, labels = Task("stars", "regression", (), "pearson_spearman"), rng.normal(size=300)
+    task, labels = Task("stars", REGRESSION, (), "pearson_spearman"), rng.normal(size=300)
     assert doubt(task, (labels + rng.normal(size=300))[:, None], labels) is None
     for logits in (-labels, rng.normal(size=300)):
         assert "no better than chance" in str(doubt(task, logits[:, None], labels))
@@ -299,7 +304,7 @@ def test_names_for_a_head_that_is_not_there(tmp_path: Path) -> None:
 
 def inspected(folder: Path, *, pair: bool = False) -> str:
     """What is said of the teacher in a folder."""
-    task = Task("animals", "classification", TASK.label_names, "accuracy", pair)
+    task = Task("animals", CLASSIFICATION, TASK.label_names, "accuracy", pair)
     try:
         inspect_teacher(str(folder), task, max_length=16)
         teacher = load_teacher(str(folder), task, seed=0)

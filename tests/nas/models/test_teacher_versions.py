@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from nas.models.teacher import inspect_teacher, load_teacher
+from nas.tasks.classification import CLASSIFICATION
 from nas.tasks.task import Task
 from supernet.errors import NasError
 
@@ -38,7 +39,7 @@ Weights = dict[str, Tensor]
 Json = dict[str, Any]
 
 LABELS = ("a", "b", "c")
-TASK = Task("letters", "classification", LABELS, "accuracy")
+TASK = Task("letters", CLASSIFICATION, LABELS, "accuracy")
 IDS = torch.tensor([[2, 5, 6, 3, 7], [2, 6, 3, 8, 4]])
 SIZES = {
     "vocab_size": 12,

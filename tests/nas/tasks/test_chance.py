@@ -6,43 +6,37 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from nas.data.task_data import Examples, TaskData
-from nas.tasks.chance import Standing, baseline, correlation_error, doubts, standing, teacher_doubt
-from nas.tasks.metrics import METRICS_OF, compute
+from nas.tasks.chance import Standing, baseline, doubts, standing, teacher_doubt
+from nas.tasks.classification import CLASSIFICATION
+from nas.tasks.kind import Labels
+from nas.tasks.metrics import compute
+from nas.tasks.regression import REGRESSION
 from nas.tasks.task import Task
-
-Labels = NDArray[np.int64] | NDArray[np.float64]
 
 
 def task_of(classes: int, metric: str = "accuracy") -> Task:
-    return Task("many", "classification", tuple(f"class{n}" for n in range(classes)), metric)
+    return Task("many", CLASSIFICATION, tuple(f"class{n}" for n in range(classes)), metric)
 
 
-VALUES = Task("stars", "regression", (), "pearson_spearman")
-
-
-def data_of(task: Task, labels: Labels) -> TaskData:
-    examples = Examples(("text",) * len(labels), None, labels)
-    return TaskData(task, examples, examples, examples)
+VALUES = Task("stars", REGRESSION, (), "pearson_spearman")
 
 
 def standing_of(task: Task, labels: Labels, predicted: Labels, split: str = "test") -> Standing:
     scores = {
         metric: compute(
             metric,
-            predicted if task.kind == "regression" else np.eye(task.num_labels)[predicted],
+            predicted if task.kind == REGRESSION else np.eye(task.num_labels)[predicted],
             labels,
         )
-        for metric in METRICS_OF[task.kind]
+        for metric in task.kind.metric_names
     }
-    return standing(data_of(task, labels), split, scores)
+    return standing(task, labels, split, scores)
 
 
 @given(
     counts=st.lists(st.integers(1, 30), min_size=2, max_size=6),
-    metric=st.sampled_from(METRICS_OF["classification"]),
+    metric=st.sampled_from(CLASSIFICATION.metric_names),
 )
 def test_the_baseline_is_the_best_of_all_constant_answers(counts: list[int], metric: str) -> None:
     classes, labels = len(counts), np.repeat(np.arange(len(counts)), counts)
@@ -50,7 +44,7 @@ def test_the_baseline_is_the_best_of_all_constant_answers(counts: list[int], met
         compute(metric, np.eye(classes)[np.full(len(labels), answer)], labels)
         for answer in range(classes)
     ]
-    assert baseline(data_of(task_of(classes, metric), labels), "test") == max(constants)
+    assert baseline(task_of(classes, metric), labels) == max(constants)
 
 
 @settings(max_examples=12)
@@ -68,7 +62,7 @@ def test_correlations_of_ignorant_answers_stay_within_the_error(
     labels[:2] = 0, 1
     some = np.array(guesses[:classes]) / sum(guesses[:classes])
     found = [compute("matthews", rng.choice(classes, 200, p=some), labels) for _ in range(120)]
-    assert np.std(found) <= 1.25 * correlation_error(task_of(classes), labels)
+    assert np.std(found) <= 1.25 * CLASSIFICATION.correlation_error(labels)
 
 
 def test_the_error_shrinks_with_examples_and_with_classes() -> None:
@@ -76,8 +70,8 @@ def test_the_error_shrinks_with_examples_and_with_classes() -> None:
     for classes in (2, 3, 10):
         labels = np.arange(300) % classes
         expected = 1 / np.sqrt(299 * (classes - 1))
-        assert correlation_error(task_of(classes), labels) == pytest.approx(expected)
-    assert correlation_error(VALUES, np.arange(101.0)) == pytest.approx(0.1)
+        assert CLASSIFICATION.correlation_error(labels) == pytest.approx(expected)
+    assert REGRESSION.correlation_error(np.arange(101.0)) == pytest.approx(0.1)
 
 
 def test_answers_that_are_one_or_unrelated_are_told_beside_the_baseline() -> None:
@@ -145,7 +139,7 @@ def test_perfect_answers_to_a_few_examples_are_let_pass() -> None:
 
 
 def test_long_names_of_classes_are_cut() -> None:
-    task = Task("long", "classification", ("a" * 500, "b"), "accuracy")
+    task = Task("long", CLASSIFICATION, ("a" * 500, "b"), "accuracy")
     found = standing_of(task, np.array([0] * 30 + [1] * 10), np.zeros(40, int))
     assert f"'{'a' * 40}…'" in found.told
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from nas.tasks.metrics import METRICS, compute
+from nas.tasks.kinds import METRICS
+from nas.tasks.metrics import compute
 from supernet.errors import NasError
 
 

@@ -16,8 +16,7 @@ from nas.data.task_data import load_data
 from nas.models.measured import load_model
 from nas.pipeline.learning import prepare_teacher, read_data, read_score, tokenize
 from nas.pipeline.pipeline import run_distillation
-from nas.tasks.labels import predict_learnt, predict_values
-from nas.tasks.units import Units
+from nas.tasks.units import Units, predict_learnt, predict_values
 from supernet.architecture import Architecture
 from tests.nas.learnt import RECIPE, WORDS, study_in
 

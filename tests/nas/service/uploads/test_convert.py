@@ -67,7 +67,7 @@ def test_what_is_kept_is_the_task_that_was_sent(filename, labels):
     sent, kept = load_data(filename, seed=3), load_data("kept/reviews", seed=3)
     assert kept.digest == sent.digest
     assert about["splits"] == {"train": len(TEXTS)}
-    assert about["labels"]["kind"] == sent.task.kind
+    assert about["labels"]["kind"] == sent.task.kind.name
     assert about["labels"]["names"] == list(sent.task.label_names)
 
 

@@ -33,11 +33,12 @@ from nas.service.jobs.stages import Stages, data_source, teacher_source
 from nas.service.tokens import create_token
 from nas.service.uploads.kept import teacher_folder
 from nas.service.uploads.teachers import check_teacher
+from nas.tasks.classification import CLASSIFICATION
 from nas.tasks.task import Task
 from supernet.errors import NasError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
-TASK = Task("reviews", "classification", ("bad", "good"), "accuracy")
+TASK = Task("reviews", CLASSIFICATION, ("bad", "good"), "accuracy")
 IDS = torch.tensor([[2, 5, 6, 3]])
 SIZES = {
     "hidden_size": 8,
