@@ -30,7 +30,7 @@ class Conditioned:
     @classmethod
     def on(cls, covariance: FloatArray, values: FloatArray) -> Self:
         """Condition on values, (N,), of this covariance, noise included, (N, N)."""
-        inverse: FloatArray = np.linalg.inv(covariance)
+        inverse = np.asarray(np.linalg.inv(covariance), np.float64)
         return cls(inverse, inverse @ values)
 
     def covariance(self, between: FloatArray, first: FloatArray, second: FloatArray) -> FloatArray:

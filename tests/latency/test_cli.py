@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from latency import cli
+from latency.commands.printing import err, out
 from latency.profile import Profile
 from latency.target import Workload
 from latency.timing import Protocol, Record
@@ -31,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["latency", *arguments])
-        for console in (cli.out, cli.err):
+        for console in (out, err):
             monkeypatch.setattr(console, "_width", 160)
         with pytest.raises(SystemExit) as stopped:
             cli.main()
@@ -223,10 +224,10 @@ def test_more_threads_than_cores_are_told_of_once_and_before_they_are_measured(
     crowded = replace(found, target=replace(found.target, threads=2))
 
     def measured(*_: object, **__: object) -> Profile:
-        cli.err.print("measured")
+        err.print("measured")
         return crowded
 
-    monkeypatch.setattr("latency.profiler.profile_device", measured)
+    monkeypatch.setattr("latency.commands.profiling.profile_device", measured)
     code, _, complaints = run("profile", "-o", "pi.json", "--threads", "2")
     assert code == 0
     lines = complaints.splitlines()
@@ -247,7 +248,7 @@ def test_what_was_interrupted_goes_on(run: Run, calm, monkeypatch: pytest.Monkey
 
     command = ["profile", "-o", "pi.json", "--time", "1", "--threads", "1", "--space", "tiny"]
     with monkeypatch.context() as patched:
-        patched.setattr("latency.progress.bar", impatient)
+        patched.setattr("latency.commands.profiling.bar", impatient)
         code, _, complaints = run(*command)
     assert code == 130
     assert "latency: interrupted; the same command goes on with pi.json" in complaints
@@ -383,6 +384,7 @@ class Lacking:
             raise ModuleNotFoundError(name=name)
 sys.meta_path.insert(0, Lacking())
 from latency import cli
+from latency.commands.printing import err, out
 from latency.timing import Record
 Record.is_steady = lambda *_: True
 for command in {commands!r}:

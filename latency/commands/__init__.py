@@ -1,0 +1,1 @@
+"""The commands of ``latency``, a file for each purpose."""
