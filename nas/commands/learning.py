@@ -23,7 +23,8 @@ from nas.commands.options import (
     TeacherOption,
     TextOption,
     WorkspaceOption,
-    new_study,
+    new_bench,
+    new_lesson,
     out,
     read_task,
 )
@@ -92,10 +93,11 @@ def distill(
     The output folder holds `model/`, `model.onnx` and `distillation.json`. Interrupted, the same
     command goes on from the last checkpoint.
     """
-    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed, labels=labels)
+    lesson = new_lesson(teacher, data, recipe, text, label, metric, seed, labels=labels)
+    bench = new_bench(workspace)
     from nas.pipeline.pipeline import run_distillation
 
-    _tell(output, run_distillation(study, student, output))
+    _tell(output, run_distillation(lesson, student, output, bench))
 
 
 def compress(
@@ -137,10 +139,11 @@ def compress(
     from nas.pipeline.compressing import Kronecker
 
     kronecker, where = Kronecker(ratio, terms), load_target(target)
-    study = new_study(teacher, data, recipe, workspace, text, label, metric, seed, labels=labels)
+    lesson = new_lesson(teacher, data, recipe, text, label, metric, seed, labels=labels)
+    bench = new_bench(workspace)
     from nas.pipeline.pipeline import run_distillation
 
-    told = run_distillation(study, student, output, kronecker=kronecker, target=where)
+    told = run_distillation(lesson, student, output, bench, kronecker=kronecker, target=where)
     table = Table("form", "p50 ms", "p95 ms", "ONNX file, MB")
     for form in told["forms"]:
         table.add_row(

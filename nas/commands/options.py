@@ -104,11 +104,10 @@ def split_labels(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-def new_study(
+def new_lesson(
     teacher: str,
     data: str,
     recipe: str,
-    workspace: str,
     text: list[str] | None,
     label: str,
     metric: str | None,
@@ -116,7 +115,7 @@ def new_study(
     algorithm: str | None = None,
     labels: str | None = None,
 ) -> Any:
-    """A run without its search, its recipe checked before anything heavy is imported.
+    """What is to be learnt, its recipe checked before anything heavy is imported.
 
     Args:
         algorithm: of the search, in place of the recipe's.
@@ -129,14 +128,9 @@ def new_study(
     if algorithm is not None:
         chosen = SearchSettings(**settings.search.to_dict() | {"algorithm": algorithm})
         settings = settings.model_copy(update={"search": chosen})
-    from nas.terminal.progress import Display, silence
+    from nas.pipeline.request import Lesson
 
-    silence()
-    from nas.pipeline.request import Lesson, Study
-    from nas.store.workspace import open_workspace
-
-    display = Display()
-    lesson = Lesson(
+    return Lesson(
         teacher=teacher,
         data=data,
         recipe=settings,
@@ -146,4 +140,15 @@ def new_study(
         labels=None if labels is None else split_labels(labels),
         seed=seed,
     )
-    return Study(lesson, open_workspace(workspace, display.warn), display)
+
+
+def new_bench(workspace: str) -> Any:
+    """A workspace, and the terminal that shows what is done in it."""
+    from nas.terminal.progress import Display, silence
+
+    silence()
+    from nas.pipeline.stage import Workbench
+    from nas.store.workspace import open_workspace
+
+    display = Display()
+    return Workbench(open_workspace(workspace, display.warn), display)

@@ -20,7 +20,8 @@ from nas.commands.options import (
     TeacherOption,
     TextOption,
     WorkspaceOption,
-    new_study,
+    new_bench,
+    new_lesson,
     out,
 )
 from supernet.errors import NasError
@@ -126,36 +127,25 @@ def search(
         raise NasError("--ray-workers, --ray-train-workers and --ray-trials need --ray ADDRESS")
     folders = output_folders(output, latency, target)
     choices = None if space is None else load_space(space)
-    lesson = new_study(
-        teacher, data, recipe, workspace, text, label, metric, seed, algorithm, labels
-    )
+    lesson = new_lesson(teacher, data, recipe, text, label, metric, seed, algorithm, labels)
+    bench = new_bench(workspace)
     from nas.models.teacher import suiting_space
-    from nas.pipeline.pipeline import run_pipeline
-    from nas.pipeline.request import Request, Run
+    from nas.pipeline.pipeline import run_search
+    from nas.pipeline.request import Aim, Request, Resources
     from nas.report.page import quality, verdict
 
-    choices = choices or suiting_space(teacher)
-    runs = [
-        Run(
-            Request(
-                **vars(lesson.request),
-                budget=budget,
-                space=choices,
-                target=where,
-                max_parameters=max_parameters,
-                max_memory_bytes=None if max_memory is None else round(max_memory * 1e6),
-            ),
-            lesson.workspace,
-            lesson.display,
-            cluster=cluster,
-            train_workers=ray_train_workers,
-            trials=ray_trials,
-            study_url=study,
-        )
+    memory = None if max_memory is None else round(max_memory * 1e6)
+    aims = tuple(
+        Aim(target=where, budget=budget, max_parameters=max_parameters, max_memory_bytes=memory)
         for where in targets
         for budget in budgets
-    ]
-    for report, folder in zip(run_pipeline(runs, folders), folders, strict=True):
+    )
+    request = Request(**vars(lesson), aims=aims, space=choices or suiting_space(teacher))
+    resources = Resources(
+        cluster=cluster, train_workers=ray_train_workers, trials=ray_trials, study_url=study
+    )
+    reports = run_search(request, folders, bench, resources)
+    for report, folder in zip(reports, folders, strict=True):
         out.print(f"{verdict(report)}\n{quality(report)}\nSee {folder}/report.html")
 
 

@@ -15,9 +15,10 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForSequenceCla
 from nas.data.task_data import Examples
 from nas.models.evaluate import accelerator
 from nas.pipeline.learning import EncodedTask
-from nas.pipeline.request import Study, origin
+from nas.pipeline.stage import Stage
 from nas.store.result_folder import MODEL
 from nas.store.workspace import Artifact
+from nas.terminal.progress import Display
 from supernet.distill.augment import MaskedModel, Neighbours, Propose, copies_of
 from supernet.distill.augmentation import Augmentation
 from supernet.errors import NasError
@@ -26,18 +27,20 @@ from supernet.observe import word_table
 AUGMENTED = "augmented.jsonl"
 
 
-def augment(run: Study, settings: Augmentation, teacher: Artifact, task: EncodedTask) -> Artifact:
-    """Artifact ``augmented``: altered copies of the training texts, a JSON line each."""
+def augmented_stage(
+    settings: Augmentation, teacher: Artifact, task: EncodedTask, max_length: int, seed: int
+) -> Stage:
+    """Stage ``augmented``: altered copies of the training texts, a JSON line each."""
 
-    def build(folder: Path) -> None:
+    def build(folder: Path, display: Display) -> None:
         train = task.data.train
-        propose = proposals(settings, teacher, task, run.request.recipe.max_length)
+        propose = proposals(settings, teacher, task, max_length)
         with (
-            run.display.stage("Augment the texts") as bar,
+            display.stage("Augment the texts") as bar,
             (folder / f"{AUGMENTED}.tmp").open("w", encoding="utf-8") as file,
         ):
             for row in range(len(train)):
-                rng = np.random.default_rng((run.request.seed, row))
+                rng = np.random.default_rng((seed, row))
                 firsts = copies_of(train.text_a[row], propose, settings, rng)
                 if train.text_b is None:
                     lines = [{"row": row, "text_a": text} for text in firsts]
@@ -57,12 +60,16 @@ def augment(run: Study, settings: Augmentation, teacher: Artifact, task: Encoded
         "augmentation": {
             key: value for key, value in asdict(settings).items() if key != "originals"
         },
-        "max_length": run.request.recipe.max_length,
-        "seed": run.request.seed,
+        "max_length": max_length,
+        "seed": seed,
     }
-    augmented = run.workspace.artifact("augmented", inputs, build)
-    run.display.say(f"augmented {augmented.path / AUGMENTED}{origin(augmented)}")
-    return augmented
+    return Stage(
+        name="augmented",
+        edition=1,
+        inputs=inputs,
+        build=build,
+        lines=lambda folder: [f"augmented {folder / AUGMENTED}"],
+    )
 
 
 def proposals(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from latency.beside import held, time_models
@@ -12,16 +14,13 @@ from latency.runtimes import runtime_of
 from latency.target import Target
 from nas.models.export import onnx_model, save_onnx
 from nas.models.measured import load_model
-from nas.pipeline.distilling import Beginning
-from nas.pipeline.guide import sample_batches
-from nas.pipeline.learning import EncodedTask
-from nas.pipeline.request import Study
 from nas.store.result_folder import MODEL, ONNX
 from nas.store.workspace import Artifact
+from nas.terminal.progress import Display
 from supernet.compress.kronecker import densified, factorized, plan, unfitted
 from supernet.distill.fitted_start import fit_to_teacher
 from supernet.errors import NasError, check_number
-from supernet.factors import sums_of
+from supernet.factors import Factors, sums_of
 from supernet.student import shape_of
 
 
@@ -46,34 +45,46 @@ class Kronecker:
         if self.terms is not None:
             check_number("terms", self.terms, 1, whole=True)
 
-    def applied(self, beginning: Beginning) -> Beginning:
-        """The same student, compressed before it learns.
+    @property
+    def identity(self) -> str:
+        """Tells this compression from others, among a stage's inputs."""
+        return f"factors {self.ratio} {self.terms}"
 
-        Its factors are the nearest by weights, or, where the recipe's ``start`` is ``fitted``, by
-        what they compute.
+    def nearest(self, model: PreTrainedModel) -> PreTrainedModel:
+        """A copy of a model, with the factors whose products are nearest to its matrices.
+
+        Raises:
+            NasError: the model cannot be made so small.
         """
+        whole, factors = self._planned(model)
+        return factorized(whole, factors)
 
-        def compress(model: PreTrainedModel, run: Study, task: EncodedTask) -> PreTrainedModel:
+    def fitted(
+        self, model: PreTrainedModel, texts: Sequence[Mapping[str, Tensor]], display: Display
+    ) -> PreTrainedModel:
+        """A copy of a model, with factors fitted to what it computes.
+
+        Args:
+            texts: padded batches that the factors are fitted on.
+
+        Raises:
+            NasError: the model cannot be made so small.
+        """
+        whole, factors = self._planned(model)
+        small = unfitted(whole, factors)
+        with display.stage("Fit the factors to the student") as bar:
+            fit_to_teacher(small, whole, texts, bar)
+        return small
+
+    def _planned(self, model: PreTrainedModel) -> tuple[PreTrainedModel, Mapping[str, Factors]]:
+        """The model with whole matrices, and the sizes of their factors."""
+        whole = densified(model) if getattr(model.config, "factors", None) else model
+        try:
             parameters = int(model.num_parameters() / self.ratio)
-            whole = densified(model) if getattr(model.config, "factors", None) else model
-            try:
-                factors = plan(whole, parameters, sums_of(self.terms))
-            except NasError as error:
-                terms = "low rank" if self.terms is None else f"{self.terms} terms"
-                raise NasError(f"ratio {self.ratio:g} with {terms}: {error}") from error
-            if run.request.recipe.distill.start != "fitted":
-                return factorized(whole, factors)
-            small = unfitted(whole, factors)
-            with run.display.stage("Fit the factors to the student") as bar:
-                fit_to_teacher(small, whole, sample_batches(run, task), bar)
-            return small
-
-        return replace(
-            beginning,
-            architecture=beginning.architecture.whole,
-            changed=compress,
-            change=f"factors {self.ratio} {self.terms}",
-        )
+            return whole, plan(whole, parameters, sums_of(self.terms))
+        except NasError as error:
+            terms = "low rank" if self.terms is None else f"{self.terms} terms"
+            raise NasError(f"ratio {self.ratio:g} with {terms}: {error}") from error
 
 
 @dataclass(frozen=True)

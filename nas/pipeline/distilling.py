@@ -1,175 +1,38 @@
-"""Further distillation: an architecture becomes a student, which learns on by a recipe's stages."""
+"""Further distillation: a student learns on, by a recipe's stages, and is exported and scored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
-from latency.candidates import read_candidates
 from nas.data.task_data import Examples
 from nas.data.tokenization import EncodedExamples, encode
-from nas.models.evaluate import collator, predict, scores
+from nas.models.evaluate import collator, scores
 from nas.models.export import export
-from nas.models.measured import load_model, model_folder
-from nas.models.quality import quality
-from nas.models.teacher import digest
-from nas.pipeline.augment import augment, read_augmented
-from nas.pipeline.guide import Guide, sample_batches
-from nas.pipeline.learning import SCORES, EncodedTask, read_score, read_scores, unlabelled_texts
+from nas.pipeline.beginning import Beginning
+from nas.pipeline.guide import Guide
+from nas.pipeline.learning import SCORES, EncodedTask, read_scores, unlabelled_texts
 from nas.pipeline.recipe import Distillation
-from nas.pipeline.request import Study, origin
-from nas.store.manifest import SCRATCH, read_manifest
-from nas.store.result_folder import MODEL
+from nas.pipeline.request import Lesson
+from nas.pipeline.stage import Stage
+from nas.pipeline.student_training import EDITION, StudentTraining
+from nas.store.manifest import SCRATCH
 from nas.store.workspace import Artifact
-from nas.tasks.chance import baseline, doubts, standing
-from nas.tasks.labels import align_labels, check_labels
-from nas.tasks.task import Task
-from nas.tasks.units import predict_learnt, predict_values
+from nas.tasks.units import predict_values
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture, layer_map
-from supernet.compress.kronecker import unfitted
-from supernet.distill.evidence import Evidence
-from supernet.distill.fitted_start import fit, fit_to_teacher
 from supernet.distill.losses import hidden_loss
-from supernet.distill.masked_words import Masking
-from supernet.distill.stage import Stage
-from supernet.distill.trainer import DistillTrainer, Learner
+from supernet.distill.stage import Stage as DistillStage
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.observe import observe
 from supernet.space import SearchSpace
-from supernet.training import EpochsSampler, Watch
-
-EDITION = 6
-"""Of what a recipe means: raised when the same one comes to train another student."""
-
-Change = Callable[[PreTrainedModel, Study, EncodedTask], PreTrainedModel]
-"""From a student, a run and its task to another student."""
-
-ALIGNED = 128
-"""Texts on which the projection of states is begun."""
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """A student before it is distilled.
-
-    Args:
-        identity: what tells its own weights from others'.
-        load: makes it, with its own weights, from the teacher, ordered by importance, and the task.
-        finished: whether it is a model that has learnt by itself.
-        learner: the state of a :class:`supernet.distill.trainer.Learner` that has begun to learn
-            from this teacher: it goes on from there.
-        changed, change: what is done to it then, by a recipe, and what tells that from other
-            changes.
-    """
-
-    architecture: Architecture
-    identity: str
-    load: Callable[[Supernet, Task], PreTrainedModel]
-    finished: bool = False
-    learner: Path | None = None
-    changed: Change | None = None
-    change: str = ""
-
-    def start(self, recipe: Distillation) -> str:
-        """Which weights it begins with, by a recipe; a finished model is not fitted anew."""
-        if self.learner is not None:
-            return "raced"
-        return "own" if self.finished and recipe.start == "fitted" else recipe.start
-
-    def with_weights(self, run: Study, guide: Guide, task: EncodedTask) -> PreTrainedModel:
-        """The student with the weights that a run's recipe has it begin with."""
-        student = self._started(run, guide, task)
-        return student if self.changed is None else self.changed(student, run, task)
-
-    def _started(self, run: Study, guide: Guide, task: EncodedTask) -> PreTrainedModel:
-        start, supernet = self.start(run.request.recipe.distill), guide.supernet
-        if start == "own":
-            return self.load(supernet, task.data.task)
-        if start == "teacher":
-            return supernet.extract(self.architecture, range(self.architecture.num_layers))
-        torch.manual_seed(run.request.seed)
-        student = supernet.blank(self.architecture)
-        if start == "fitted":
-            evidence = guide.evidence
-            with run.display.stage("Fit the student to the teacher") as bar:
-                fit(student, evidence, bar)
-        return student
-
-
-def sub_network(architecture: Architecture, supernet: Artifact) -> Beginning:
-    """A student that begins as a trained supernet's sub-network.
-
-    Factors of compressed layers are fitted to what that computes.
-    """
-
-    def load(_guide: Supernet, _task: Task) -> PreTrainedModel:
-        return Supernet.from_pretrained(supernet.path / MODEL).extract(architecture.whole)
-
-    def fitted(whole: PreTrainedModel, run: Study, task: EncodedTask) -> PreTrainedModel:
-        if not architecture.is_factored or run.request.recipe.distill.start != "own":
-            return whole
-        student = unfitted(whole, architecture.factors)
-        with run.display.stage("Fit the factors to the sub-network") as bar:
-            fit_to_teacher(student, whole, sample_batches(run, task), bar)
-        return student
-
-    return Beginning(architecture, supernet.key, load, changed=fitted)
-
-
-def read_student(source: str, max_length: int) -> Beginning:
-    """A student that a person names: a model's folder, or an architecture.
-
-    An architecture alone has the teacher's leading units for its own weights.
-
-    Raises:
-        NasError: neither; or, when it is loaded, a model for other labels, another vocabulary or
-            shorter texts.
-    """
-    candidates = read_candidates(source)
-    if len(candidates) != 1:
-        raise NasError(f"student {source}: give one architecture, not {len(candidates)}")
-    architecture = candidates[0].architecture
-    if candidates[0].shape is None or not Path(source).is_dir():
-        return Beginning(architecture, "teacher", lambda guide, _task: guide.extract(architecture))
-    folder = model_folder(Path(source))
-    shape = candidates[0].shape
-    if max_length > shape.max_positions:
-        raise NasError(
-            f"student {source} has {shape.max_positions} positions, fewer than the recipe's "
-            f"max_length {max_length}"
-        )
-
-    def load(guide: Supernet, task: Task) -> PreTrainedModel:
-        model, _ = load_model(folder)
-        check_labels(f"student {source}", model.config, task)
-        align_labels(model, task)
-        predict_learnt(model, task.units)
-        for name, own, theirs in (
-            ("words", shape.vocab_size, guide.shape.vocab_size),
-            ("segments", shape.type_vocab_size, guide.shape.type_vocab_size),
-        ):
-            if own != theirs:
-                raise NasError(f"student {source} has {own} {name}, the teacher {theirs}")
-        return model
-
-    if not any(folder.glob("*.safetensors")):
-        raise NasError(f"student {source}: {folder} holds no .safetensors weights")
-    return Beginning(architecture, digest(str(folder.absolute())), load, finished=True)
 
 
 def check_for_search(recipe: Distillation, space: SearchSpace, teacher: Architecture) -> None:
@@ -195,46 +58,41 @@ def check_for_search(recipe: Distillation, space: SearchSpace, teacher: Architec
             )
 
 
-def distilled(
-    run: Study,
+def student_stage(
+    lesson: Lesson,
     beginning: Beginning,
     teacher: Artifact,
     task: EncodedTask,
-    guide: Guide | None = None,
-) -> Artifact:
-    """Artifact ``student``: what a student becomes by the recipe, exported and scored.
+    guide: Guide,
+    augmented: Callable[[], Examples],
+) -> Stage:
+    """Stage ``student``: what a student becomes by the recipe, exported and scored.
 
     Args:
-        guide: of the run's teacher and task; None for one of its own.
+        augmented: gives the texts of the recipe's stages on ``augmented`` data.
     """
-    recipe = run.request.recipe.distill
-    guide = guide or Guide(run, teacher, task)
+    recipe, length = lesson.recipe.distill, lesson.recipe.max_length
     start = beginning.start(recipe)
     texts: tuple[str, ...] = ()
     if any(stage.data == "unlabelled" for stage in recipe.stages):
-        texts = unlabelled_texts(run, recipe.texts, task, recipe.limit)
+        texts = unlabelled_texts(recipe.texts, recipe.limit, lesson, task.data)
 
-    def build(folder: Path) -> None:
-        student = beginning.with_weights(run, guide, task)
+    def build(folder: Path, display: Display) -> None:
+        student = beginning.with_weights(recipe, guide, task.data.task, lesson.seed, display)
         ordered = guide.supernet
         if start == "own":
             ordered = in_the_order_of(student, [ordered, guide.as_it_was], first_batch(task))
-        length = run.request.recipe.max_length
 
-        def data_of(stage: Stage) -> EncodedExamples:
+        def data_of(stage: DistillStage) -> EncodedExamples:
             if stage.data == "unlabelled":
                 return encode(Examples(texts), task.tokenizer, length)
             if stage.data == "augmented":
-                copies = augment(run, recipe.augmentation, teacher, task)
-                examples = read_augmented(copies, task.data.train, recipe.augmentation.originals)
-                return encode(examples, task.tokenizer, length, task.data.task.units)
+                return encode(augmented(), task.tokenizer, length, task.data.task.units)
             return task.train
 
-        learner = new_learner(run, student, ordered.weights, task, beginning.learner)
-        is_guide = ordered is guide.supernet
-        evidence_on = guide.readings_of if is_guide else no_evidence
-        watched = validation_quality(student, guide, task)
-        learn(run, learner, ordered.weights, data_of, task, folder / SCRATCH, evidence_on, watched)
+        training = StudentTraining(guide, task, recipe, lesson.seed, display)
+        learner = training.learner(student, ordered, beginning.learner)
+        training.run(learner, recipe.stages, data_of, folder / SCRATCH, ordered)
         student.eval()
         if "token_type_ids" not in task.train.columns:
             forget_segments(student)
@@ -253,25 +111,26 @@ def distilled(
         }
         (folder / SCORES).write_text(json.dumps(found))
 
+    def lines(folder: Path) -> list[str]:
+        metric = task.data.task.metric
+        return [f"student   {metric} {read_scores(folder, 'test')[metric]:.4f} (test)"]
+
+    compression = beginning.compression
     inputs = {
-        "edition": EDITION,
         "architecture": beginning.architecture.to_dict(),
         "begins_as": beginning.identity if start in ("own", "raced") else start,
-        "changed": beginning.change,
+        "changed": "" if compression is None else compression.identity,
         "teacher": teacher.key,
         "data": task.data.digest,
         "metric": task.data.task.metric,  # by which the best weights are told
         "distill": recipe.model_dump(mode="json"),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
-        "max_length": run.request.recipe.max_length,
-        "importance_examples": run.request.recipe.importance_examples,
-        "fit_examples": run.request.recipe.fit_examples,
-        "seed": run.request.seed,
+        "max_length": length,
+        "importance_examples": lesson.recipe.importance_examples,
+        "fit_examples": lesson.recipe.fit_examples,
+        "seed": lesson.seed,
     }
-    student = run.workspace.artifact("student", inputs, build)
-    value = read_score(student, task.data.task, "test")
-    run.display.say(f"student   {task.data.task.metric} {value:.4f} (test){origin(student)}")
-    return student
+    return Stage(name="student", edition=EDITION, inputs=inputs, build=build, lines=lines)
 
 
 @torch.no_grad()
@@ -313,128 +172,3 @@ def in_the_order_of(
         )
 
     return min(guides, key=distance)
-
-
-def new_learner(
-    run: Study,
-    student: PreTrainedModel,
-    teacher: BertForSequenceClassification,
-    task: EncodedTask,
-    begun: Path | None = None,
-) -> Learner:
-    """A student with what its training needs besides.
-
-    Args:
-        begun: the state of a learner that goes on; None for one that begins.
-    """
-    torch.manual_seed(run.request.seed)  # for what a learner has besides the student
-    learner = Learner(student, teacher.config.hidden_size)
-    if begun is not None:
-        learner.load_state_dict(load_file(str(begun)))
-    elif any(stage.losses.hidden for stage in run.request.recipe.distill.stages):
-        learner.align(teacher, sample_batches(run, task, ALIGNED))
-    return learner
-
-
-def validation_quality(
-    student: PreTrainedModel, guide: Guide, task: EncodedTask
-) -> Callable[[], float]:
-    """What tells on validation how good a student is: :func:`nas.models.quality.quality`."""
-    collate, examples = collator(task.tokenizer), task.validation
-    metric, labels = task.data.task.metric, np.asarray(examples.labels)
-
-    def found() -> float:
-        logits = predict(lambda batch: student(**batch).logits, examples, collate, student.device)
-        return quality(metric, logits, guide.validation_logits, labels)
-
-    return found
-
-
-def no_evidence(_data: EncodedExamples) -> Evidence | None:
-    """Nothing is known beforehand of what a teacher computes."""
-    return None
-
-
-def learn(
-    run: Study,
-    learner: Learner,
-    teacher: BertForSequenceClassification,
-    data_of: Callable[[Stage], EncodedExamples],
-    task: EncodedTask,
-    folder: Path,
-    evidence_on: Callable[[EncodedExamples], Evidence | None] = no_evidence,
-    watched: Callable[[], float] | None = None,
-    stages: Sequence[Stage] | None = None,
-) -> None:
-    """Train a student in place by all stages; one that ended is not repeated after a crash.
-
-    Args:
-        evidence_on: what the teacher computes on data, where that is known.
-        watched: how good the student is as it stands, for stages that teach predictions: each ends
-            with the best.
-        stages: other ones than the recipe's.
-    """
-    recipe = run.request.recipe.distill
-    for number, stage in enumerate(stages or recipe.stages, start=1):
-        finished = folder / f"{number}-{stage.name}.safetensors"
-        if not finished.is_file():
-            data = data_of(stage)
-            masking = None
-            if stage.losses.mlm:
-                masking = Masking.of(task.tokenizer, learner.student.config.vocab_size)
-            watch = None
-            if watched is not None and recipe.checks and stage.teaches_predictions:
-                steps = EpochsSampler(data.lengths, stage.training, seed=0).steps
-                watch = Watch(watched, max(1, -(-steps // recipe.checks)))
-            trainer = partial(
-                DistillTrainer, learner, teacher, data, collator(task.tokenizer), stage,
-                finished.with_suffix(""), seed=(run.request.seed + number) % 2**32,
-                masking=masking, evidence=evidence_on(data), watch=watch,
-            )  # fmt: skip
-            with run.display.stage(f"Distil: {stage.name}") as bar:
-                trainer(progress=bar, reading=bar.before).run()
-            scratch = finished.with_suffix(".tmp")
-            save_file(learner.state_dict(), str(scratch))
-            os.replace(scratch, finished)
-        learner.load_state_dict(load_file(str(finished)))
-
-
-def parameters_of(folder: Path) -> int:
-    """How many a saved model has, read from the headers of its files."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - the file is no mapping
-    return total
-
-
-def describe(
-    run: Study, beginning: Beginning, student: Artifact, teacher: Artifact, task: EncodedTask
-) -> dict[str, Any]:
-    """What there is to say of a distilled student: ``distillation.json``."""
-    metric = task.data.task.metric
-    found = [
-        {split: read_score(one, task.data.task, split) for split in ("validation", "test")}
-        for one in (student, teacher)
-    ]
-    model, its_teacher = (
-        standing(task.data.task, task.data.labels("test"), "test", read_scores(one, "test"))
-        for one in (student, teacher)
-    )
-    return {
-        "architecture": beginning.architecture.to_dict(),
-        "parameters": parameters_of(student.path / MODEL),
-        "metric": metric,
-        "score": found[0],
-        "teacher_score": found[1],
-        "baseline_score": {
-            split: baseline(task.data.task, task.data.labels(split)) for split in found[0]
-        },
-        "warnings": list(doubts(model, its_teacher)),
-        "seconds": student.seconds,
-        "seed": run.request.seed,
-        "recipe": run.request.recipe.to_dict(),
-        "data": run.request.data,
-        "teacher": run.request.teacher,
-        "versions": read_manifest(student.path, student.key)["versions"],
-    }

@@ -11,17 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.models.teacher import Outline
-from nas.pipeline.choosing import goals_of, read_search, read_trials, search_settings, unmet
-from nas.pipeline.measuring import Trial, measurer, timed_together
-from nas.pipeline.request import Run, origin
+from nas.pipeline.choosing import CHOICE, read_trials
+from nas.pipeline.measuring import Timer, Trial
+from nas.pipeline.recipe import Race
+from nas.pipeline.searching import read_search
 from nas.pipeline.spreading import spread
+from nas.pipeline.stage import Stage
 from nas.search.constraints import FloatArray, parameters
 from nas.search.designs import WORTHWHILE, designs_for
 from nas.search.goals import Goal, Goals
 from nas.search.guided import fit_predictor
 from nas.search.pool import Pool, build_pool
 from nas.search.result import SearchResult
+from nas.search.settings import SearchSettings
 from nas.store.workspace import Artifact
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
@@ -41,76 +45,71 @@ EDITION = 3
 """Of whom a race begins with: raised when the same search comes to have other finalists."""
 
 
-def finalists(
-    run: Run,
+def finalists_stage(
     found: Artifact,
     goal_number: int,
+    goal: Goal,
     space: SearchSpace,
-    profile: Artifact,
     teacher: Outline,
+    timer: Timer,
+    settings: Race,
+    searched: SearchSettings,
     worth: Worth,
-) -> Artifact:
-    """Artifact ``choice``: architectures that measure within the budget, best expected first.
+) -> Stage:
+    """Stage ``choice``: architectures that measure within the budget, best expected first.
 
     The best expected have intermediate sizes of their own in each layer. All are timed on the
     device side by side, the teacher among them. Then the intermediate sizes of those that are too
     slow, or that leave part of the budget unused, are changed by as much as the measurement tells,
-    and these are timed again.
+    and these are timed again. The build raises NasError where none measures within the budget.
 
     Args:
-        goal_number: the run's place among those that the search served.
+        found: the search.
+        goal_number: the number of the goal among those that the search served.
+        searched: the settings of that search.
         worth: of the intermediate sizes in an architecture's layers.
-
-    Raises:
-        NasError: none measures within the budget.
     """
-    settings = run.request.recipe.race
-    assert settings is not None, "there is a race"
-    (goal,) = goals_of([run], [profile], teacher)
 
-    def build(folder: Path) -> None:
-        result = read_search(found, goal_number)
-        with run.display.stage("Time candidates on the device") as bar:
-            given = (run, result, space, goal, teacher, settings.finalists)
-            chosen, designs = candidates(*given)
-            ours = [one for one in chosen if one not in designs and _spreads(one, space)]
+    def timed(architectures: Sequence[Architecture]) -> list[Trial]:
+        return timer.timed_together(architectures, _predicted(goal, architectures))
+
+    def build(folder: Path, display: Display) -> None:
+        result = read_search(found.path, goal_number)
+        with display.stage("Time candidates on the device") as bar:
+            chosen, by_hand = candidates(result, space, goal, teacher, searched, settings.finalists)
+            ours = [one for one in chosen if one not in by_hand and _spreads(one, space)]
             for one in ours[: settings.unequal]:
                 chosen[chosen.index(one)] = _spread(one, space, goal, worth)
-            trials = _timed(run, goal, chosen, teacher)
+            trials = timed(chosen)
             known = {trial.architecture: trial for trial in trials}
             for number, aim in enumerate(AIMS, start=1):
                 bar(number, len(AIMS) + 1)
-                changed = [_resized(trial, space, run, goal, aim) for trial in trials]
+                changed = [_resized(trial, space, timer.headroom, goal, aim) for trial in trials]
                 others = [one for one in dict.fromkeys(changed) if one not in known]
                 if others:
-                    again = _timed(run, goal, others, teacher)
-                    known |= {trial.architecture: trial for trial in again}
+                    known |= {trial.architecture: trial for trial in timed(others)}
                 trials = [_better(one, known[a]) for one, a in zip(trials, changed, strict=True)]
             bar(1, 1)
         within = [trial for trial in dict.fromkeys(trials) if trial.met]
         for trial in trials:
             if not trial.met:
-                run.display.warn(f"{trial}: left out of the race")
+                display.warn(f"{trial}: left out of the race")
         if not within:
-            raise NasError(unmet(run, trials))
-        (folder / "choice.json").write_text(json.dumps([trial.to_dict() for trial in within]))
+            raise NasError(timer.unmet(trials))
+        (folder / CHOICE).write_text(json.dumps([trial.to_dict() for trial in within]))
 
-    inputs = measurer(run) | {
-        "edition": EDITION,
+    def lines(folder: Path) -> list[str]:
+        trials = read_trials(folder)
+        told = [f"finalist  {trial}" for trial in trials]
+        return [*told, f"finalists {len(trials)} begin a race"]
+
+    inputs = timer.inputs | {
         "search": found.key,
         "goal": goal_number,
-        "target": run.request.target.to_dict(),
-        "budget": str(run.request.budget),
-        "headroom": run.request.recipe.headroom,
         "finalists": settings.finalists,
         "unequal": settings.unequal,
-        "timing_rounds": run.request.recipe.timing_rounds,
     }
-    choice = run.workspace.artifact("choice", inputs, build)
-    for trial in read_trials(choice):
-        run.display.say(f"finalist  {trial}")
-    run.display.say(f"finalists {len(read_trials(choice))} begin a race{origin(choice)}")
-    return choice
+    return Stage(name="choice", edition=EDITION, inputs=inputs, build=build, lines=lines)
 
 
 def _spreads(architecture: Architecture, space: SearchSpace) -> bool:
@@ -136,11 +135,11 @@ def _spread(
 
 
 def candidates(
-    run: Run,
     result: SearchResult,
     space: SearchSpace,
     goal: Goal,
     teacher: Outline,
+    settings: SearchSettings,
     count: int,
 ) -> tuple[list[Architecture], set[Architecture]]:
     """Whom to race: distinct, within the limits by prediction, best expected first; and which of
@@ -150,7 +149,7 @@ def candidates(
     each depth, and the next best scored, but for those that leave much of the limits unused; then,
     if these are too few, what was not scored and is expected to be best, of depths that lack first.
     """
-    settings, goals = search_settings(run), Goals((goal,))
+    goals = Goals((goal,))
     rng = np.random.default_rng(settings.seed)
     pool = build_pool(space, goals, max_enumerated=settings.max_enumerated, rng=rng)
     designs = designs_for(pool, 0, teacher.architecture)
@@ -193,13 +192,6 @@ def _predicted(goal: Goal, architectures: Sequence[Architecture]) -> list[float]
     return [float(ms) for ms in found]
 
 
-def _timed(
-    run: Run, goal: Goal, architectures: Sequence[Architecture], teacher: Outline
-) -> list[Trial]:
-    predicted = _predicted(goal, architectures)
-    return timed_together(run, architectures, architectures, predicted, teacher, headroom=True)
-
-
 def _better(one: Trial, other: Trial) -> Trial:
     """Of an architecture and its changed form the larger within the budget, else the faster."""
     met = [trial for trial in (one, other) if trial.met]
@@ -208,9 +200,11 @@ def _better(one: Trial, other: Trial) -> Trial:
     return min((one, other), key=lambda trial: trial.measured_ms)
 
 
-def _resized(trial: Trial, space: SearchSpace, run: Run, goal: Goal, aim: float) -> Architecture:
+def _resized(
+    trial: Trial, space: SearchSpace, headroom: float, goal: Goal, aim: float
+) -> Architecture:
     """The same architecture with intermediate sizes that use the budget, within all caps."""
-    limit_ms = trial.limit_ms * (1 - run.request.recipe.headroom)
+    limit_ms = trial.limit_ms * (1 - headroom)
     if FULL * limit_ms <= trial.measured_ms <= limit_ms:
         return trial.architecture
     sizes = np.array(space.intermediate_size)

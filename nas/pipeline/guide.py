@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,9 +16,8 @@ from nas.data.tokenization import EncodedExamples
 from nas.models.evaluate import collator, predict, quickly
 from nas.models.quality import quality
 from nas.pipeline.learning import EncodedTask
-from nas.pipeline.request import Study
-from nas.store.result_folder import MODEL
-from nas.store.workspace import Artifact
+from nas.pipeline.recipe import Recipe
+from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.distill.evidence import MEMORY_LIMIT, Evidence, bytes_kept
 from supernet.distill.neurons import explained
@@ -41,15 +41,26 @@ class Guide:
     the workspace: to read the texts again takes less time than to check gigabytes of a file.
 
     Args:
+        folder: of the teacher, as stock ``transformers`` saves it.
+        recipe: says how many texts importance is measured and students are fitted on.
+        seed: of the choice of those texts.
         supernet: the teacher with its units in order, where another process has ordered them.
     """
 
     def __init__(
-        self, run: Study, teacher: Artifact, task: EncodedTask, supernet: Supernet | None = None
+        self,
+        folder: Path,
+        task: EncodedTask,
+        recipe: Recipe,
+        seed: int,
+        display: Display,
+        supernet: Supernet | None = None,
     ) -> None:
-        self._run = run
+        self._folder = folder
         self._task = task
-        self._folder = teacher.path / MODEL
+        self._recipe = recipe
+        self._seed = seed
+        self._display = display
         if supernet is not None:
             self.supernet = supernet
 
@@ -57,8 +68,8 @@ class Guide:
     def supernet(self) -> Supernet:
         """The teacher as a supernet whose leading slices hold its most important units."""
         supernet = Supernet.from_pretrained(self._folder)
-        generator = torch.Generator().manual_seed(self._run.request.seed)
-        batches = sample_batches(self._run, self._task)
+        generator = torch.Generator().manual_seed(self._seed)
+        batches = self.sample_batches()
         reorder(
             supernet.weights, measure_importance(supernet.weights, batches, generator=generator)
         )
@@ -74,7 +85,7 @@ class Guide:
         """What students are fitted by: on ``fit_examples`` texts, or as many as memory holds."""
         if self.readings is None:
             return self._read(np.sort(self._drawn(MEMORY_LIMIT)))
-        most = self._run.request.recipe.fit_examples
+        most = self._recipe.fit_examples
         if most is None or most >= len(self._task.train):
             return self.readings
         order = self.readings.texts.order
@@ -91,14 +102,14 @@ class Guide:
 
     def _drawn(self, memory: int) -> NDArray[np.intp]:
         """The numbers of random training texts that students are fitted on, as memory holds."""
-        train, recipe = self._task.train, self._run.request.recipe
-        drawn = _drawn_order(self._run, self._task)[: recipe.fit_examples]
+        train, recipe = self._task.train, self._recipe
+        drawn = self._drawn_order()[: recipe.fit_examples]
         tokens = np.cumsum(np.asarray(train.lengths)[drawn])
         return drawn[: max(1, int((bytes_kept(tokens, self.supernet.largest) <= memory).sum()))]
 
     def _read(self, rows: NDArray[np.intp]) -> Evidence:
         texts = PackedTexts.of(batches_of(self._task.train, rows, self._task))
-        with self._run.display.stage("Read the texts with the teacher") as bar:
+        with self._display.stage("Read the texts with the teacher") as bar:
             return Evidence(self.supernet.weights, texts, progress=bar)
 
     @cached_property
@@ -108,9 +119,9 @@ class Guide:
         No labels are needed there, and the more texts, the less chance. Those of
         :attr:`sample`, on which candidates are fitted, are left out.
         """
-        task, fitted = self._task, self._run.request.recipe.importance_examples
+        task, fitted = self._task, self._recipe.importance_examples
         more = max(0, JUDGED - len(task.validation))
-        rows = _drawn_order(self._run, task)[fitted : fitted + more]
+        rows = self._drawn_order()[fitted : fitted + more]
         return task.validation.followed_by(task.train.take(rows.tolist()))
 
     @cached_property
@@ -146,28 +157,24 @@ class Guide:
     @cached_property
     def sample(self) -> Evidence:
         """What the teacher computes on the texts on which its importance is measured."""
-        return Evidence(
-            self.supernet.weights, PackedTexts.of(sample_batches(self._run, self._task))
-        )
+        return Evidence(self.supernet.weights, PackedTexts.of(self.sample_batches()))
 
     def readings_of(self, data: EncodedExamples) -> Evidence | None:
         """What the teacher computes on all of some data, if that is known."""
         return self.readings if data is self._task.train else None
 
+    def sample_batches(self, most: int | None = None) -> Batches:
+        """Training texts drawn at random, on which the teacher's activations are studied.
 
-def sample_batches(run: Study, task: EncodedTask, most: int | None = None) -> Batches:
-    """Training texts drawn at random, on which the teacher's activations are studied.
+        Args:
+            most: of them; no more than the recipe's ``importance_examples`` in any case.
+        """
+        rows = self._drawn_order()[: self._recipe.importance_examples]
+        return batches_of(self._task.train, rows[:most], self._task)
 
-    Args:
-        most: of them; no more than the recipe's ``importance_examples`` in any case.
-    """
-    rows = _drawn_order(run, task)[: run.request.recipe.importance_examples]
-    return batches_of(task.train, rows[:most], task)
-
-
-def _drawn_order(run: Study, task: EncodedTask) -> NDArray[np.intp]:
-    """The numbers of all training texts, in the order in which they are drawn."""
-    return np.random.default_rng(run.request.seed).permutation(len(task.train))
+    def _drawn_order(self) -> NDArray[np.intp]:
+        """The numbers of all training texts, in the order in which they are drawn."""
+        return np.random.default_rng(self._seed).permutation(len(self._task.train))
 
 
 def batches_of(data: EncodedExamples, rows: NDArray[np.intp], task: EncodedTask) -> Batches:

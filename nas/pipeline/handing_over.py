@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 from nas.data.summary import summary_of
+from nas.data.task_data import TaskData
 from nas.models.teacher import outline
-from nas.pipeline.choosing import read_search, scores_of
 from nas.pipeline.learning import EncodedTask, read_score, read_scores, told_of_lengths
 from nas.pipeline.measuring import Trial, load_predictor
 from nas.pipeline.race import Racer
-from nas.pipeline.request import Run
+from nas.pipeline.request import Lesson, Request
+from nas.pipeline.searching import read_search, scores_of
 from nas.report.record import Calibration, Candidate, Evaluated, FrontPoint, Raced, Report
 from nas.search.expected import Expectation, once_developed
 from nas.search.result import SearchResult
 from nas.search.score_predictor import ScorePredictor
+from nas.store.manifest import read_manifest
 from nas.store.result_folder import MODEL, ONNX, replacing_folder
 from nas.store.workspace import Artifact
 from nas.tasks.chance import baseline, doubts, standing
+from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 
 
@@ -43,18 +49,19 @@ class Developed:
 
 
 def write_up(
-    run: Run,
+    request: Request,
+    goal: int,
     developed: Developed,
     task: EncodedTask,
     stages: Sequence[Artifact],
-    goal: int,
 ) -> Report:
-    """The report of a run that met its budget.
+    """The report of a model that met its budget.
 
     Args:
-        goal: the run's place among those that the search served.
+        goal: the number of the model's aim among the request's.
+        stages: every artifact that went into the model.
     """
-    request, final, trials = run.request, developed.final, developed.trials
+    aim, final, trials = request.aims[goal], developed.final, developed.trials
     last = {artifact.stage: artifact for artifact in stages}
     teacher, student, profile, found = (
         last[stage] for stage in ("teacher", "student", "profile", "search")
@@ -64,22 +71,22 @@ def write_up(
     for artifact in stages:
         spent = 0.0 if artifact.reused else artifact.seconds
         seconds[artifact.stage] = seconds.get(artifact.stage, 0.0) + spent
-    result = read_search(found, goal)
-    expect = expectation(run, result, developed, task, teacher)
-    predictor = load_predictor(profile)
+    result = read_search(found.path, goal)
+    expect = expectation(request, result, developed, task, teacher)
+    predictor = load_predictor(profile.path)
     fingerprint = predictor.profile.fingerprint
-    predicted_ms = predictor.predict([t.architecture for t in trials], target=request.target)
+    predicted_ms = predictor.predict([t.architecture for t in trials], target=aim.target)
     split = " + ".join(str(len(s)) for s in (task.train, task.validation, task.test))
     model, its_teacher = (
-        standing(task.data.task, task.data.labels("test"), "test", read_scores(one, "test"))
+        standing(task.data.task, task.data.labels("test"), "test", read_scores(one.path, "test"))
         for one in (student, teacher)
     )
     return Report(
         budget_ms=final.limit_ms,
-        budget_percentile=request.budget.percentile,
-        target=request.target.to_dict(),
+        budget_percentile=aim.budget.percentile,
+        target=aim.target.to_dict(),
         architecture=final.architecture,
-        predicted_p50_ms=float(predictor.predict([final.architecture], target=request.target)[0]),
+        predicted_p50_ms=float(predictor.predict([final.architecture], target=aim.target)[0]),
         measured_p50_ms=final.p50_ms,
         measured_p95_ms=final.p95_ms,
         teacher_p50_ms=final.teacher_p50_ms,
@@ -103,7 +110,7 @@ def write_up(
         settings={
             "teacher": request.teacher,
             "data": request.data,
-            "budget": str(request.budget),
+            "budget": str(aim.budget),
             "space": request.space.name,
             "recipe": request.recipe.to_dict(),
         },
@@ -136,7 +143,7 @@ def write_up(
 
 
 def expectation(
-    run: Run,
+    request: Request,
     result: SearchResult,
     developed: Developed,
     task: EncodedTask,
@@ -146,7 +153,7 @@ def expectation(
     of_teacher = read_score(teacher, task.data.task, "validation")
     of_winner = read_score(developed.student, task.data.task, "validation")
     scores = [one.score for one in result.evaluations]
-    predictor = ScorePredictor(run.request.seed).fit(
+    predictor = ScorePredictor(request.seed).fit(
         ArchitectureBatch.of([one.architecture for one in result.evaluations]), np.array(scores)
     )
     architectures, after = [developed.final.architecture], [of_winner]
@@ -154,13 +161,51 @@ def expectation(
         trained = [racer for racer in developed.racers if len(racer.rungs) > 1]
         architectures = [racer.architecture for racer in trained]
         after = once_developed([racer.scores for racer in trained], of_winner, of_teacher)
-    inherited = scores_of(run) == "inherited"
+    inherited = scores_of(request) == "inherited"
     return Expectation.of(
         predictor.expect(ArchitectureBatch.of(architectures)),
         after,
         teacher_before=of_teacher if inherited else 1.0,  # it agrees with itself
         teacher_after=of_teacher,
     )
+
+
+def describe(
+    lesson: Lesson, architecture: Architecture, student: Artifact, teacher: Artifact, data: TaskData
+) -> dict[str, Any]:
+    """What there is to say of a distilled student: ``distillation.json``."""
+    found = [
+        {split: read_score(one, data.task, split) for split in ("validation", "test")}
+        for one in (student, teacher)
+    ]
+    model, its_teacher = (
+        standing(data.task, data.labels("test"), "test", read_scores(one.path, "test"))
+        for one in (student, teacher)
+    )
+    return {
+        "architecture": architecture.to_dict(),
+        "parameters": parameters_of(student.path / MODEL),
+        "metric": data.task.metric,
+        "score": found[0],
+        "teacher_score": found[1],
+        "baseline_score": {split: baseline(data.task, data.labels(split)) for split in found[0]},
+        "warnings": list(doubts(model, its_teacher)),
+        "seconds": student.seconds,
+        "seed": lesson.seed,
+        "recipe": lesson.recipe.to_dict(),
+        "data": lesson.data,
+        "teacher": lesson.teacher,
+        "versions": read_manifest(student.path, student.key)["versions"],
+    }
+
+
+def parameters_of(folder: Path) -> int:
+    """How many parameters a saved model has, read from the headers of its files."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - the file is no mapping
+    return total
 
 
 def hand_over(student: Artifact, output: Path, write_papers: Callable[[Path], None]) -> None:

@@ -23,13 +23,15 @@ from nas.models.teacher import (
     teacher_scores,
 )
 from nas.models.teacher import digest as teacher_digest
-from nas.pipeline.request import Study, origin
+from nas.pipeline.request import Lesson
+from nas.pipeline.stage import Stage
 from nas.store.manifest import SCRATCH
 from nas.store.result_folder import MODEL
 from nas.store.workspace import Artifact
 from nas.tasks.chance import standing, teacher_doubt
 from nas.tasks.task import Task
 from nas.tasks.units import Units
+from nas.terminal.progress import Display
 
 SCORES = "scores.json"
 
@@ -45,110 +47,103 @@ class EncodedTask:
     test: EncodedExamples
 
 
-def read_data(run: Study) -> TaskData:
+def read_data(lesson: Lesson, display: Display) -> TaskData:
     """The task's data, split."""
-    with run.display.stage("Read the data") as bar:
+    with display.stage("Read the data") as bar:
         data = load_data(
-            run.request.data,
-            text_columns=run.request.text_columns,
-            label_column=run.request.label_column,
-            metric=run.request.metric,
-            seed=run.request.seed,
-            limit=run.request.recipe.limit,
+            lesson.data,
+            text_columns=lesson.text_columns,
+            label_column=lesson.label_column,
+            metric=lesson.metric,
+            seed=lesson.seed,
+            limit=lesson.recipe.limit,
             progress=lambda _name, done, total: bar(done, total),
         )
     for line in told_of(data):
-        run.display.say(f"data      {line}")
+        display.say(f"data      {line}")
     return data
 
 
-def teacher_outline(run: Study, data: TaskData) -> Outline:
-    """The teacher's outline, and whether all that comes will work with it.
+def teacher_outline(lesson: Lesson, data: TaskData, *, is_proved: bool) -> Outline:
+    """The teacher's outline, once it is known that all that comes will work with it.
+
+    Args:
+        is_proved: whether the teacher has been put to work before: then it is not loaded.
 
     Raises:
         NasError: as :func:`nas.models.teacher.inspect_teacher` and
             :func:`nas.models.teacher.check_reading`.
     """
-    request, length = run.request, run.request.recipe.max_length
-    found = inspect_teacher(request.teacher, data.task, max_length=length, labels=request.labels)
-    if not run.workspace.has("teacher", _inputs(run, data)):  # else it has been put to work
-        teacher = load_teacher(request.teacher, data.task, seed=request.seed, labels=request.labels)
-        check_reading(request.teacher, teacher, data, length)
+    length, labels = lesson.recipe.max_length, lesson.labels
+    found = inspect_teacher(lesson.teacher, data.task, max_length=length, labels=labels)
+    if not is_proved:
+        teacher = load_teacher(lesson.teacher, data.task, seed=lesson.seed, labels=labels)
+        check_reading(lesson.teacher, teacher, data, length)
     return found
 
 
-def _inputs(run: Study, data: TaskData) -> dict[str, Any]:
-    """What makes a teacher's artifact the one that it is."""
-    request = run.request
+def teacher_stage(lesson: Lesson, data: TaskData) -> Stage:
+    """Stage ``teacher``: stock BERT with a head for the task, its tokenizer and its scores.
+
+    A teacher without a head is fine-tuned. That of a regression predicts what is learnt
+    (:mod:`nas.tasks.units`).
+    """
+    finetune, length = lesson.recipe.finetune, lesson.recipe.max_length
+
+    def build(folder: Path, display: Display) -> None:
+        teacher = load_teacher(lesson.teacher, data.task, seed=lesson.seed, labels=lesson.labels)
+        if teacher.has_head:
+            with display.stage("Check the teacher's head"):
+                check_head(lesson.teacher, teacher, data, length)
+        else:
+            if teacher.told:
+                display.say(f"teacher   {teacher.told}")
+            with display.stage("Fine-tune the teacher") as bar:
+                finetune_on(
+                    teacher, data, finetune, folder / SCRATCH,
+                    max_length=length, seed=lesson.seed, progress=bar,
+                )  # fmt: skip
+        teacher.model.save_pretrained(folder / MODEL)
+        teacher.tokenizer.save_pretrained(folder / MODEL)
+        found = teacher_scores(teacher, data, length)
+        (folder / SCORES).write_text(json.dumps(found))
+
+    def lines(folder: Path) -> list[str]:
+        value = read_scores(folder, "validation")[data.task.metric]
+        return [f"teacher   {data.task.metric} {value:.4f} (validation)"]
+
     inputs: dict[str, Any] = {
-        "teacher": teacher_digest(request.teacher),
+        "teacher": teacher_digest(lesson.teacher),
         "data": data.digest,
         "metric": data.task.metric,  # by which it is told when the teacher has learnt enough
-        "finetune": asdict(request.recipe.finetune),
-        "max_length": request.recipe.max_length,
-        "seed": request.seed,
+        "finetune": asdict(finetune),
+        "max_length": length,
+        "seed": lesson.seed,
     }
     if data.task.units != Units():
         inputs["units"] = asdict(data.task.units)
-    if request.labels is not None:
-        inputs["labels"] = list(request.labels)
-    return inputs
+    if lesson.labels is not None:
+        inputs["labels"] = list(lesson.labels)
+    return Stage(name="teacher", edition=1, inputs=inputs, build=build, lines=lines)
 
 
-def prepare_teacher(run: Study, data: TaskData) -> Artifact:
-    """Artifact ``teacher``: stock BERT with a head for the task, its tokenizer and its scores.
-
-    That of a regression predicts what is learnt (:mod:`nas.tasks.units`).
-    """
-
-    def build(folder: Path) -> None:
-        request = run.request
-        teacher = load_teacher(request.teacher, data.task, seed=request.seed, labels=request.labels)
-        if teacher.has_head:
-            with run.display.stage("Check the teacher's head"):
-                check_head(request.teacher, teacher, data, request.recipe.max_length)
-        else:
-            if teacher.told:
-                run.display.say(f"teacher   {teacher.told}")
-            with run.display.stage("Fine-tune the teacher") as bar:
-                finetune_on(
-                    teacher,
-                    data,
-                    run.request.recipe.finetune,
-                    folder / SCRATCH,
-                    max_length=run.request.recipe.max_length,
-                    seed=run.request.seed,
-                    progress=bar,
-                )
-        teacher.model.save_pretrained(folder / MODEL)
-        teacher.tokenizer.save_pretrained(folder / MODEL)
-        found = teacher_scores(teacher, data, run.request.recipe.max_length)
-        (folder / SCORES).write_text(json.dumps(found))
-
-    teacher = run.workspace.artifact("teacher", _inputs(run, data), build)
-    found = read_scores(teacher, "validation")
-    value = found[data.task.metric]
-    run.display.say(f"teacher   {data.task.metric} {value:.4f} (validation){origin(teacher)}")
-    doubt = teacher_doubt(standing(data.task, data.labels("validation"), "validation", found))
-    if doubt is not None:
-        run.display.warn(doubt)
-    return teacher
+def doubt_of_teacher(teacher: Artifact, data: TaskData) -> str | None:
+    """A line to warn of a teacher that has hardly learnt its task; None for one that has."""
+    scores = read_scores(teacher.path, "validation")
+    return teacher_doubt(standing(data.task, data.labels("validation"), "validation", scores))
 
 
-def tokenize(run: Study, data: TaskData, teacher: Artifact) -> EncodedTask:
+def tokenize(data: TaskData, teacher: Artifact, max_length: int) -> EncodedTask:
     """All splits as the teacher and every student read them."""
     tokenizer = AutoTokenizer.from_pretrained(teacher.path / MODEL)
-    length, units = run.request.recipe.max_length, data.task.units
-    encoded = EncodedTask(
+    units = data.task.units
+    return EncodedTask(
         data,
         tokenizer,
-        train=encode(data.train, tokenizer, length, units),
-        validation=encode(data.validation, tokenizer, length, units),
-        test=encode(data.test, tokenizer, length, units),
+        train=encode(data.train, tokenizer, max_length, units),
+        validation=encode(data.validation, tokenizer, max_length, units),
+        test=encode(data.test, tokenizer, max_length, units),
     )
-    for line in told_of_lengths(encoded, length):
-        run.display.say(f"texts     {line}")
-    return encoded
 
 
 def told_of_lengths(task: EncodedTask, max_length: int) -> list[str]:
@@ -163,30 +158,30 @@ def told_of_lengths(task: EncodedTask, max_length: int) -> list[str]:
 
 
 def unlabelled_texts(
-    run: Study, source: str, task: EncodedTask, limit: int | None
+    source: str, limit: int | None, lesson: Lesson, data: TaskData
 ) -> tuple[str, ...]:
     """Texts for task-agnostic training; of the task's own source, none that is held out.
 
     Args:
-        limit: so many of them at the most, drawn at random.
+        source: as ``--data`` names data.
+        limit: at most so many texts, drawn at random.
     """
-    if source == run.request.data:
-        train = task.data.train
-        texts = (*task.data.unlabelled, *train.text_a, *(train.text_b or ()))
+    if source == lesson.data:
+        texts = (*data.unlabelled, *data.train.text_a, *(data.train.text_b or ()))
     else:
         texts = load_texts(source)
     if limit is None or limit >= len(texts):
         return texts
-    rows = np.random.default_rng(run.request.seed).permutation(len(texts))[:limit]
+    rows = np.random.default_rng(lesson.seed).permutation(len(texts))[:limit]
     return tuple(texts[row] for row in sorted(rows))
 
 
 def read_score(artifact: Artifact, task: Task, split: str) -> float:
     """A teacher's or student's score by the task's metric on ``validation`` or ``test``."""
-    return read_scores(artifact, split)[task.metric]
+    return read_scores(artifact.path, split)[task.metric]
 
 
-def read_scores(artifact: Artifact, split: str) -> dict[str, float]:
+def read_scores(folder: Path, split: str) -> dict[str, float]:
     """A teacher's or student's scores on ``validation`` or ``test``, by metric."""
-    scores: dict[str, dict[str, float]] = json.loads((artifact.path / SCORES).read_text())
+    scores: dict[str, dict[str, float]] = json.loads((folder / SCORES).read_text())
     return scores[split]

@@ -11,20 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from nas.pipeline.distilling import EDITION, Beginning
+from nas.pipeline.beginning import Beginning
 from nas.pipeline.guide import JUDGED, Guide
 from nas.pipeline.learning import EncodedTask
 from nas.pipeline.recipe import Race
-from nas.pipeline.request import Study
-from nas.pipeline.rung import LEARNER, OUTCOME, Crew, Rung
+from nas.pipeline.request import Lesson
+from nas.pipeline.rung import LEARNER, OUTCOME, Rung, RungRunner
+from nas.pipeline.stage import Stage, Workbench
+from nas.pipeline.student_training import EDITION
 from nas.store.workspace import Artifact
 from supernet.architecture import Architecture
-from supernet.distill.stage import Stage
+from supernet.distill.stage import Stage as DistillStage
 from supernet.model import Supernet
 
 REACH = 2.5
@@ -54,6 +56,11 @@ class Racer:
     def best(self) -> float:
         return max(self.qualities)
 
+    @property
+    def last_folder(self) -> Path | None:
+        """Of the rung that it did last."""
+        return self.rungs[-1].path if self.rungs else None
+
     def beginning(self) -> Beginning:
         """The student that goes on from here."""
 
@@ -72,29 +79,41 @@ class Racer:
 
 
 def race(
-    run: Study,
+    lesson: Lesson,
     settings: Race,
     finalists: Sequence[Architecture],
     teacher: Artifact,
     task: EncodedTask,
     guide: Guide,
-    crew: Crew,
+    runner: RungRunner,
+    bench: Workbench,
 ) -> list[Racer]:
     """Train finalists rung by rung, the better half of them each time; the winner comes first.
 
     All are fitted, and those whose fit is out of :data:`REACH` are not trained. Those that left a
     rung come after those that went on, each in the order of their quality.
     """
-    first, *_ = run.request.recipe.distill.stages
-    lane = _Lane(run, teacher, task, crew)
-    racing, out = within_reach(
-        lane.climbed([Racer(architecture) for architecture in finalists], None),
-        guide.validation_quality,
-        len(task.validation),
-    )
+    first, *_ = lesson.recipe.distill.stages
+    metric = task.data.task.metric
+
+    def after_rung(racers: Sequence[Racer], stage: DistillStage | None) -> list[Racer]:
+        """Racers after a rung that all of them do: the fit, or a stage of training."""
+        rungs = [Rung(one.architecture, one.last_folder, stage) for one in racers]
+        stages = [
+            _racer_stage(lesson, racer, rung, teacher, task, runner)
+            for racer, rung in zip(racers, rungs, strict=True)
+        ]
+        missing = [r for r, made in zip(rungs, stages, strict=True) if not bench.has(made)]
+        runner.announce(missing)
+        return [
+            _after(racer, bench.make(stage)) for racer, stage in zip(racers, stages, strict=True)
+        ]
+
+    fitted = after_rung([Racer(architecture) for architecture in finalists], None)
+    racing, out = within_reach(fitted, guide.validation_quality, len(task.validation))
     for number, steps in enumerate(settings.rungs, start=1):
         training = replace(first.training, epochs=None, steps=steps)
-        racing = lane.climbed(racing, replace(first, name=f"rung-{number}", training=training))
+        racing = after_rung(racing, replace(first, name=f"rung-{number}", training=training))
         racing.sort(key=lambda racer: -racer.best)
         going_on = max(1, (len(racing) + 1) // 2)
         out = racing[going_on:] + out
@@ -102,8 +121,7 @@ def race(
     ranked = racing + out
     for racer in ranked:
         told = ", ".join(f"{score:.4f}" for score in racer.scores)
-        metric = task.data.task.metric
-        run.display.say(f"race      {racer.architecture}: {metric} {told} (validation)")
+        bench.display.say(f"race      {racer.architecture}: {metric} {told} (validation)")
     return ranked
 
 
@@ -122,52 +140,36 @@ def within_reach(
     return near, ranked[len(near) :]
 
 
-@dataclass(frozen=True)
-class _Lane:
-    """Where the rungs of a race become artifacts."""
-
-    run: Study
-    teacher: Artifact
-    task: EncodedTask
-    crew: Crew
-
-    def climbed(self, racers: Sequence[Racer], stage: Stage | None) -> list[Racer]:
-        """Racers after a rung that all of them do: the fit, or a stage of training."""
-        workspace = self.run.workspace
-        rungs = [
-            Rung(one.architecture, one.rungs[-1].path if one.rungs else None, stage)
-            for one in racers
-        ]
-        inputs = [self._inputs(racer, stage) for racer in racers]
-        self.crew.announce(
-            [
-                rung
-                for rung, given in zip(rungs, inputs, strict=True)
-                if not workspace.has("racer", given)
-            ]
-        )
-        return [
-            _after(racer, workspace.artifact("racer", given, partial(self.crew.climb, rung)))
-            for racer, rung, given in zip(racers, rungs, inputs, strict=True)
-        ]
-
-    def _inputs(self, racer: Racer, stage: Stage | None) -> dict[str, Any]:
-        recipe = self.run.request.recipe
-        return {
-            "edition": EDITION,
-            "architecture": racer.architecture.to_dict(),
-            "before": racer.rungs[-1].key if racer.rungs else None,
-            "stage": None if stage is None else asdict(stage),
-            "teacher": self.teacher.key,
-            "data": self.task.data.digest,
-            "metric": self.task.data.task.metric,
-            "max_length": recipe.max_length,
-            "importance_examples": recipe.importance_examples,
-            "fit_examples": recipe.fit_examples,
-            "checks": recipe.distill.checks,
-            "judged": JUDGED,
-            "seed": self.run.request.seed,
-        }
+def _racer_stage(
+    lesson: Lesson,
+    racer: Racer,
+    rung: Rung,
+    teacher: Artifact,
+    task: EncodedTask,
+    runner: RungRunner,
+) -> Stage:
+    """Stage ``racer``: the learner of one racer after one rung, and how good it is."""
+    recipe = lesson.recipe
+    inputs = {
+        "architecture": racer.architecture.to_dict(),
+        "before": racer.rungs[-1].key if racer.rungs else None,
+        "stage": None if rung.stage is None else asdict(rung.stage),
+        "teacher": teacher.key,
+        "data": task.data.digest,
+        "metric": task.data.task.metric,
+        "max_length": recipe.max_length,
+        "importance_examples": recipe.importance_examples,
+        "fit_examples": recipe.fit_examples,
+        "checks": recipe.distill.checks,
+        "judged": JUDGED,
+        "seed": lesson.seed,
+    }
+    return Stage(
+        name="racer",
+        edition=EDITION,
+        inputs=inputs,
+        build=lambda folder, _: runner.run(rung, folder),
+    )
 
 
 def _after(racer: Racer, rung: Artifact) -> Racer:

@@ -1,4 +1,4 @@
-"""What a user asks for, and where the work on it happens."""
+"""What a user asks for, and what there is to work with."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from latency.device import THIS_MACHINE, Device
 from latency.target import Budget, Target
 from nas.cluster.options import RayOptions
 from nas.pipeline.recipe import Recipe
-from nas.store.workspace import Artifact, Workspace
-from nas.terminal.progress import Display
 from supernet.space import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What is to be learnt, from whom.
+    """What is to be learnt, and from which teacher.
 
     Args:
         teacher, data: sources, as :func:`nas.models.teacher.load_teacher` and
@@ -26,7 +24,7 @@ class Lesson:
             has in its own configuration.
         text_columns, label_column, metric: of the data, as
             :func:`nas.data.task_data.load_data` takes them.
-        seed: of all chance in the run.
+        seed: of all chance.
     """
 
     teacher: str
@@ -40,53 +38,50 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(Lesson):
-    """What a user asks a search for.
+class Aim:
+    """What one model must keep to, and where that is measured.
 
     Args:
         budget: of latency on ``target``.
-        space: the architectures to choose from; what the teacher cannot hold is left out.
+        device: that measures it.
         max_parameters, max_memory_bytes: optional caps on the model.
     """
 
-    budget: Budget
-    space: SearchSpace
     target: Target
+    budget: Budget
+    device: Device = THIS_MACHINE
     max_parameters: int | None = None
     max_memory_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class Study:
-    """A lesson at work: where its artifacts stand, and where its progress shows."""
-
-    request: Lesson
-    workspace: Workspace
-    display: Display
-
-
-@dataclass(frozen=True)
-class Run(Study):
-    """A search's request at work.
+@dataclass(frozen=True, kw_only=True)
+class Request(Lesson):
+    """What a user asks a search for.
 
     Args:
-        cluster: where candidates are scored; None for this process.
+        aims: one model is handed over for each; one search serves all.
+        space: the architectures to choose from; what the teacher cannot hold is left out.
+        supernet: the folder of one that was trained elsewhere; None to train one as the recipe
+            says.
+    """
+
+    aims: tuple[Aim, ...]
+    space: SearchSpace
+    supernet: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a search may use besides this process.
+
+    Args:
+        cluster: where candidates are scored and trained; None for this process alone.
         train_workers: processes of the cluster that train the supernet together.
         trials: searches with other seeds that run first, side by side on the cluster.
         study_url: of an Optuna storage that records the search.
-        supernet: the folder of one that was trained elsewhere, in place of training it.
-        device: where latencies are measured.
     """
 
-    request: Request
     cluster: RayOptions | None = None
     train_workers: int = 1
     trials: int = 1
     study_url: str | None = None
-    supernet: Path | None = None
-    device: Device = THIS_MACHINE
-
-
-def origin(artifact: Artifact) -> str:
-    """For a progress line: that an artifact stood there, or how long it took."""
-    return " (from the workspace)" if artifact.reused else f" ({artifact.seconds:.0f} s)"

@@ -1,4 +1,4 @@
-"""One rung of a race: what a racer is to do, and who does it."""
+"""One rung of a race: what a racer learns in it, and where."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from safetensors.torch import save_file
 
 from nas.models.evaluate import collator, predict, quickly
 from nas.models.quality import agreement
-from nas.pipeline.distilling import learn, new_learner, validation_quality
-from nas.pipeline.guide import Guide
-from nas.pipeline.learning import EncodedTask
-from nas.pipeline.request import Study
+from nas.pipeline.student_training import StudentTraining
 from nas.store.manifest import SCRATCH
 from nas.tasks.metrics import compute
 from supernet.architecture import Architecture
@@ -29,7 +26,7 @@ OUTCOME = "outcome.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """What a racer is to do.
+    """What a racer learns next.
 
     Args:
         architecture: the racer's.
@@ -42,45 +39,40 @@ class Rung:
     stage: Stage | None = None
 
 
-class Crew(Protocol):
-    """Who has racers climb: this process, or a cluster's."""
+class RungRunner(Protocol):
+    """Where rungs are run: in this process, or on a cluster."""
 
     def announce(self, rungs: Sequence[Rung]) -> None:
         """Tell which rungs are wanted next, so that they may be begun side by side."""
 
-    def climb(self, rung: Rung, folder: Path) -> None:
-        """Do a rung: its learner's state and its outcome are written to ``folder``.
+    def run(self, rung: Rung, folder: Path) -> None:
+        """Run a rung: the learner's state and its outcome are written to ``folder``.
 
         A folder in which a killed process has left something is gone on from.
         """
 
 
 @dataclass(frozen=True)
-class Alone:
-    """This process, which does one rung after the other."""
+class LocalRungRunner:
+    """Runs one rung after the other in this process."""
 
-    run: Study
-    task: EncodedTask
-    guide: Guide
+    training: StudentTraining
 
     def announce(self, rungs: Sequence[Rung]) -> None:
-        """See :class:`Crew`."""
+        """See :class:`RungRunner`."""
 
-    def climb(self, rung: Rung, folder: Path) -> None:
-        """See :class:`Crew`."""
-        run, task, guide = self.run, self.task, self.guide
-        student, weights = guide.supernet.blank(rung.architecture), guide.supernet.weights
+    def run(self, rung: Rung, folder: Path) -> None:
+        """See :class:`RungRunner`."""
+        training, guide, task = self.training, self.training.guide, self.training.task
+        student = guide.supernet.blank(rung.architecture)
         if rung.stage is None:
             evidence = guide.evidence
-            with run.display.stage(f"Fit {rung.architecture}") as bar:
+            with training.display.stage(f"Fit {rung.architecture}") as bar:
                 fit(student, evidence, bar)
         before = None if rung.before is None else rung.before / LEARNER
-        learner = new_learner(run, student, weights, task, before)
+        learner = training.learner(student, begun=before)
         if rung.stage is not None:
-            learn(
-                run, learner, weights, lambda _: task.train, task, folder / SCRATCH,
-                guide.readings_of, validation_quality(student, guide, task), (rung.stage,),
-            )  # fmt: skip
+            training.run(learner, (rung.stage,), lambda _: task.train, folder / SCRATCH)
         student.eval()
         with quickly(student.device):
             logits = predict(

@@ -19,11 +19,13 @@ from nas.models.evaluate import collator
 from nas.models.teacher import digest as teacher_digest
 from nas.pipeline.guide import Guide
 from nas.pipeline.learning import EncodedTask, unlabelled_texts
-from nas.pipeline.request import Study, origin
+from nas.pipeline.request import Lesson
+from nas.pipeline.stage import Stage
 from nas.store.manifest import SCRATCH
 from nas.store.result_folder import MODEL
 from nas.store.workspace import Artifact
 from nas.tasks.labels import align_labels, check_labels
+from nas.terminal.progress import Display
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer
@@ -36,7 +38,7 @@ EDITION = 2
 
 
 class Train(Protocol):
-    """Trains a supernet in place, in this process or on a cluster, as :class:`SandwichTrainer`."""
+    """Trains a supernet in place, as :class:`SandwichTrainer` does, here or on a cluster."""
 
     def __call__(
         self,
@@ -58,16 +60,16 @@ def train_here(*lesson: Any, **options: Any) -> None:
     SandwichTrainer(*lesson, **options).run()
 
 
-def train_supernet(
-    run: Study,
+def trained_supernet_stage(
+    lesson: Lesson,
     space: SearchSpace,
     teacher: Artifact,
     task: EncodedTask,
     guide: Guide,
     training: Train = train_here,
     processes: int = 1,
-) -> Artifact:
-    """Artifact ``supernet``: the teacher ordered by importance, trained by the sandwich rule.
+) -> Stage:
+    """Stage ``supernet``: the teacher ordered by importance, trained by the sandwich rule.
 
     A recipe without a ``supernet`` leaves it untrained: its sub-networks are fitted to the teacher
     before they are scored.
@@ -76,51 +78,35 @@ def train_supernet(
         training: where it learns.
         processes: that learn together; each draws random sub-networks of its own.
     """
-    recipe, settings = run.request.recipe, run.request.recipe.supernet
-    whole = space.whole
+    recipe, settings, whole = lesson.recipe, lesson.recipe.supernet, space.whole
     if settings is None:
-        return _untrained(run, teacher, guide)
-    collate = collator(task.tokenizer)
+        return _untrained(lesson, teacher, guide)
     texts: tuple[str, ...] = ()
     if recipe.general is not None:
-        texts = unlabelled_texts(run, recipe.general.texts, task, recipe.general.limit)
+        texts = unlabelled_texts(recipe.general.texts, recipe.general.limit, lesson, task.data)
 
-    def train(
-        supernet: Supernet,
-        title: str,
-        data: EncodedExamples,
-        settings: SandwichSettings,
-        folder: Path,
-    ) -> Supernet:
-        """One training, whose result stands in ``folder`` when it has ended."""
-        trained = folder / "trained"
-        if not trained.is_dir():
-            with run.display.stage(title) as bar:
-                training(
-                    supernet, guide.supernet, whole, data, collate, settings, folder,
-                    seed=run.request.seed, progress=bar,
-                )  # fmt: skip
-            supernet.save_pretrained(folder / "trained.tmp")
-            os.replace(folder / "trained.tmp", trained)
-        return Supernet.from_pretrained(trained)
-
-    def build(folder: Path) -> None:
-        supernet = deepcopy(guide.supernet)
-        scratch = folder / SCRATCH
+    def build(folder: Path, display: Display) -> None:
+        supernet, scratch = deepcopy(guide.supernet), folder / SCRATCH
+        collate = collator(task.tokenizer)
+        trainings: list[tuple[str, str, EncodedExamples, SandwichSettings]] = []
         if recipe.general is not None:
             encoded = encode(Examples(texts), task.tokenizer, recipe.max_length)
-            supernet = train(
-                supernet, "Train the supernet on unlabelled text", encoded,
-                recipe.general.settings, scratch / "general",
-            )  # fmt: skip
-        supernet = train(
-            supernet, "Train the supernet on the task", task.train, settings,
-            scratch / "task",
-        )  # fmt: skip
+            trainings.append(("general", "unlabelled text", encoded, recipe.general.settings))
+        trainings.append(("task", "the task", task.train, settings))
+        for name, what, data, how in trainings:
+            trained = scratch / name / "trained"  # stands when this training has ended
+            if not trained.is_dir():
+                with display.stage(f"Train the supernet on {what}") as bar:
+                    training(
+                        supernet, guide.supernet, whole, data, collate, how, scratch / name,
+                        seed=lesson.seed, progress=bar,
+                    )  # fmt: skip
+                supernet.save_pretrained(scratch / name / "trained.tmp")
+                os.replace(scratch / name / "trained.tmp", trained)
+            supernet = Supernet.from_pretrained(trained)
         supernet.save_pretrained(folder / MODEL)
 
     inputs: dict[str, Any] = {
-        "edition": EDITION,
         "teacher": teacher.key,
         "data": task.data.digest,
         "space": {key: value for key, value in whole.to_dict().items() if key != "name"},
@@ -128,35 +114,38 @@ def train_supernet(
         "general": recipe.general and recipe.general.model_dump(mode="json"),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "supernet": asdict(settings),
-        "seed": run.request.seed,
+        "seed": lesson.seed,
     }
     if processes > 1:
         inputs["processes"] = processes
-    supernet = run.workspace.artifact("supernet", inputs, build)
-    run.display.say(
-        f"supernet  {whole.size:,} sub-networks of space {space.name}{origin(supernet)}"
+    return Stage(
+        name="supernet",
+        edition=EDITION,
+        inputs=inputs,
+        build=build,
+        lines=lambda _: [f"supernet  {whole.size:,} sub-networks of space {space.name}"],
     )
-    return supernet
 
 
-def _untrained(run: Study, teacher: Artifact, guide: Guide) -> Artifact:
-    def build(folder: Path) -> None:
-        guide.supernet.save_pretrained(folder / MODEL)
-
+def _untrained(lesson: Lesson, teacher: Artifact, guide: Guide) -> Stage:
     inputs = {
-        "edition": EDITION,
         "untrained": True,
         "teacher": teacher.key,
-        "importance_examples": run.request.recipe.importance_examples,
-        "seed": run.request.seed,
+        "importance_examples": lesson.recipe.importance_examples,
+        "seed": lesson.seed,
     }
-    return run.workspace.artifact("supernet", inputs, build)
+    return Stage(
+        name="supernet",
+        edition=EDITION,
+        inputs=inputs,
+        build=lambda folder, _: guide.supernet.save_pretrained(folder / MODEL),
+    )
 
 
-def given_supernet(
-    run: Study, folder: Path, space: SearchSpace, teacher: Artifact, task: EncodedTask
-) -> Artifact:
-    """Artifact ``supernet``: one that was trained elsewhere, of the same teacher and task.
+def given_supernet_stage(
+    folder: Path, lesson: Lesson, space: SearchSpace, teacher: Artifact, task: EncodedTask
+) -> Stage:
+    """Stage ``supernet``: one that was trained elsewhere, of the same teacher and task.
 
     Args:
         folder: as :meth:`supernet.model.Supernet.save_pretrained` writes it.
@@ -167,7 +156,7 @@ def given_supernet(
     supernet = Supernet.from_pretrained(folder)
     check_labels("the supernet", supernet.weights.config, task.data.task)
     align_labels(supernet.weights, task.data.task)
-    config, length = supernet.weights.config, run.request.recipe.max_length
+    config, length = supernet.weights.config, lesson.recipe.max_length
     if config.vocab_size < len(task.tokenizer) or config.max_position_embeddings < length:
         raise NasError(
             f"supernet: it reads {config.vocab_size} tokens at {config.max_position_embeddings} "
@@ -178,16 +167,16 @@ def given_supernet(
             f"supernet: space {space.name} holds more than its {supernet.largest}; choose a space "
             "with smaller architectures"
         )
-
-    def build(place: Path) -> None:
-        supernet.save_pretrained(place / MODEL)
-
     inputs = {
         "given": teacher_digest(str(folder)),
         "teacher": teacher.key,  # whose tokenizer and lengths the sub-networks are scored with
         "data": task.data.digest,
-        "seed": run.request.seed,
+        "seed": lesson.seed,
     }
-    given = run.workspace.artifact("supernet", inputs, build)
-    run.display.say(f"supernet  {space.whole.size:,} sub-networks, as given{origin(given)}")
-    return given
+    return Stage(
+        name="supernet",
+        edition=1,
+        inputs=inputs,
+        build=lambda place, _: supernet.save_pretrained(place / MODEL),
+        lines=lambda _: [f"supernet  {space.whole.size:,} sub-networks, as given"],
+    )

@@ -11,8 +11,10 @@ import torch
 from rich.console import Console
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.recipe import Recipe, parse_recipe
-from nas.pipeline.request import Lesson, Study
+from nas.pipeline.request import Lesson
+from nas.pipeline.stage import Workbench
 from nas.store.workspace import Workspace
 from nas.terminal.progress import Display
 
@@ -77,11 +79,11 @@ class Lines(Display):
         self.warned.append(line)
 
 
-def study_in(folder: Path, display: Display | None = None, **changes: Any) -> Study:
-    """A study of that teacher and data, both of which are written where they are missing."""
+def ground_in(folder: Path, display: Display | None = None, **changes: Any) -> Groundwork:
+    """What work on that teacher and data begins with; both are written where they are missing."""
     if not (folder / "teacher").is_dir():
         write_teacher(folder / "teacher")
         write_data(folder / "data")
     recipe: Recipe = parse_recipe(RECIPE | changes, "recipe")
     lesson = Lesson(teacher=str(folder / "teacher"), data=str(folder / "data"), recipe=recipe)
-    return Study(lesson, Workspace(folder / "workspace"), display or Display())
+    return Groundwork(lesson, Workbench(Workspace(folder / "workspace"), display or Display()))

@@ -14,7 +14,8 @@ from nas.data.sources import PYDOC
 from nas.models.teacher import EMBEDDED, suiting_space
 from nas.pipeline.pipeline import STAGES, Pipeline
 from nas.pipeline.recipe import Recipe
-from nas.pipeline.request import Request, Run
+from nas.pipeline.request import Aim, Request, Resources
+from nas.pipeline.stage import Workbench
 from nas.service.access import is_visible
 from nas.service.database import engine_of, patiently
 from nas.service.devices.remote_device import RemoteDevice
@@ -79,11 +80,12 @@ class Stages:
 
     def _run(self, stage: str) -> dict[str, Any]:
         if self._pipeline is None:
-            runs = patiently(lambda: build_runs(self._service, self._job, self._display))
-            self._pipeline = Pipeline(runs)
-        for device in measuring(self._pipeline.runs, stage):
+            self._pipeline = patiently(
+                lambda: build_pipeline(self._service, self._job, self._display)
+            )
+        for device in measuring(self._pipeline.request.aims, stage):
             device.await_agent()  # before the workspace is held, which others wait for
-        with self._pipeline.runs[0].workspace.lock():
+        with self._pipeline.bench.workspace.lock():
             if stage in STAGES:
                 self._pipeline.finish(stage)
                 return {}
@@ -105,48 +107,45 @@ def remove_half_made(results: Path) -> None:
         shutil.rmtree(entry, ignore_errors=True)
 
 
-def build_runs(service: Service, job: Job, display: ReportingDisplay) -> list[Run]:
-    """What a request comes to, one run for each of its goals.
+def build_pipeline(service: Service, job: Job, display: ReportingDisplay) -> Pipeline:
+    """What a job's request comes to.
 
     Raises:
         NasError: something that it names has gone.
     """
-    settings, request = service.settings, SearchRequest.model_validate(job.request)
-    teacher = teacher_source(service, request.teacher)
-    recipe = _found_texts(service, wanted_recipe(service, request.recipe))
-    memory = request.max_memory_mb
+    settings, wanted = service.settings, SearchRequest.model_validate(job.request)
+    teacher = teacher_source(service, wanted.teacher)
+    recipe = _found_texts(service, wanted_recipe(service, wanted.recipe))
+    memory = wanted.max_memory_mb
     workspace = open_workspace(settings.workspace_place, display.warn, patience_s=-1)
     cluster = None
     if settings.ray.address and recipe.search.evaluations >= settings.ray.from_evaluations:
         ray = settings.ray
         cluster = RayOptions(ray.address or "auto", ray.workers, ray.cpus, ray.gpus)
-    supernet = None if request.supernet is None else supernet_folder(service, request.supernet)
-    places = {name: _place_of(service, job, name) for name in request.targets}
-    return [
-        Run(
-            Request(
-                teacher=teacher,
-                data=data_source(service, request.data),
-                recipe=recipe,
-                text_columns=request.text_columns,
-                label_column=request.label_column,
-                metric=request.metric,
-                labels=request.labels,
-                seed=request.seed,
-                budget=Budget.parse(budget),
-                space=wanted_space(request.space) or suiting_space(teacher),
+    places = {name: _place_of(service, job, name) for name in wanted.targets}
+    request = Request(
+        teacher=teacher,
+        data=data_source(service, wanted.data),
+        recipe=recipe,
+        text_columns=wanted.text_columns,
+        label_column=wanted.label_column,
+        metric=wanted.metric,
+        labels=wanted.labels,
+        seed=wanted.seed,
+        aims=tuple(
+            Aim(
                 target=places[name][0],
-                max_parameters=request.max_parameters,
+                budget=Budget.parse(budget),
+                device=places[name][1],
+                max_parameters=wanted.max_parameters,
                 max_memory_bytes=None if memory is None else round(memory * 1e6),
-            ),
-            workspace,
-            display,
-            cluster=cluster,
-            supernet=supernet,
-            device=places[name][1],
-        )
-        for name, budget in request.goals
-    ]
+            )
+            for name, budget in wanted.goals
+        ),
+        space=wanted_space(wanted.space) or suiting_space(teacher),
+        supernet=None if wanted.supernet is None else supernet_folder(service, wanted.supernet),
+    )
+    return Pipeline(request, Workbench(workspace, display), Resources(cluster=cluster))
 
 
 def _found_texts(service: Service, recipe: Recipe) -> Recipe:
@@ -159,15 +158,15 @@ def _found_texts(service: Service, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-def measuring(runs: Sequence[Run], stage: str) -> list[RemoteDevice]:
+def measuring(aims: Sequence[Aim], stage: str) -> list[RemoteDevice]:
     """The devices elsewhere on which a stage measures."""
     if stage == "profiles":
-        concerned = runs
+        concerned = aims
     elif stage in STAGES:
         concerned = ()
     else:
-        concerned = [runs[_number(stage)]]
-    found = [run.device for run in concerned if isinstance(run.device, RemoteDevice)]
+        concerned = [aims[_number(stage)]]
+    found = [aim.device for aim in concerned if isinstance(aim.device, RemoteDevice)]
     return list({device.name: device for device in found}.values())
 
 

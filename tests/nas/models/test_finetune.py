@@ -10,17 +10,16 @@ import pytest
 from nas.data.task_data import load_data
 from nas.models.finetune_settings import FinetuneSettings
 from nas.models.teacher import finetune_to_folder
-from nas.pipeline.learning import prepare_teacher, read_data, read_score
+from nas.pipeline.learning import read_score
 from nas.pipeline.pipeline import run_distillation
 from supernet.architecture import Architecture
 from supernet.errors import NasError
-from tests.nas.learnt import RECIPE, Lines, study_in, write_data, write_teacher
+from tests.nas.learnt import RECIPE, Lines, ground_in, write_data, write_teacher
 
 
 def score_of(folder: Path, **changes: object) -> float:
-    study = study_in(folder, finetune=RECIPE["finetune"] | changes)
-    data = read_data(study)
-    return read_score(prepare_teacher(study, data), data.task, "validation")
+    ground = ground_in(folder, finetune=RECIPE["finetune"] | changes)
+    return read_score(ground.teacher, ground.data.task, "validation")
 
 
 def test_more_epochs_are_taken_as_long_as_they_help(tmp_path: Path) -> None:
@@ -50,15 +49,13 @@ def test_a_teacher_that_has_learnt_nothing_is_told(lottery: Path) -> None:
     """When it is made, and when it is found in the workspace; nothing is said of one that has."""
     for _ in range(2):
         lines = Lines()
-        study = study_in(lottery, lines)
-        prepare_teacher(study, read_data(study))
+        assert ground_in(lottery, lines).teacher
         (warned,) = lines.warned
         assert "examples of validation cannot be told from chance: always answering" in warned
         assert "train it longer (epochs of finetune in the recipe) or on more examples" in warned
     lines = Lines()
     longer = RECIPE["finetune"] | {"epochs": 30, "patience": 6}
-    study = study_in(lottery / "sound", lines, finetune=longer)
-    prepare_teacher(study, read_data(study))
+    assert ground_in(lottery / "sound", lines, finetune=longer).teacher
     assert lines.warned == []
 
 
@@ -76,8 +73,9 @@ def test_distillation_tells_it_of_the_teacher_and_of_the_student(lottery: Path) 
     lines, student = Lines(), Architecture.uniform(
         num_layers=1, hidden_size=16, num_heads=2, intermediate_size=32
     )  # fmt: skip
+    ground = ground_in(lottery, lines)
     told = run_distillation(
-        study_in(lottery, lines), json.dumps(student.to_dict()), lottery / "out"
+        ground.lesson, json.dumps(student.to_dict()), lottery / "out", ground.bench
     )
     written = json.loads((lottery / "out" / "distillation.json").read_text())
     assert written["warnings"] == told["warnings"] == lines.warned[-2:]

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latency.target import Target
-from nas.pipeline.choosing import _cut_ms, _kept_free
+from nas.pipeline.choosing import _cut_ms
 from nas.pipeline.measuring import Trial, check_target
+from nas.pipeline.searching import _kept_free
 from nas.search.constraints import Limits
 from supernet.architecture import Architecture
 from supernet.errors import NasError

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,14 +27,16 @@ from nas.models.export import export, onnx_difference
 from nas.models.finetune_settings import FinetuneSettings
 from nas.models.measured import load_model
 from nas.models.quantize import quantize_folder
+from nas.pipeline import pipeline
 from nas.pipeline.augment import AUGMENTED
+from nas.pipeline.beginning import sub_network
 from nas.pipeline.compressing import Kronecker
-from nas.pipeline.distilling import check_for_search, first_batch, in_the_order_of, sub_network
-from nas.pipeline.guide import Guide
-from nas.pipeline.learning import prepare_teacher, read_data, tokenize
-from nas.pipeline.pipeline import run_distillation
+from nas.pipeline.distilling import check_for_search, first_batch, in_the_order_of
+from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.recipe import Recipe, load_recipe
-from nas.pipeline.request import Lesson, Study
+from nas.pipeline.request import Lesson
+from nas.pipeline.stage import Workbench
+from nas.pipeline.student_training import StudentTraining
 from nas.store.workspace import Workspace
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture
@@ -108,10 +111,16 @@ def held_out(data: TaskData) -> HeldOut:
     return HeldOut(data.task, data.test, "test")
 
 
-def study(root: Path, recipe: str) -> Study:
+def ground(root: Path, recipe: str) -> Groundwork:
     data = str(root / "data")
     lesson = Lesson(teacher="minilm", data=data, recipe=shortened(load_recipe(recipe), data))
-    return Study(lesson, Workspace(root / "workspace"), Display())
+    return Groundwork(lesson, Workbench(Workspace(root / "workspace"), Display()))
+
+
+def run_distillation(
+    given: Groundwork, student: str, output: Path, **options: Any
+) -> dict[str, Any]:
+    return pipeline.run_distillation(given.lesson, student, output, given.bench, **options)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +129,7 @@ def study(root: Path, recipe: str) -> Study:
 def test_every_recipe_runs(root: Path, tmp_path: Path, recipe: str) -> None:
     architecture = AS_WIDE if recipe == "theseus" else NARROW
     given = json.dumps(architecture.to_dict())
-    told = run_distillation(study(root, recipe), given, tmp_path / "student")
+    told = run_distillation(ground(root, recipe), given, tmp_path / "student")
     written = json.loads((tmp_path / "student" / "distillation.json").read_text())
     assert told == written
     assert written["architecture"] == architecture.to_dict()
@@ -136,15 +145,15 @@ def test_a_fitted_student_predicts_before_it_learns(root: Path, tmp_path: Path) 
     data = load_data(str(root / "data"), seed=0)
     distances = {}
     for start in ("teacher", "fitted"):
-        at_work = still(study(root, "best"))
-        recipe = at_work.request.recipe
+        at_work = still(ground(root, "best"))
+        recipe = at_work.lesson.recipe
         recipe = recipe.model_copy(
             update={
                 "importance_examples": 96,
                 "distill": recipe.distill.model_copy(update={"start": start}),
             }
         )
-        at_work = replace(at_work, request=replace(at_work.request, recipe=recipe))
+        at_work = Groundwork(replace(at_work.lesson, recipe=recipe), at_work.bench)
         run_distillation(at_work, given, tmp_path / start)
         student, tokenizer = load_model(tmp_path / start / "model")
         inputs = tokenizer(list(data.test.text_a), padding=True, truncation=True, max_length=24)
@@ -157,7 +166,7 @@ def test_a_fitted_student_predicts_before_it_learns(root: Path, tmp_path: Path) 
 
 
 def test_augmented_texts_can_be_looked_at(root: Path, tmp_path: Path) -> None:
-    run_distillation(study(root, "full"), json.dumps(NARROW.to_dict()), tmp_path / "student")
+    run_distillation(ground(root, "full"), json.dumps(NARROW.to_dict()), tmp_path / "student")
     (file,) = (root / "workspace").glob(f"augmented/*/{AUGMENTED}")
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert {tuple(line) for line in lines} == {("row", "text_a")}
@@ -166,9 +175,9 @@ def test_augmented_texts_can_be_looked_at(root: Path, tmp_path: Path) -> None:
     assert {rows.count(row) for row in rows} == {2}
 
 
-def still(given: Study) -> Study:
+def still(given: Groundwork) -> Groundwork:
     """The same stages, of which none changes a weight."""
-    recipe = given.request.recipe
+    recipe = given.lesson.recipe
     stages = tuple(
         replace(one, training=replace(one.training, learning_rate=0.0))
         for one in recipe.distill.stages
@@ -176,21 +185,21 @@ def still(given: Study) -> Study:
     recipe = recipe.model_copy(
         update={"distill": recipe.distill.model_copy(update={"stages": stages})}
     )
-    return replace(given, request=replace(given.request, recipe=recipe))
+    return Groundwork(replace(given.lesson, recipe=recipe), given.bench)
 
 
 @pytest.mark.parametrize("recipe", ["kd", "best"])
 def test_a_finished_model_learns_on(root: Path, tmp_path: Path, recipe: str) -> None:
     """A folder as the student: where no weight changes, it stays what it was."""
-    run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "first")
-    run_distillation(still(study(root, recipe)), str(tmp_path / "first"), tmp_path / "second")
+    run_distillation(ground(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "first")
+    run_distillation(still(ground(root, recipe)), str(tmp_path / "first"), tmp_path / "second")
     first, second = (load_model(tmp_path / one / "model")[0] for one in ("first", "second"))
     ends = first.state_dict(), second.state_dict()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path) -> None:
-    run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "first")
+    run_distillation(ground(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "first")
     model, tokenizer = load_model(tmp_path / "first" / "model")
     with torch.no_grad():
         for part in (model.classifier.weight, model.classifier.bias):
@@ -226,7 +235,7 @@ def test_a_head_of_another_order_is_put_in_the_tasks(root: Path, tmp_path: Path)
     (own,) = compare_folders([tmp_path / "old"], held_out(data), target, max_length=24)
     assert own.score == found[0].test
 
-    run_distillation(still(study(root, "kd")), str(tmp_path / "flipped"), tmp_path / "second")
+    run_distillation(still(ground(root, "kd")), str(tmp_path / "flipped"), tmp_path / "second")
     first, second = (load_model(tmp_path / one / "model")[0] for one in ("first", "second"))
     assert second.config.id2label == first.config.id2label
     assert torch.equal(first.classifier.weight, second.classifier.weight)
@@ -238,8 +247,8 @@ def test_a_run_stopped_between_stages_ends_as_an_undisturbed_one(
     given = json.dumps(NARROW.to_dict())
 
     def weights(workspace: Path, output: Path) -> dict[str, torch.Tensor]:
-        at_work = study(root, "tinybert")
-        run_distillation(replace(at_work, workspace=Workspace(workspace)), given, output)
+        bench = Workbench(Workspace(workspace), Display())
+        run_distillation(Groundwork(ground(root, "tinybert").lesson, bench), given, output)
         found: dict[str, torch.Tensor] = load_model(output / "model")[0].state_dict()
         return found
 
@@ -281,29 +290,26 @@ def test_a_teacher_is_taken_in_the_order_of_its_student() -> None:
 
 def test_a_compressed_student_can_be_compressed_again(root: Path, tmp_path: Path) -> None:
     given = json.dumps(NARROW.to_dict())
-    once = run_distillation(study(root, "kd"), given, tmp_path / "once", kronecker=Kronecker(2.0))
+    once = run_distillation(ground(root, "kd"), given, tmp_path / "once", kronecker=Kronecker(2.0))
     twice = run_distillation(
-        study(root, "kd"), str(tmp_path / "once"), tmp_path / "twice", kronecker=Kronecker(2.0)
+        ground(root, "kd"), str(tmp_path / "once"), tmp_path / "twice", kronecker=Kronecker(2.0)
     )
     assert twice["parameters"] <= once["parameters"] / 2
     with pytest.raises(NasError, match="ratio 500 with low rank: parameters must be at least"):
-        run_distillation(study(root, "kd"), given, tmp_path / "none", kronecker=Kronecker(500.0))
+        run_distillation(ground(root, "kd"), given, tmp_path / "none", kronecker=Kronecker(500.0))
 
 
 def test_a_compressed_sub_network_begins_as_the_supernets(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its own start, factors are fitted to what the supernet computes."""
-    run = study(root, "kd")
-    data = read_data(run)
-    teacher = prepare_teacher(run, data)
-    task = tokenize(run, data, teacher)
+    given = ground(root, "kd")
     layers = tuple(replace(layer, compression=2) for layer in NARROW.layers)
-    beginning = sub_network(replace(NARROW, layers=layers), teacher)
-    held = Guide(run, teacher, task)
-    student = beginning.with_weights(run, held, task)
-    guide = held.as_it_was
-    batch = first_batch(task)
+    beginning = sub_network(replace(NARROW, layers=layers), given.teacher)
+    recipe, task = given.lesson.recipe.distill, given.data.task
+    student = beginning.with_weights(recipe, given.guide, task, 0, given.bench.display)
+    guide = given.guide.as_it_was
+    batch = first_batch(given.task)
     whole = guide.extract(NARROW)(**batch).logits
     nearest = guide.extract(beginning.architecture)(**batch).logits
     assert architecture_of(student.config) == beginning.architecture
@@ -316,7 +322,7 @@ def test_a_student_with_compressed_layers_is_compressed_as_a_whole(
     layers = tuple(replace(layer, compression=2) for layer in NARROW.layers)
     given = json.dumps(replace(NARROW, layers=layers).to_dict())
     told = run_distillation(
-        study(root, "best"), given, tmp_path / "small", kronecker=Kronecker(2.0)
+        ground(root, "best"), given, tmp_path / "small", kronecker=Kronecker(2.0)
     )
     assert told["architecture"] == NARROW.to_dict()
     model, _ = load_model(tmp_path / "small" / "model")
@@ -328,14 +334,14 @@ def test_factors_are_fitted_where_the_recipe_says_so(
 ) -> None:
     """To what the student itself computes, which is a finished model here."""
     finished = tmp_path / "finished"
-    run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), finished)
+    run_distillation(ground(root, "kd"), json.dumps(NARROW.to_dict()), finished)
     model, tokenizer = load_model(finished / "model")
     sample = tokenizer(["Fit the model.", "A shortest path"], padding=True, return_tensors="pt")
-    monkeypatch.setattr("nas.pipeline.distilling.learn", lambda *_: None)
+    monkeypatch.setattr(StudentTraining, "run", lambda *_: None)
     errors = {}
     for recipe in ("kd", "best"):
         run_distillation(
-            study(root, recipe), str(finished), tmp_path / recipe, kronecker=Kronecker(1.5, 1)
+            ground(root, recipe), str(finished), tmp_path / recipe, kronecker=Kronecker(1.5, 1)
         )
         small, _ = load_model(tmp_path / recipe / "model")
         errors[recipe] = (small(**sample).logits - model(**sample).logits).square().sum().item()
@@ -351,7 +357,7 @@ def test_a_compressed_student_is_as_small_as_asked(
     target = Target(threads=1, batch_size=1, sequence_length=16)
     given = json.dumps(architecture.to_dict())
     told = run_distillation(
-        study(root, recipe),
+        ground(root, recipe),
         given,
         tmp_path / "small",
         kronecker=Kronecker(3.0, terms),
@@ -367,7 +373,7 @@ def test_a_compressed_student_is_as_small_as_asked(
 
 @pytest.mark.parametrize("form", ["dynamic", "static"])
 def test_a_finished_model_in_eight_bits(root: Path, tmp_path: Path, form: str) -> None:
-    told = run_distillation(study(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "one")
+    told = run_distillation(ground(root, "kd"), json.dumps(NARROW.to_dict()), tmp_path / "one")
     data = load_data(str(root / "data"), seed=0)
     target = Target(threads=1, batch_size=1, sequence_length=16)
     folder = tmp_path / "one" / "model"
@@ -389,7 +395,7 @@ def test_a_finished_model_in_eight_bits(root: Path, tmp_path: Path, form: str) -
 
 def test_finished_models_are_compared(root: Path, tmp_path: Path) -> None:
     given = json.dumps(NARROW.to_dict())
-    told = run_distillation(study(root, "kd"), given, tmp_path / "one")
+    told = run_distillation(ground(root, "kd"), given, tmp_path / "one")
     data = load_data(str(root / "data"), seed=0)
     target = Target(threads=1, batch_size=1, sequence_length=16)
     (teacher,) = (root / "workspace" / "teacher").glob("*/model")
@@ -423,15 +429,14 @@ def test_a_search_by_replacement_needs_a_space_for_it() -> None:
 def test_bad_students_are_refused(root: Path, tmp_path: Path) -> None:
     narrow = json.dumps(NARROW.to_dict())
     with pytest.raises(NasError, match="hidden size must be the teacher's 384, not 64"):
-        run_distillation(study(root, "theseus"), narrow, tmp_path / "student")
+        run_distillation(ground(root, "theseus"), narrow, tmp_path / "student")
     with pytest.raises(NasError, match="give one architecture, not 2"):
-        run_distillation(study(root, "kd"), f"[{narrow}, {narrow}]", tmp_path / "student")
+        run_distillation(ground(root, "kd"), f"[{narrow}, {narrow}]", tmp_path / "student")
     with pytest.raises(NasError, match="neither JSON nor a file or folder"):
-        run_distillation(study(root, "kd"), "nowhere", tmp_path / "student")
-    elsewhere = Study(
-        replace(study(root, "kd").request, data=str(tmp_path / "no data")),
-        Workspace(tmp_path / "workspace"),
-        Display(),
+        run_distillation(ground(root, "kd"), "nowhere", tmp_path / "student")
+    elsewhere = Groundwork(
+        replace(ground(root, "kd").lesson, data=str(tmp_path / "no data")),
+        Workbench(Workspace(tmp_path / "workspace"), Display()),
     )
     with pytest.raises(NasError, match="neither JSON nor a file or folder"):  # first of all
         run_distillation(elsewhere, "nowhere", tmp_path / "student")

@@ -17,10 +17,11 @@ from latency.profile import Profile
 from latency.target import Budget, Latency
 from nas.models.teacher import Outline
 from nas.pipeline.choosing import read_trials
-from nas.pipeline.finalists import AIMS, candidates, finalists, scaled
-from nas.pipeline.measuring import profile_target
+from nas.pipeline.finalists import AIMS, candidates, finalists_stage, scaled
+from nas.pipeline.measuring import Timer
 from nas.pipeline.recipe import load_recipe
-from nas.pipeline.request import Request, Run
+from nas.pipeline.request import Aim
+from nas.pipeline.stage import Workbench
 from nas.search.constraints import Limits
 from nas.search.front import Front
 from nas.search.goals import Goal
@@ -63,20 +64,18 @@ class Found:
         self, folder: Path, times: float, budget: str = "6x", space: SearchSpace = SPACE
     ) -> None:
         profile = made_profile()
-        request = Request(
-            teacher="unused",
-            data="unused",
-            recipe=load_recipe("full"),
-            budget=Budget.parse(budget),
-            space=space,
-            target=profile.target,
-        )
-        self.run = Run(request, Workspace(folder), Display(), device=Clocked(profile, times))
+        recipe = load_recipe("full")
+        assert recipe.race is not None
+        self.space, self.race, self.settings = space, recipe.race, recipe.search
+        self.bench = Workbench(Workspace(folder), Display())
         self.teacher = Outline(TEACHER, profile.shape)
-        self.profile = profile_target(self.run, space, self.teacher)
+        aim = Aim(
+            target=profile.target, budget=Budget.parse(budget), device=Clocked(profile, times)
+        )
+        self.timer = Timer(aim, self.teacher, recipe.timing_rounds, recipe.headroom)
         predictor = LatencyPredictor(profile).fit()
         teacher_ms = float(predictor.predict([TEACHER])[0])
-        limits = Limits(self.run.request.budget.limit_ms(teacher_ms), headroom=HEADROOM)
+        limits = Limits(aim.budget.limit_ms(teacher_ms), headroom=HEADROOM)
         self.goal = Goal(predictor.predict, limits, profile.shape)
         rng = np.random.default_rng(0)
         some = list(dict.fromkeys(space.sample(rng) for _ in range(40)))
@@ -96,8 +95,14 @@ class Found:
         self.search = Artifact("search", "key", folder / "search", 0.0, False)
 
     def finalists(self) -> list[Any]:
-        given = (self.run, self.search, 0, self.run.request.space, self.profile, self.teacher)
-        return read_trials(finalists(*given, worth_by_depth))
+        stage = finalists_stage(
+            self.search, 0, self.goal, self.space, self.teacher, self.timer, self.race,
+            self.settings, worth_by_depth,
+        )  # fmt: skip
+        return read_trials(self.bench.make(stage).path)
+
+    def candidates(self, count: int) -> tuple[list[Architecture], set[Architecture]]:
+        return candidates(self.result, self.space, self.goal, self.teacher, self.settings, count)
 
 
 def worth_by_depth(architecture: Architecture, sizes: Sequence[int]) -> NDArray[np.float64]:
@@ -107,7 +112,7 @@ def worth_by_depth(architecture: Architecture, sizes: Sequence[int]) -> NDArray[
 
 def test_every_depth_and_every_design_takes_part(tmp_path: Path) -> None:
     found = Found(tmp_path, 1.0)
-    chosen, designs = candidates(found.run, found.result, SPACE, found.goal, found.teacher, 12)
+    chosen, designs = found.candidates(12)
     assert designs < set(chosen)
     assert len(chosen) == len(set(chosen)) == 12
     assert {one.num_layers for one in chosen} == {1, 2, 3, 4, 5, 6}
@@ -121,13 +126,12 @@ def test_every_depth_and_every_design_takes_part(tmp_path: Path) -> None:
 
 def test_what_was_scored_is_preferred_to_what_is_only_expected_to_be_good(tmp_path: Path) -> None:
     found = Found(tmp_path, 1.0)
-    given = (found.run, found.result, SPACE, found.goal, found.teacher)
     limit_ms = found.goal.limits.max_latency_ms
     within = [one for one in found.result.evaluations if one.within_limits]
     scored = {one.architecture for one in within if one.latency_ms > 0.5 * limit_ms}
-    few, designs = candidates(*given, len(scored))
+    few, designs = found.candidates(len(scored))
     assert set(few) <= scored | designs
-    more, _ = candidates(*given, len(scored) + 8)
+    more, _ = found.candidates(len(scored) + 8)
     assert scored < set(more)
     assert not {one.architecture for one in within if one.latency_ms < 0.4 * limit_ms} & set(more)
 
@@ -154,16 +158,13 @@ def test_the_best_expected_have_layers_of_their_own_and_designs_have_not(
 ) -> None:
     space = load_space(name)
     found = Found(tmp_path, 1.0, space=space)
-    settings = found.run.request.recipe.race
-    assert settings is not None
-    given = (found.run, found.result, space, found.goal, found.teacher, settings.finalists)
-    _, designs = candidates(*given)
+    _, designs = found.candidates(found.race.finalists)
     finalists = [trial.architecture for trial in found.finalists()]
     unequal = [one for one in finalists if len(set(one.layers)) > 1]
     if name == "minilm-native":
         assert not unequal, "what stock BERT cannot hold"
         return
-    assert 1 <= len(unequal) <= settings.unequal
+    assert 1 <= len(unequal) <= found.race.unequal
     for one in unequal:
         first, *_, last = one.layers
         assert last.intermediate_size > first.intermediate_size

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from latency.target import Budget, Target
-from nas.pipeline.pipeline import run_pipeline
-from nas.pipeline.request import Request, Run
+from nas.pipeline.pipeline import run_search
+from nas.pipeline.request import Aim, Request
 from nas.report.page import quality
 from supernet.space import SearchSpace
-from tests.nas.learnt import Lines, study_in, write_data, write_teacher
+from tests.nas.learnt import Lines, ground_in, write_data, write_teacher
 
 pytestmark = pytest.mark.slow
 
@@ -42,12 +42,11 @@ def test_a_search_on_labels_drawn_by_lot_is_told_at_its_end(tmp_path: Path) -> N
     write_teacher(tmp_path / "teacher")
     write_data(tmp_path / "data", at_random=True)
     lines = Lines()
-    study = study_in(tmp_path, lines, **SMALL)
-    request = Request(
-        **vars(study.request), budget=Budget.parse("10ms"), space=SPACE,
-        target=Target(threads=1, batch_size=1, sequence_length=8),
-    )  # fmt: skip
-    (report,) = run_pipeline([Run(request, study.workspace, lines)], [tmp_path / "out"])
+    ground = ground_in(tmp_path, lines, **SMALL)
+    target = Target(threads=1, batch_size=1, sequence_length=8)
+    aim = Aim(target=target, budget=Budget.parse("10ms"))
+    request = Request(**vars(ground.lesson), aims=(aim,), space=SPACE)
+    (report,) = run_search(request, [tmp_path / "out"], ground.bench)
 
     assert lines.warned[-2:] == list(report.warnings)
     assert [line.partition("'s")[0] for line in report.warnings] == ["the teacher", "the model"]

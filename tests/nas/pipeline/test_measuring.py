@@ -14,10 +14,11 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Budget, Latency
 from nas.models.teacher import Outline
-from nas.pipeline.measuring import load_predictor, profile_target, teacher_ms
+from nas.pipeline.measuring import load_predictor, profile_stage, teacher_ms
 from nas.pipeline.recipe import load_recipe
-from nas.pipeline.request import Request, Run
-from nas.store.workspace import Workspace
+from nas.pipeline.request import Aim
+from nas.pipeline.stage import Workbench
+from nas.store.workspace import Artifact, Workspace
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.configs import load_space
@@ -53,12 +54,10 @@ def latency_of(p50_ms: float) -> Latency:
 def test_the_teacher_is_timed_at_the_profiles_pace(tmp_path: Path, pace: float) -> None:
     """Three times the space's largest, however slow the moment is in which both are timed."""
     profile, space = made_profile(), load_space("minilm")
-    run = run_on(Measured(profile, pace), tmp_path, "2x")
-    kept = profile_target(run, space, teacher_of(profile))
-    expected_ms = 3 * float(load_predictor(kept).predict([space.largest])[0])
-    assert teacher_ms(run, kept) == pytest.approx(expected_ms)
-    slow_moments = run_on(Measured(profile, pace), tmp_path, "2x@p95")
-    assert teacher_ms(slow_moments, kept) == pytest.approx(1.2 * expected_ms)
+    kept = profiled(Measured(profile, pace), tmp_path)
+    expected_ms = 3 * float(load_predictor(kept.path).predict([space.largest])[0])
+    assert teacher_ms(kept.path, 50) == pytest.approx(expected_ms)
+    assert teacher_ms(kept.path, 95) == pytest.approx(1.2 * expected_ms)
 
 
 def teacher_of(profile: Profile) -> Outline:
@@ -68,27 +67,21 @@ def teacher_of(profile: Profile) -> Outline:
     return Outline(whole, profile.shape)
 
 
-def run_on(device: Measured, folder: Path, budget: str) -> Run:
-    request = Request(
-        teacher="unused",
-        data="unused",
-        recipe=load_recipe("quick"),
-        budget=Budget.parse(budget),
-        space=load_space("minilm"),
-        target=device.found.target,
-    )
-    return Run(request, Workspace(folder), Display(), device=device)
+def profiled(device: Measured, folder: Path, profile: Profile | None = None) -> Artifact:
+    """A device's profile, for a teacher of the shape of that profile or another."""
+    aim = Aim(target=device.found.target, budget=Budget.parse("2x"), device=device)
+    teacher = teacher_of(profile or device.found)
+    stage = profile_stage(aim, load_space("minilm"), teacher, load_recipe("quick"), 0)
+    return Workbench(Workspace(folder), Display()).make(stage)
 
 
 def test_a_profile_is_kept_for_the_machine_that_was_asked_alone(tmp_path: Path) -> None:
-    profile, space = made_profile(), load_space("minilm")
-    ours = run_on(Measured(profile), tmp_path, "2x")
+    profile = made_profile()
     other = replace(profile, fingerprint=replace(profile.fingerprint, cpu="Cortex-A72"))
-    theirs = replace(ours, device=Measured(other))
     with pytest.raises(NasError, match=r"changed while .*not Cortex-A72.*: retry the search"):
-        profile_target(theirs, space, teacher_of(profile))
+        profiled(Measured(other), tmp_path, profile)
     assert not list(tmp_path.glob("profile/*/profile.json"))
-    kept = profile_target(ours, space, teacher_of(profile))
+    kept = profiled(Measured(profile), tmp_path)
     assert Profile.load(kept.path / "profile.json") == profile
 
 
@@ -101,14 +94,13 @@ class Elsewhere(Measured):
 
 def test_what_one_device_measured_never_stands_for_another(tmp_path: Path) -> None:
     """However alike their fingerprints are: an agent says of itself what it likes."""
-    profile, space = made_profile(), load_space("minilm")
+    profile = made_profile()
     kept = {}
     for name in ("", "ada's pi", "bob's pi"):
-        run = run_on(Elsewhere(profile, identity=name), tmp_path, "2x")
-        first, again = (profile_target(run, space, teacher_of(profile)) for _ in range(2))
+        device = Elsewhere(profile, identity=name)
+        first, again = (profiled(device, tmp_path) for _ in range(2))
         assert not first.reused
         assert again.reused
         kept[name] = first.key
     assert len(set(kept.values())) == 3
-    plain = profile_target(run_on(Measured(profile), tmp_path, "2x"), space, teacher_of(profile))
-    assert plain.key == kept[""]
+    assert profiled(Measured(profile), tmp_path).key == kept[""]

@@ -13,16 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from nas.models.evaluate import quickly
-from nas.pipeline import rung as rungs
-from nas.pipeline.distilling import distilled, new_learner, validation_quality
-from nas.pipeline.guide import Guide, sample_batches
-from nas.pipeline.learning import EncodedTask, prepare_teacher, read_data, read_score, tokenize
+from nas.pipeline.guide import Guide
+from nas.pipeline.learning import read_score
+from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.race import Racer, race, within_reach
-from nas.pipeline.request import Study
-from nas.pipeline.rung import LEARNER, Alone, Crew
-from nas.store.workspace import Artifact
+from nas.pipeline.rung import LEARNER, LocalRungRunner, RungRunner
+from nas.pipeline.student_training import StudentTraining
+from nas.store.result_folder import MODEL
 from supernet.architecture import Architecture
-from tests.nas.learnt import study_in
+from tests.nas.learnt import ground_in
 
 FINALISTS = [
     Architecture.uniform(
@@ -36,17 +35,23 @@ class Made:
     """All that a race needs."""
 
     def __init__(self, folder: Path) -> None:
-        self.study: Study = study_in(folder)
-        data = read_data(self.study)
-        self.teacher: Artifact = prepare_teacher(self.study, data)
-        self.task: EncodedTask = tokenize(self.study, data, self.teacher)
-        self.guide = Guide(self.study, self.teacher, self.task)
+        self.ground: Groundwork = ground_in(folder)
+        self.lesson, self.bench = self.ground.lesson, self.ground.bench
+        self.teacher, self.task, self.guide = (
+            self.ground.teacher, self.ground.task, self.ground.guide,
+        )  # fmt: skip
+        self.training = StudentTraining(
+            self.guide, self.task, self.lesson.recipe.distill, self.lesson.seed, self.bench.display
+        )
 
-    def race(self, crew: Crew | None = None) -> list[Racer]:
-        settings = self.study.request.recipe.race
+    def race(self, runner: RungRunner | None = None) -> list[Racer]:
+        settings = self.lesson.recipe.race
         assert settings is not None
-        crew = crew or Alone(self.study, self.task, self.guide)
-        return race(self.study, settings, FINALISTS, self.teacher, self.task, self.guide, crew)
+        runner = runner or LocalRungRunner(self.training)
+        return race(
+            self.lesson, settings, FINALISTS, self.teacher, self.task, self.guide, runner,
+            self.bench,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +104,15 @@ def test_training_never_loses(made: Made, ran: list[Racer]) -> None:
     """Each rung, and the winner's own distillation, ends at least as good as it began, on what
     tells its best weights.
     """
-    weights = made.guide.supernet.weights
     for racer in ran:
         student = made.guide.supernet.blank(racer.architecture)
         qualities = []
         for rung in racer.rungs:
-            new_learner(made.study, student, weights, made.task, rung.path / LEARNER)
+            made.training.learner(student, begun=rung.path / LEARNER)
             with quickly(student.device):
-                qualities.append(validation_quality(student.eval(), made.guide, made.task)())
+                qualities.append(made.training.validation_quality(student.eval())())
         assert qualities == sorted(qualities)
-    student = distilled(made.study, ran[0].beginning(), made.teacher, made.task, made.guide)
+    student = made.ground.distilled(ran[0].beginning())
     teacher = read_score(made.teacher, made.task.data.task, "validation")
     found = read_score(student, made.task.data.task, "validation")
     assert found > 0.5 * teacher
@@ -120,15 +124,16 @@ def test_students_are_judged_on_validation_and_texts_that_they_were_not_fitted_o
     task, few = made.task, len(made.task.validation) + 7
     for most in (few, 3):
         monkeypatch.setattr("nas.pipeline.guide.JUDGED", most)
-        guide = Guide(made.study, made.teacher, task)
+        guide = Guide(
+            made.teacher.path / MODEL, task, made.lesson.recipe, made.lesson.seed,
+            made.bench.display,
+        )  # fmt: skip
         ids = guide.judged.columns["input_ids"]
         validation = task.validation.columns["input_ids"]
         assert ids[: len(validation)] == validation
         assert len(ids) == len(guide.judged_logits) == max(most, len(validation))
         fitted = {
-            tuple(row[row > 0].tolist())
-            for b in sample_batches(made.study, task)
-            for row in b["input_ids"]
+            tuple(row[row > 0].tolist()) for b in guide.sample_batches() for row in b["input_ids"]
         }
         train = {tuple(row) for row in task.train.columns["input_ids"]}
         others = {tuple(row) for row in ids[len(validation) :]}
@@ -150,16 +155,15 @@ def test_a_killed_race_ends_as_an_undisturbed_one(
         shutil.copytree(folder / name, tmp_path / name)
     shutil.rmtree(tmp_path / "workspace" / "racer")
     elsewhere = Made(tmp_path)
-    before, climbed = rungs.learn, []
+    before, trained = StudentTraining.run, []
 
-    def learn(*given: Any) -> None:
-        *_, stages = given
-        climbed.append(stages[0].name)
-        if climbed.count("rung-2") == 1:
+    def run(self: StudentTraining, learner: Any, stages: Any, *given: Any) -> None:
+        trained.append(stages[0].name)
+        if trained.count("rung-2") == 1:
             raise KeyboardInterrupt
-        before(*given)
+        before(self, learner, stages, *given)
 
-    monkeypatch.setattr(rungs, "learn", learn)
+    monkeypatch.setattr(StudentTraining, "run", run)
     with pytest.raises(KeyboardInterrupt):
         elsewhere.race()
     monkeypatch.undo()
@@ -172,5 +176,5 @@ def test_a_killed_race_ends_as_an_undisturbed_one(
 def test_the_winner_goes_on_from_its_weights(made: Made, ran: list[Racer]) -> None:
     beginning = ran[0].beginning()
     assert beginning.learner == ran[0].rungs[-1].path / LEARNER
-    assert beginning.start(made.study.request.recipe.distill) == "raced"
+    assert beginning.start(made.lesson.recipe.distill) == "raced"
     assert json.loads((ran[0].rungs[-1].path / "outcome.json").read_text())["quality"] > 0

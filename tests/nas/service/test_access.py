@@ -20,7 +20,7 @@ from nas.service.devices.targets import find_target, register_target, remove_tar
 from nas.service.devices.tasks import submit_task
 from nas.service.jobs.job import Job
 from nas.service.jobs.reporting import ReportingDisplay
-from nas.service.jobs.stages import build_runs
+from nas.service.jobs.stages import build_pipeline
 from nas.service.requests import NewSearch
 from nas.service.searches import create, find, remove
 from nas.service.service import Service
@@ -185,7 +185,7 @@ def test_a_job_measures_on_no_device_that_its_owner_may_not_see(town, tmp_path):
         """Where its models would be measured."""
         settings = private.service.settings.model_dump_json()
         job = Job(search["id"], 1, search["request"], settings, str(tmp_path / "scratch"))
-        build_runs(private.service, job, ReportingDisplay(lambda *_: None, tmp_path))
+        build_pipeline(private.service, job, ReportingDisplay(lambda *_: None, tmp_path))
 
     places(search)  # what is under way goes on
     places(of_admin)

@@ -14,11 +14,11 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from nas.data.task_data import load_data
 from nas.models.measured import load_model
-from nas.pipeline.learning import prepare_teacher, read_data, read_score, tokenize
+from nas.pipeline.learning import read_score
 from nas.pipeline.pipeline import run_distillation
 from nas.tasks.units import Units, predict_learnt, predict_values
 from supernet.architecture import Architecture
-from tests.nas.learnt import RECIPE, WORDS, study_in
+from tests.nas.learnt import RECIPE, WORDS, ground_in
 
 STUDENT = Architecture.uniform(
     num_layers=2, hidden_size=16, num_heads=2, intermediate_size=32
@@ -51,17 +51,18 @@ def test_a_scale_changes_neither_scores_nor_what_is_predicted(tmp_path: Path) ->
     scores, values = [], []
     for name, (offset, scale) in {"stars": (0.0, 1.0), "points": (700.25, 200.0)}.items():
         root = tmp_path / name
-        study = study_in(root, finetune=RECIPE["finetune"] | {"epochs": 30, "patience": 6})
+        ground = ground_in(root, finetune=RECIPE["finetune"] | {"epochs": 30, "patience": 6})
         write_values(root / "data", offset, scale)
-        told = run_distillation(study, json.dumps(STUDENT.to_dict()), root / "out")
-        data = read_data(study)
-        teacher = prepare_teacher(study, data)
-        scores.append((read_score(teacher, data.task, "test"), told["score"]["test"]))
+        told = run_distillation(
+            ground.lesson, json.dumps(STUDENT.to_dict()), root / "out", ground.bench
+        )
+        of_teacher = read_score(ground.teacher, ground.data.task, "test")
+        scores.append((of_teacher, told["score"]["test"]))
         found, labels = predicted(load_model(root / "out" / "model")[0], root / "out" / "model")
         assert np.corrcoef(found, labels)[0, 1] > 0.5
         assert np.abs(found - labels).mean() < 0.8 * np.abs(labels - labels.mean()).mean()
         values.append((found - offset) / scale)
-        learnt = np.array(tokenize(study, data, teacher).train.labels)
+        learnt = np.array(ground.task.train.labels)
         assert (learnt.mean(), learnt.std()) == pytest.approx((0, 1), abs=1e-9)
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
     np.testing.assert_allclose(values[0], values[1], atol=0.1)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from nas.cluster.options import RayOptions
 from nas.pipeline.race import Racer
 from nas.pipeline.rung import LEARNER, Rung
+from nas.store.result_folder import MODEL
 from supernet.errors import NasError
 from tests.nas.pipeline.test_race import FINALISTS, Made
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from nas.pipeline.cluster_race import RayCrew  # noqa: E402
+from nas.pipeline.ray_race import RayRungRunner  # noqa: E402
 
 ROOM = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
 
@@ -71,14 +72,19 @@ def made(alone: list[Racer], folder: Path, tmp_path: Path) -> Made:
     return Made(tmp_path)
 
 
+def runner_of(made: Made, options: RayOptions) -> RayRungRunner:
+    folder = made.teacher.path / MODEL
+    return RayRungRunner(folder, made.task, made.guide, made.lesson, options, made.bench.display)
+
+
 def test_a_cluster_one_of_whose_processes_is_killed_ends_as_one_process_does(
     cluster: Cluster, alone: list[Racer], made: Made
 ) -> None:
     killed: list[int] = []
-    with RayCrew(made.study, made.teacher, made.task, made.guide, RayOptions()) as crew:
+    with runner_of(made, RayOptions()) as runner:
         killer = Thread(target=_kill_one, args=(killed,))
         killer.start()
-        racers = made.race(crew)
+        racers = made.race(runner)
         killer.join()
     assert killed
     assert [racer.to_dict() for racer in racers] == [racer.to_dict() for racer in alone]
@@ -90,12 +96,12 @@ def test_a_cluster_one_of_whose_processes_is_killed_ends_as_one_process_does(
 
 
 def _kill_one(killed: list[int]) -> None:
-    """Kill the first process that climbs."""
+    """Kill the first process that runs a rung."""
     until = time.monotonic() + 120
     while not killed and time.monotonic() < until:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):  # it has ended meanwhile
-                if path.read_bytes().startswith(b"ray::_climb"):
+                if path.read_bytes().startswith(b"ray::_run"):
                     killed.append(int(path.parent.name))
                     os.kill(killed[0], signal.SIGKILL)
                     return
@@ -105,8 +111,8 @@ def _kill_one(killed: list[int]) -> None:
 def test_a_rung_that_fails_is_told(cluster: Cluster, made: Made, tmp_path: Path) -> None:
     assert made.task.validation.labels is not None
     made.task.validation.labels.clear()
-    crew = RayCrew(made.study, made.teacher, made.task, made.guide, RayOptions(attempts=1))
+    runner = runner_of(made, RayOptions(attempts=1))
     rung = Rung(FINALISTS[0])
-    with crew, pytest.raises(NasError, match=r"1x32 .* failed on the cluster: IndexError"):
-        crew.climb(rung, tmp_path)
+    with runner, pytest.raises(NasError, match=r"1x32 .* failed on the cluster: IndexError"):
+        runner.run(rung, tmp_path)
     assert not (tmp_path / LEARNER).exists()
