@@ -31,10 +31,11 @@ from typing import Any
 import torch
 from speedups import OURS, RESULTS, Comparison, recipe_of, save
 
-from nas.pipeline.choosing import choose, read_trials
+from nas.pipeline.choosing import choice_stage, read_trials
 from nas.pipeline.learning import read_score
+from nas.pipeline.measuring import Timer
 from nas.pipeline.recipe import Scores
-from nas.pipeline.supernet import train_supernet
+from nas.pipeline.supernet import trained_supernet_stage
 from nas.settings import data_folder
 from supernet.architecture import Architecture
 from supernet.sandwich_settings import SandwichSettings
@@ -94,9 +95,12 @@ class Ablation:
         pipeline = variant.pipeline
         began = time.process_time()
         _ = pipeline.guide.supernet
-        choice = choose(variant.run, pipeline.search, 0, pipeline.original, ())
+        recipe, (aim,) = variant.recipe, variant.request.aims
+        timer = Timer(aim, pipeline.original, recipe.timing_rounds, recipe.headroom)
+        stage = choice_stage(pipeline.search, 0, timer, recipe.candidates, ())
+        choice = pipeline.bench.make(stage)
         spent = time.process_time() - began
-        trial = read_trials(choice)[-1]
+        trial = read_trials(choice.path)[-1]
         told = self.whole.developed(trial.architecture, seconds - spent)
         return {
             **told,
@@ -116,10 +120,12 @@ class Ablation:
                 "trial", scores="inherited", supernet=sandwich(steps), race=None
             )
             pipeline = variant.pipeline
-            shared = (variant.run, pipeline.space, pipeline.teacher, pipeline.task, pipeline.guide)
             _ = pipeline.guide.supernet
+            stage = trained_supernet_stage(
+                variant.request, pipeline.space, pipeline.teacher, pipeline.task, pipeline.guide
+            )
             began = time.process_time()
-            train_supernet(*shared)
+            pipeline.bench.make(stage)
             return time.process_time() - began
 
         return (spent(3 * TRIAL_STEPS) - spent(TRIAL_STEPS)) / (2 * TRIAL_STEPS)

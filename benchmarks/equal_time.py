@@ -28,13 +28,14 @@ from nas.data.task_data import Examples
 from nas.data.tokenization import EncodedExamples, encode
 from nas.models.evaluate import collator, score
 from nas.models.teacher import outline
-from nas.pipeline import distilling as distill
-from nas.pipeline import learning
-from nas.pipeline.augment import augment, read_augmented
-from nas.pipeline.guide import Guide, sample_batches
+from nas.pipeline.augment import augmented_stage, read_augmented
+from nas.pipeline.learning import EncodedTask, read_score, unlabelled_texts
+from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.recipe import Distillation, Recipe, load_recipe
-from nas.pipeline.request import Lesson, Study
-from nas.store.workspace import Artifact, Workspace
+from nas.pipeline.request import Lesson
+from nas.pipeline.stage import Workbench
+from nas.pipeline.student_training import StudentTraining
+from nas.store.workspace import Workspace
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.distill.augmentation import Augmentation
@@ -110,7 +111,7 @@ class Bench:
         self.display = Display(Console(stderr=True))
         self.workspace = Workspace(arguments.workspace, warn=self.display.warn)
 
-    def study(self, task: str, seed: int, recipe: Recipe) -> Study:
+    def ground(self, task: str, seed: int, recipe: Recipe) -> Groundwork:
         lesson = Lesson(
             teacher="minilm",
             data=str(self.data / task),
@@ -118,7 +119,7 @@ class Bench:
             metric=METRICS.get(task),
             seed=seed,
         )
-        return Study(lesson, self.workspace, self.display)
+        return Groundwork(lesson, Workbench(self.workspace, self.display))
 
     def latencies(self, named: Mapping[str, Architecture]) -> Mapping[str, Any]:
         """Students beside the default teacher: milliseconds and speed-up."""
@@ -147,14 +148,10 @@ class Bench:
         task, _, limit = task.partition("@")
         update = {"limit": int(limit) if limit else self.arguments.limit}
         recipe = load_recipe("full").model_copy(update=update)
-        study = self.study(task, seed, recipe)
-        data = learning.read_data(study)
-        teacher = learning.prepare_teacher(study, data)
-        encoded = learning.tokenize(study, data, teacher)
-        held = Guide(study, teacher, encoded)
-        guide = held.supernet
-        sources = Sources(self, study, method, teacher, encoded)
-        texts = sample_batches(study, encoded)
+        ground = self.ground(task, seed, recipe)
+        teacher, encoded, guide = ground.teacher, ground.task, ground.guide.supernet
+        sources = Sources(self, ground, method)
+        texts = ground.guide.sample_batches()
         began = process_time()
         learner = begin(guide, texts)
         beginning_s = process_time() - began
@@ -163,8 +160,9 @@ class Bench:
             budget_s = share * (self.arguments.seconds - beginning_s)
             steps = self.steps(one, budget_s, guide, learner, sources, encoded)
             stages.append(replace(one, training=replace(one.training, steps=steps)))
-        recipe = recipe.model_copy(update={"distill": Distillation(stages=tuple(stages))})
-        study = self.study(task, seed, recipe)
+        training = StudentTraining(
+            ground.guide, encoded, Distillation(stages=tuple(stages), checks=0), seed, self.display
+        )
         collate = collator(encoded.tokenizer)
         metric = encoded.data.task.metric
 
@@ -176,8 +174,8 @@ class Bench:
         untrained = scored(encoded.test)
         with tempfile.TemporaryDirectory() as scratch:
             began = process_time()
-            whole = distill.new_learner(study, learner, guide.weights, encoded)
-            distill.learn(study, whole, guide.weights, sources, encoded, Path(scratch))
+            whole = training.learner(learner)
+            training.run(whole, stages, sources, Path(scratch))
             seconds = process_time() - began
         learner.eval()
         told = {
@@ -185,7 +183,7 @@ class Bench:
             "test": scored(encoded.test),
             "validation": scored(encoded.validation),
             "untrained_test": untrained,
-            "teacher_test": learning.read_score(teacher, data.task, "test"),
+            "teacher_test": read_score(teacher, encoded.data.task, "test"),
             "seconds": beginning_s + seconds,
             "beginning_seconds": beginning_s,
             "augmentation_seconds": sources.augmentation_seconds,
@@ -202,7 +200,7 @@ class Bench:
         guide: Supernet,
         student: PreTrainedModel,
         sources: Sources,
-        task: learning.EncodedTask,
+        task: EncodedTask,
     ) -> int:
         """How many steps fill a stage's share of the time, reading in advance included."""
         data = sources(one)
@@ -224,7 +222,7 @@ class Bench:
         guide: Supernet,
         student: PreTrainedModel,
         data: EncodedExamples,
-        task: learning.EncodedTask,
+        task: EncodedTask,
     ) -> tuple[float, float]:
         """Seconds of a step, and those before the first."""
         ticks: list[float] = []
@@ -257,36 +255,30 @@ class Bench:
 class Sources:
     """The data of a method's stages, each encoded once."""
 
-    def __init__(
-        self,
-        bench: Bench,
-        study: Study,
-        method: Method,
-        teacher: Artifact,
-        task: learning.EncodedTask,
-    ) -> None:
+    def __init__(self, bench: Bench, ground: Groundwork, method: Method) -> None:
         self._bench = bench
-        self._study = study
+        self._ground = ground
         self._method = method
-        self._teacher = teacher
-        self._task = task
-        self._encoded: dict[str, EncodedExamples] = {"task": task.train}
+        self._encoded: dict[str, EncodedExamples] = {"task": ground.task.train}
         self.augmentation_seconds = 0.0
 
     def __call__(self, one: Stage) -> EncodedExamples:
         if one.data not in self._encoded:
-            length = self._study.request.recipe.max_length
-            self._encoded[one.data] = encode(self._examples(one), self._task.tokenizer, length)
+            length, tokenizer = self._ground.lesson.recipe.max_length, self._ground.task.tokenizer
+            self._encoded[one.data] = encode(self._examples(one), tokenizer, length)
         return self._encoded[one.data]
 
     def _examples(self, one: Stage) -> Examples:
+        ground = self._ground
         if one.data == "unlabelled":
             folder = str(self._bench.data / "wikitext2")
-            return Examples(learning.unlabelled_texts(self._study, folder, self._task, None))
-        settings = self._method.augmentation
-        artifact = augment(self._study, settings, self._teacher, self._task)
+            return Examples(unlabelled_texts(folder, None, ground.lesson, ground.data))
+        how, length = self._method.augmentation, ground.lesson.recipe.max_length
+        artifact = ground.bench.make(
+            augmented_stage(how, ground.teacher, ground.task, length, ground.lesson.seed)
+        )
         self.augmentation_seconds = artifact.seconds
-        return read_augmented(artifact, self._task.data.train, settings.originals)
+        return read_augmented(artifact, ground.data.train, how.originals)
 
 
 def first(data: EncodedExamples, count: int) -> EncodedExamples:

@@ -25,7 +25,6 @@ from transformers import AutoTokenizer
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from nas.models.quantize import quantize_folder
-from nas.pipeline import learning
 from nas.pipeline.recipe import load_recipe
 from nas.store.result_folder import MODEL
 
@@ -62,8 +61,7 @@ def parse() -> argparse.Namespace:
 
 def models(bench: Bench, task: str, arguments: argparse.Namespace) -> dict[str, Path]:
     """Folders of the fine-tuned teacher and of its student."""
-    study = bench.study(task, arguments.seed, recipe(arguments))
-    teacher = learning.prepare_teacher(study, learning.read_data(study)).path / MODEL
+    teacher = bench.ground(task, arguments.seed, recipe(arguments)).teacher.path / MODEL
     student = arguments.workspace / "int8" / f"{task}-{arguments.seed}-{arguments.seconds:g}s"
     if not student.exists():
         best = METHODS["best"]
@@ -85,7 +83,7 @@ def measured(
     bench: Bench, folder: Path, task: str, arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Every form of a model: scores, milliseconds, megabytes."""
-    data = learning.read_data(bench.study(task, arguments.seed, recipe(arguments)))
+    data = bench.ground(task, arguments.seed, recipe(arguments)).data
     with tempfile.TemporaryDirectory() as scratch:
         forms = quantize_folder(
             folder, data, bench.target, "dynamic", Path(scratch) / "int8",

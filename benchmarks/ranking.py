@@ -39,17 +39,17 @@ from nas.data.tokenization import EncodedExamples
 from nas.models.evaluate import collator, predict, quickly, score
 from nas.models.quality import agreement
 from nas.models.teacher import outline
-from nas.pipeline.distilling import learn, new_learner, validation_quality
-from nas.pipeline.guide import Guide, sample_batches
-from nas.pipeline.learning import EncodedTask, prepare_teacher, read_data, tokenize
+from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.race import race
 from nas.pipeline.recipe import Recipe, load_recipe
-from nas.pipeline.request import Lesson, Study
-from nas.pipeline.rung import Alone
-from nas.pipeline.supernet import train_supernet
+from nas.pipeline.request import Lesson
+from nas.pipeline.rung import LocalRungRunner
+from nas.pipeline.stage import Workbench
+from nas.pipeline.student_training import StudentTraining
+from nas.pipeline.supernet import trained_supernet_stage
 from nas.search.expected import Expectation, outlook
 from nas.store.result_folder import MODEL
-from nas.store.workspace import Artifact, Workspace
+from nas.store.workspace import Workspace
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -144,12 +144,13 @@ def read_architectures() -> list[tuple[float, Architecture]]:
 class Lab:
     """A task with its teacher, and ways to score an architecture."""
 
-    def __init__(
-        self, study: Study, recipe: Recipe, task: EncodedTask, teacher: Artifact, guide: Guide
-    ) -> None:
-        self.study, self.recipe, self.task, self.guide = study, recipe, task, guide
-        self.teacher = teacher
-        self.metric = task.data.task.metric
+    def __init__(self, ground: Groundwork) -> None:
+        self.ground, self.recipe = ground, ground.lesson.recipe
+        self.task, self.guide, self.teacher = ground.task, ground.guide, ground.teacher
+        self.metric = self.task.data.task.metric
+        self.training = StudentTraining(
+            self.guide, self.task, self.recipe.distill, ground.lesson.seed, ground.bench.display
+        )
 
     @classmethod
     def named(cls, task: str, recipe: Recipe, workspace: Path) -> Lab:
@@ -161,11 +162,7 @@ class Lab:
             recipe=recipe,
             metric=METRICS.get(task),
         )
-        study = Study(lesson, Workspace(workspace, warn=display.warn), display)
-        data = read_data(study)
-        teacher = prepare_teacher(study, data)
-        encoded = tokenize(study, data, teacher)
-        return cls(study, recipe, encoded, teacher, Guide(study, teacher, encoded))
+        return cls(Groundwork(lesson, Workbench(Workspace(workspace, warn=display.warn), display)))
 
     def fitted(self, architecture: Architecture, evidence: Evidence) -> Any:
         student = self.guide.supernet.blank(architecture)
@@ -193,7 +190,7 @@ class Lab:
         student.eval()
         return {
             "validation": metric(self.task.validation),
-            "quality": validation_quality(student, self.guide, self.task)(),
+            "quality": self.training.validation_quality(student)(),
             "test": metric(self.task.test),
         }
 
@@ -203,14 +200,11 @@ class Lab:
         student = self.fitted(architecture, self.guide.evidence)
         fit_s = time.process_time() - began
         fitted_all = self.told(student)
-        weights = self.guide.supernet.weights
         began = time.process_time()
-        learner = new_learner(self.study, student, weights, self.task)
+        learner = self.training.learner(student)
         with tempfile.TemporaryDirectory() as scratch:
-            learn(
-                self.study, learner, weights, lambda _: self.task.train, self.task, Path(scratch),
-                self.guide.readings_of, validation_quality(student, self.guide, self.task),
-            )  # fmt: skip
+            stages = self.recipe.distill.stages
+            self.training.run(learner, stages, lambda _: self.task.train, Path(scratch))
         seconds = time.process_time() - began
         return {
             "fit_seconds": fit_s,
@@ -295,9 +289,7 @@ def find_scores(arguments: argparse.Namespace) -> None:
         began = time.process_time()
         supernet = trained_supernet(lab)
         seconds["inherited"] = seconds["repaired"] = time.process_time() - began
-        few = Evidence(
-            lab.guide.supernet.weights, PackedTexts.of(sample_batches(lab.study, lab.task, 128))
-        )
+        few = Evidence(lab.guide.supernet.weights, PackedTexts.of(lab.guide.sample_batches(128)))
         for part in ("inherited", "repaired"):
             scores[part] = {}
             for row in rows:
@@ -329,8 +321,10 @@ def raced(lab: Lab, rows: list[dict[str, Any]]) -> dict[str, float]:
     assert settings is not None, "the recipe has a race"
     for speedup in SPEEDUPS:
         same = [Architecture.from_dict(r["architecture"]) for r in rows if r["speedup"] == speedup]
-        crew = Alone(lab.study, lab.task, lab.guide)
-        ranked = race(lab.study, settings, same, lab.teacher, lab.task, lab.guide, crew)
+        ground, runner = lab.ground, LocalRungRunner(lab.training)
+        ranked = race(
+            ground.lesson, settings, same, lab.teacher, lab.task, lab.guide, runner, ground.bench
+        )
         found |= {str(one.architecture): len(one.rungs) + one.best for one in ranked}
     return found
 
@@ -341,10 +335,10 @@ def trained_supernet(lab: Lab) -> Supernet:
     settings = SandwichSettings(training=training, hidden_weight=1.0)
     update = {"supernet": settings, "scores": "inherited"}
     recipe = lab.recipe.model_copy(update=update)
-    lesson = replace(lab.study.request, recipe=recipe)
-    study = Study(lesson, lab.study.workspace, lab.study.display)
+    lesson = replace(lab.ground.lesson, recipe=recipe)
     space = load_space("minilm")
-    artifact = train_supernet(study, space, lab.teacher, lab.task, lab.guide)
+    stage = trained_supernet_stage(lesson, space, lab.teacher, lab.task, lab.guide)
+    artifact = lab.ground.bench.make(stage)
     return Supernet.from_pretrained(artifact.path / MODEL)
 
 

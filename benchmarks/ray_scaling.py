@@ -34,14 +34,15 @@ import torch
 from latency.drawing import PALETTE, canvas, style
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from latency.target import Budget
 from nas.cluster.evaluator import RayEvaluator
 from nas.cluster.options import RayOptions
 from nas.models.evaluate import collator
-from nas.pipeline import learning
+from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.recipe import load_recipe
-from nas.pipeline.request import Request, Run
+from nas.pipeline.request import Lesson
 from nas.pipeline.scoring import Score, Scorer, SupernetScorer
+from nas.pipeline.stage import Workbench
+from nas.pipeline.supernet import trained_supernet_stage
 from nas.search.constraints import Limits
 from nas.search.evaluator import Evaluator, LocalEvaluator, Outcome
 from nas.search.score_cache import ScoreCache
@@ -95,25 +96,21 @@ def trained_scorer(arguments: argparse.Namespace, space: SearchSpace) -> Superne
     if folder is None:
         raise SystemExit("set NAS_DATA to the folder of data sets")
     display = Display()
-    request = Request(
+    lesson = Lesson(
         teacher=arguments.teacher,
         data=str(folder / arguments.task),
-        budget=Budget.parse("2x"),
-        space=space,
-        target=load_target("cpu"),
         recipe=load_recipe(arguments.recipe),
         seed=arguments.seed,
     )
-    run = Run(request, Workspace(arguments.workspace, warn=display.warn), display)
-    data = learning.read_data(run)
-    teacher = learning.prepare_teacher(run, data)
-    task = learning.tokenize(run, data, teacher)
-    supernet = learning.train_supernet(run, space, teacher, task)
+    bench = Workbench(Workspace(arguments.workspace, warn=display.warn), display)
+    ground = Groundwork(lesson, bench)
+    task = ground.task
+    supernet = bench.make(trained_supernet_stage(lesson, space, ground.teacher, task, ground.guide))
     return SupernetScorer.of(
         Supernet.from_pretrained(supernet.path / MODEL),
         task.validation,
         collator(task.tokenizer),
-        data.task.metric,
+        task.data.task.metric,
     )
 
 

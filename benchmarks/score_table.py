@@ -28,9 +28,11 @@ from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from nas.data.tokenization import EncodedExamples
 from nas.models.evaluate import Collate, collator
-from nas.pipeline import learning
+from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.recipe import load_recipe
-from nas.pipeline.request import Lesson, Study
+from nas.pipeline.request import Lesson
+from nas.pipeline.stage import Workbench
+from nas.pipeline.supernet import trained_supernet_stage
 from nas.settings import data_folder
 from nas.store.result_folder import MODEL
 from nas.store.workspace import Workspace
@@ -146,11 +148,12 @@ def main() -> None:
         teacher="minilm", data=str(folder / arguments.task), recipe=load_recipe("full"),
         seed=arguments.seed,
     )  # fmt: skip
-    study = Study(lesson, Workspace(arguments.workspace, warn=display.warn), display)
-    data = learning.read_data(study)
-    teacher = learning.prepare_teacher(study, data)
-    task = learning.tokenize(study, data, teacher)
-    artifact = learning.train_supernet(study, load_space("minilm"), teacher, task)
+    bench = Workbench(Workspace(arguments.workspace, warn=display.warn), display)
+    ground = Groundwork(lesson, bench)
+    task = ground.task
+    artifact = bench.make(
+        trained_supernet_stage(lesson, load_space("minilm"), ground.teacher, task, ground.guide)
+    )
     supernet = Supernet.from_pretrained(artifact.path / MODEL).eval()
     collate = collator(task.tokenizer)
     for space, sample in ((FINE, arguments.sample), (SMALL, None)):

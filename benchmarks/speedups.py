@@ -32,14 +32,12 @@ from ranking import Lab
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.target import Budget
-from nas.pipeline.choosing import goals_of
-from nas.pipeline.distilling import learn, new_learner, validation_quality
-from nas.pipeline.guide import Guide
 from nas.pipeline.learning import read_score
-from nas.pipeline.measuring import Trial, timed
-from nas.pipeline.pipeline import Pipeline
+from nas.pipeline.measuring import Timer, Trial
+from nas.pipeline.pipeline import Groundwork, Pipeline
 from nas.pipeline.recipe import Recipe, load_recipe
-from nas.pipeline.request import Request, Run
+from nas.pipeline.request import Aim, Request
+from nas.pipeline.stage import Workbench
 from nas.report.plots import PALETTE
 from nas.search.designs import DESIGNS, designed
 from nas.search.goals import Goals
@@ -68,21 +66,20 @@ class Comparison:
         recipe = recipe or recipe_of(arguments)
         folder = data_folder()
         assert folder is not None, "it was looked for"
-        request = Request(
+        aim = Aim(target=load_target(arguments.target), budget=Budget(speedup=speedup))
+        self.request = Request(
             teacher="minilm",
             data=str(folder / arguments.task),
-            budget=Budget(speedup=speedup),
+            aims=(aim,),
             space=load_space(arguments.space),
-            target=load_target(arguments.target),
             recipe=recipe,
             metric=METRICS.get(arguments.task),
             seed=seed,
         )
         self.arguments, self.recipe, self.seed = arguments, recipe, seed
         workspace = Workspace(arguments.workspace, warn=self.display.warn)
-        self.run = Run(request, workspace, self.display)
         self.output = arguments.workspace / "outputs" / f"{speedup:g}x-{seed}"
-        self.pipeline = Pipeline([self.run])
+        self.pipeline = Pipeline(self.request, Workbench(workspace, self.display))
         for stage in ("data", "profiles", "teacher"):
             self.pipeline.finish(stage)
 
@@ -111,7 +108,9 @@ class Comparison:
 
         Of 'random', one of the slower half of all that are fast enough.
         """
-        (goal,) = goals_of([self.run], self.pipeline.profiles, self.pipeline.original)
+        (goal,), (aim,) = self.pipeline.goals, self.request.aims
+        recipe, original = self.request.recipe, self.pipeline.original
+        timer = Timer(aim, original, recipe.timing_rounds, recipe.headroom)
         rng = np.random.default_rng(self.seed)
         pool = build_pool(self.pipeline.space, Goals((goal,)), max_enumerated=2_000_000, rng=rng)
         there = designed_names(pool, self.pipeline.original.architecture)
@@ -124,7 +123,7 @@ class Comparison:
                 if found is None:
                     break
                 architecture, ms = found
-                trial = timed(self.run, architecture, ms, self.pipeline.original, headroom=True)
+                trial = timer.timed(architecture, ms)
                 if trial.met:
                     yield name, trial
                     break
@@ -151,7 +150,6 @@ class Comparison:
             fitted: else it begins as a slice of the teacher.
         """
         lab, evidence = self.lab, self.lab.guide.evidence
-        weights = lab.guide.supernet.weights
         began = time.process_time()
         student = (
             lab.fitted(architecture, evidence)
@@ -163,12 +161,9 @@ class Comparison:
         steps = max(1, round(left / self._seconds_of_a_step(lab, architecture)))
         stage = self.recipe.distill.stages[0]
         stage = replace(stage, training=replace(stage.training, steps=steps, epochs=None))
-        learner = new_learner(self.run, student, weights, lab.task)
+        learner = lab.training.learner(student)
         with tempfile.TemporaryDirectory() as scratch:
-            learn(
-                self.run, learner, weights, lambda _: lab.task.train, lab.task, Path(scratch),
-                lab.guide.readings_of, validation_quality(student, lab.guide, lab.task), (stage,),
-            )  # fmt: skip
+            lab.training.run(learner, (stage,), lambda _: lab.task.train, Path(scratch))
         spent = self.reading_s + time.process_time() - began
         return {"seconds": spent, "steps": steps, "fitted": beginning, **lab.told(student)}
 
@@ -176,28 +171,26 @@ class Comparison:
     def lab(self) -> Lab:
         """The others' teacher, which has read the texts for itself."""
         began = time.process_time()
-        guide = Guide(self.run, self.pipeline.teacher, self.pipeline.task)
-        lab = Lab(self.run, self.recipe, self.pipeline.task, self.pipeline.teacher, guide)
-        _ = guide.evidence
+        ground = Groundwork(self.request, self.pipeline.bench)
+        ground.teacher, ground.task = self.pipeline.teacher, self.pipeline.task
+        lab = Lab(ground)
+        _ = lab.guide.evidence
         self.reading_s = time.process_time() - began
         return lab
 
     def _seconds_of_a_step(self, lab: Lab, architecture: Architecture) -> float:
         """Of the distillation: what twice as many steps take longer."""
-        weights = lab.guide.supernet.weights
         stage = self.recipe.distill.stages[0]
+        training = replace(
+            lab.training, recipe=lab.training.recipe.model_copy(update={"checks": 0})
+        )
 
         def spent(steps: int) -> float:
             one = replace(stage, training=replace(stage.training, steps=steps, epochs=None))
-            learner = new_learner(
-                self.run, lab.guide.supernet.blank(architecture), weights, lab.task
-            )
+            learner = training.learner(lab.guide.supernet.blank(architecture))
             began = time.process_time()
             with tempfile.TemporaryDirectory() as scratch:
-                learn(
-                    self.run, learner, weights, lambda _: lab.task.train, lab.task, Path(scratch),
-                    lab.guide.readings_of, None, (one,),
-                )  # fmt: skip
+                training.run(learner, (one,), lambda _: lab.task.train, Path(scratch))
             return time.process_time() - began
 
         return (spent(2 * TRIAL_STEPS) - spent(TRIAL_STEPS)) / TRIAL_STEPS
