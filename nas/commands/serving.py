@@ -64,7 +64,7 @@ def serve(
     settings = load_service(config, data=data, database=database, host=host, port=port)
     at = listening(settings.host, settings.port)  # before all that takes its time to load
     from nas.service.api.app import create_app
-    from nas.service.jobs.worker import Worker, prepare
+    from nas.service.jobs.worker import Worker, migrate_all
     from nas.service.server import Server, run_server
     from nas.service.upkeep.retention import look_after
     from nas.service.webhooks import deliver, signing_key
@@ -74,7 +74,7 @@ def serve(
     service = _service(settings)
     instead = "a service works at this data folder: add --no-worker, or give another --data"
     works = Worker(service, instead=instead) if worker else None
-    prepare(service)
+    migrate_all(service.settings, service.engine)
     server = Server(create_app(service), settings, at=at)
     if works is not None:
         works.start()
@@ -108,12 +108,12 @@ def work(
     Start as many as there are machines. One that is lost gives its searches to the others, which go
     on at the stage it was in.
     """
-    from nas.service.jobs.worker import Worker, prepare
+    from nas.service.jobs.worker import Worker, migrate_all
     from nas.service.settings import load_service
 
     service = _service(load_service(config, data=data, database=database))
     worker = Worker(service, name)
-    prepare(service)
+    migrate_all(service.settings, service.engine)
     ended = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: ended.set())

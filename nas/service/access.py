@@ -1,4 +1,4 @@
-"""Who may see what: everybody everything or, in a private service, what is theirs or shared."""
+"""Who may see what. In a private service: one's own things, and those shared with one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, Engine
 
+from nas.service.database import first_row
 from nas.service.service import Service
 from nas.service.tables import searches, shares, targets, uploads
 from nas.service.tokens import OWNER, Caller
@@ -17,7 +18,7 @@ from nas.service.tokens import OWNER, Caller
 Kind = Literal["search", "dataset", "teacher", "supernet", "target"]
 
 EVERYONE = "*"
-"""In place of a user: whoever has a token that reads."""
+"""In place of a user's name: whoever has a token with scope ``read``."""
 
 Readers = Annotated[
     list[Annotated[str, Field(pattern=rf"^({OWNER.pattern}|\*)$")]],
@@ -46,15 +47,14 @@ def is_visible(service: Service, caller: Caller, kind: Kind, owner: str, name: s
     if not service.settings.private or caller.owner == owner:
         return True
     condition = visible(service, caller, kind, sa.literal(owner), sa.literal(name))
-    with service.engine.connect() as connection:
-        return connection.execute(sa.select(sa.literal(1)).where(condition)).first() is not None
+    return first_row(service.engine, sa.select(sa.literal(1)).where(condition)) is not None
 
 
 def share(engine: Engine, kind: Kind, name: str, owner: str, readers: Collection[str]) -> bool:
-    """Let these users see a thing besides its owner, and no others any more.
+    """Let these users, and no others, see a thing besides its owner.
 
-    The thing's row is held meanwhile: what goes at that moment leaves no shares behind, which a
-    later thing of its name would be seen by.
+    The thing's row is locked meanwhile. So a thing that is removed at that moment leaves no shares
+    behind, which would hold for a later thing of the same name.
 
     Returns:
         whether there is such a thing of that owner.
@@ -80,12 +80,12 @@ def _row(kind: Kind, name: str, owner: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def forget_shares(connection: Connection, kind: Kind, name: str) -> None:
-    """Of a thing that goes, or of a new one before anybody shares it."""
+    """Remove the shares of a thing that is removed, or of an earlier one of its name."""
     connection.execute(shares.delete().where(shares.c.kind == kind, shares.c.name == name))
 
 
 def readers_of(engine: Engine, kind: Kind, names: Iterable[str]) -> dict[str, list[str]]:
-    """With whom things of some names are shared, sorted."""
+    """With whom each of some things is shared, sorted."""
     found: dict[str, list[str]] = defaultdict(list)
     query = sa.select(shares.c.name, shares.c.reader).where(
         shares.c.kind == kind, shares.c.name.in_(list(names))

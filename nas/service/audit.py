@@ -6,6 +6,7 @@ import time
 
 from sqlalchemy import Engine
 
+from nas.service.database import execute
 from nas.service.logs import without_secrets
 from nas.service.tables import audit
 from nas.service.tokens import Caller
@@ -32,23 +33,23 @@ def record(
 
     Args:
         action: the method and the route's template.
-        subject: what it was done to: the route's parameters.
-        status: the HTTP status that answered it.
+        subject: the route's parameters, which say what was acted on.
+        status: the HTTP status of the answer.
     """
-    with engine.begin() as connection:
-        connection.execute(
-            audit.insert().values(
-                created=time.time(),
-                actor=NOBODY if caller is None else caller.owner,
-                token_id=None if caller is None else caller.token_id,
-                action=action[:64],
-                # Of a client's path: no database refuses it so, and no terminal obeys it.
-                subject=printable(without_secrets(subject), "?")[:128],
-                outcome=outcome_of(status),
-                request_id=without_secrets(request_id),
-                address=address[:64],
-            )
-        )
+    execute(
+        engine,
+        audit.insert().values(
+            created=time.time(),
+            actor=NOBODY if caller is None else caller.owner,
+            token_id=None if caller is None else caller.token_id,
+            action=action[:64],
+            # A client chose the path: no database may refuse it, and no terminal obey it.
+            subject=printable(without_secrets(subject), "?")[:128],
+            outcome=outcome_of(status),
+            request_id=without_secrets(request_id),
+            address=address[:64],
+        ),
+    )
 
 
 def outcome_of(status: int) -> str:

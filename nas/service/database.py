@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.sql.dml import UpdateBase
 
 from supernet.errors import NasError
 
@@ -52,18 +53,35 @@ def engine_of(url: str) -> Engine:
     )
 
 
-def take_turns(connection: Connection, key: str) -> None:
-    """Have transactions of one key wait for each other, so that what they count together is true.
+def first_row(engine: Engine, query: Select[Any]) -> Row[Any] | None:
+    """The first row of a query, read in a transaction of its own."""
+    with engine.connect() as connection:
+        return connection.execute(query).first()
 
-    SQLite's writers wait for each other anyway.
+
+def execute(engine: Engine, statement: UpdateBase) -> int:
+    """How many rows a statement changed, in a transaction of its own."""
+    with engine.begin() as connection:
+        return connection.execute(statement).rowcount
+
+
+def count_in_turn(
+    connection: Connection, table: Table, owner: str, *where: ColumnElement[bool]
+) -> int:
+    """How many rows of a table an owner has; others who count them wait for this transaction's end.
+
+    So a transaction that inserts a row and then counts sees a limit exceeded, however many do the
+    same at once. On SQLite, writers wait for each other anyway.
     """
     if connection.dialect.name == "postgresql":
         statement = sqlalchemy.text("select pg_advisory_xact_lock(hashtext(:key))")
-        connection.execute(statement, {"key": key})
+        connection.execute(statement, {"key": f"{table.name} of {owner}"})
+    query = sqlalchemy.select(sqlalchemy.func.count()).select_from(table)
+    return int(connection.execute(query.where(table.c.owner == owner, *where)).scalar_one())
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """What ``action`` returns, tried until the database answers: a restart is waited for."""
+    """What ``action`` returns; it is tried again for as long as the database does not answer."""
     pause_s = 0.1
     while True:
         try:
@@ -76,7 +94,7 @@ def patiently(action: Callable[[], T]) -> T:
 
 
 def is_away(error: SQLAlchemyError) -> bool:
-    """Whether an error says that the database does not answer, and may soon: try again."""
+    """Whether an error says that the database does not answer now, but may answer soon."""
     if isinstance(error, OperationalError | PoolTimeoutError):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
@@ -88,7 +106,7 @@ def shown(url: str) -> str:
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    """Writers take turns from their first statement, and readers do not wait for them."""
+    """Have writers take turns from their first statement on, and readers wait for no writer."""
     connection.isolation_level = "IMMEDIATE"
     connection.execute("PRAGMA busy_timeout=30000")
     connection.execute("PRAGMA journal_mode=WAL")

@@ -1,10 +1,10 @@
-"""What a client may ask a search for, and what it comes to: never a path on the server."""
+"""What a client may ask of a search, by names and never by paths on the server."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import sqlalchemy as sa
 from pydantic import (
@@ -24,17 +24,15 @@ from nas.pipeline.recipe import Recipe, load_recipe, parse_recipe
 from nas.service.access import visible
 from nas.service.own_recipes import check_choices, check_work
 from nas.service.plain_text import check_plain, check_text
-from nas.service.service import Service
+from nas.service.service import EMBEDDED_TEACHER, Service, UploadKind
 from nas.service.settings import Name
 from nas.service.tables import targets, uploads
 from nas.service.tokens import Caller
-from nas.service.uploads.kept import FOLDERS
 from nas.service.webhooks import check_webhook
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError
 from supernet.space import SearchSpace
 
-EMBEDDED_TEACHER = "minilm"
 EARLY_STAGES = ("data", "profiles", "teacher", "supernet", "search")
 """As :data:`nas.pipeline.pipeline.STAGES`, whose module loads torch."""
 MODEL_STAGE = "model"
@@ -57,11 +55,9 @@ BudgetText = Annotated[
 ]
 """What :meth:`latency.target.Budget.parse` takes, in a form that clients can read too."""
 
-
 Title = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Note = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
-"""What people write of a search, for people; see :func:`check_words`."""
-
+"""What people write about a search, for people; see :func:`check_words`."""
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson_spearman"]
 
@@ -135,7 +131,7 @@ class SearchRequest(BaseModel):
 
 
 class NewSearch(SearchRequest):
-    """A search as it is submitted: what is asked for, and what is told of it."""
+    """A search as it is submitted: what is asked for, and words that do not change the result."""
 
     name: Title | None = None
     note: Note | None = None
@@ -154,7 +150,7 @@ def stage_names(request: SearchRequest) -> list[str]:
 
 
 def check_request(service: Service, request: NewSearch, caller: Caller) -> None:
-    """Refuse at once what no job could do, or the caller may not see.
+    """Refuse at once what no job could do, and what the caller may not see.
 
     Raises:
         NasError: an unknown name, a space or recipe that is not accepted, or a webhook that the
@@ -189,7 +185,7 @@ def check_words(name: str | None, note: str | None) -> None:
     """Refuse words of which a reader would not see all.
 
     Raises:
-        NasError: a sign that is not seen, or changes the order of others.
+        NasError: a character that is not seen, or that changes the order of others.
     """
     check_text("name", name or "")
     for line in (note or "").split("\n"):
@@ -198,14 +194,14 @@ def check_words(name: str | None, note: str | None) -> None:
 
 def catalog(service: Service, caller: Caller) -> dict[str, list[str]]:
     """The names that a caller's request may use, by kind."""
-    settings = service.settings
+    kinds: tuple[UploadKind, ...] = get_args(UploadKind)
     seen = sa.or_(
         *(
             sa.and_(
                 uploads.c.kind == kind,
                 visible(service, caller, kind, uploads.c.owner, uploads.c.name),
             )
-            for kind in FOLDERS
+            for kind in kinds
         )
     )
     reached = visible(service, caller, "target", targets.c.owner, targets.c.name)
@@ -213,17 +209,12 @@ def catalog(service: Service, caller: Caller) -> dict[str, list[str]]:
         kept = connection.execute(sa.select(uploads.c.kind, uploads.c.name).where(seen)).all()
         devices = connection.execute(sa.select(targets.c.name).where(reached)).scalars().all()
     return {
-        "teachers": sorted(
-            {
-                EMBEDDED_TEACHER,
-                *settings.teachers,
-                *(row.name for row in kept if row.kind == "teacher"),
-            }
-        ),
-        "datasets": sorted(
-            {PYDOC, *settings.datasets, *(row.name for row in kept if row.kind == "dataset")}
-        ),
-        "supernets": sorted(row.name for row in kept if row.kind == "supernet"),
+        **{
+            f"{kind}s": sorted(
+                {*service.offered(kind), *(row.name for row in kept if row.kind == kind)}
+            )
+            for kind in kinds
+        },
         "spaces": config_names("spaces"),
         "recipes": config_names("recipes"),
         "targets": sorted({*server_targets(), *devices}),

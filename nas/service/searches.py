@@ -2,8 +2,8 @@
 
     queued -> running -> done | failed | cancelled;  failed | cancelled -> queued again (retry)
 
-Each move is one conditional update, so that of several who try it one succeeds; the event that
-tells of it is written in the same transaction.
+Each move is one conditional update, so that of several callers one succeeds. The event that tells
+of the move is written in the same transaction.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
-from nas.data.sources import PYDOC
 from nas.service import events, webhooks
 from nas.service.access import forget_shares
-from nas.service.database import take_turns
-from nas.service.requests import EMBEDDED_TEACHER, NewSearch, SearchRequest
+from nas.service.database import count_in_turn, execute, first_row
+from nas.service.requests import NewSearch, SearchRequest
 from nas.service.service import Service
 from nas.service.tables import events as happened
 from nas.service.tables import searches
@@ -38,7 +37,7 @@ class OtherRequestError(NasError):
 
 
 class NotPossibleError(NasError):
-    """What a search's status, or how many its owner has, does not allow."""
+    """A search's status, or how many searches its owner has, does not allow this."""
 
 
 def create(
@@ -78,12 +77,10 @@ def create(
                     webhook=new.webhook,
                 )
             )
-            _check_room(connection, service, owner)
-            _hold_uploads(connection, service, wanted)
-            _tell(connection, search_id, "queued", 1)
-            service.jobs.enqueue(connection, search_id, 1, owner=owner, priority=new.priority)
+            _queue(connection, service, search_id, 1, owner, new.priority, wanted)
     except IntegrityError:
-        earlier = _of_key(service.engine, owner, idempotency_key)
+        same = (searches.c.owner == owner, searches.c.idempotency_key == idempotency_key)
+        earlier = first_row(service.engine, sa.select(searches).where(*same))
         if earlier is None:
             raise
         if earlier.request != wanted:
@@ -99,16 +96,12 @@ def create(
 
 def find(engine: Engine, search_id: str) -> SearchRow | None:
     """The search of an id."""
-    with engine.connect() as connection:
-        return connection.execute(
-            sa.select(searches).where(searches.c.id == search_id)
-        ).one_or_none()
+    return first_row(engine, sa.select(searches).where(searches.c.id == search_id))
 
 
 def describe(engine: Engine, search_id: str, **told: str | None) -> None:
     """Give a search another ``name`` or ``note``; None takes it away."""
-    with engine.begin() as connection:
-        connection.execute(searches.update().where(searches.c.id == search_id).values(**told))
+    execute(engine, searches.update().where(searches.c.id == search_id).values(**told))
 
 
 def cancel(service: Service, search: SearchRow) -> None:
@@ -129,39 +122,26 @@ def retry(service: Service, search: SearchRow) -> None:
         NotPossibleError: it has not failed and was not cancelled, or its owner has as many under
             way as one may have.
     """
-    attempt = search.attempt + 1
+    attempt, retried = search.attempt + 1, searches.c.status.in_(("failed", "cancelled"))
+    fresh = {"status": "queued", "attempt": attempt, "expired": False, "error": None, "stage": None}
     with service.engine.begin() as connection:
         moved = connection.execute(
             searches.update()
-            .where(
-                searches.c.id == search.id,
-                searches.c.attempt == search.attempt,
-                searches.c.status.in_(("failed", "cancelled")),
-            )
-            .values(
-                status="queued",
-                attempt=attempt,
-                expired=False,
-                error=None,
-                stage=None,
-                updated=time.time(),
-            )
+            .where(_is(search.id, search.attempt), retried)
+            .values(updated=time.time(), **fresh)
         )
         if not moved.rowcount:
             raise NotPossibleError(
                 f"search {search.id} is {search.status}: only one that failed or was cancelled "
                 "can be tried again"
             )
-        _check_room(connection, service, search.owner)
-        _hold_uploads(connection, service, search.request)
-        _tell(connection, search.id, "queued", attempt)
-        service.jobs.enqueue(
-            connection, search.id, attempt, owner=search.owner, priority=search.priority
+        _queue(
+            connection, service, search.id, attempt, search.owner, search.priority, search.request
         )
 
 
 def remove(engine: Engine, search: SearchRow) -> None:
-    """Take a search that has ended out of the records, its events with it.
+    """Remove the row, the events and the shares of a search that has ended.
 
     Raises:
         NotPossibleError: it has not ended.
@@ -177,19 +157,14 @@ def remove(engine: Engine, search: SearchRow) -> None:
 
 
 def begin(engine: Engine, search_id: str, attempt: int) -> bool:
-    """Note that a worker has taken a search up.
-
-    Returns:
-        whether it is to go on: it may have been cancelled meanwhile.
-    """
+    """Note that a worker has begun a search: whether it is to go on, not cancelled meanwhile."""
     return _move(engine, search_id, attempt, ("queued", "running"), "running")
 
 
 def is_wanted(engine: Engine, search_id: str, attempt: int) -> bool:
     """Whether a search under way is still to go on."""
-    query = sa.select(searches.c.attempt, searches.c.status).where(searches.c.id == search_id)
-    with engine.connect() as connection:
-        return connection.execute(query).one_or_none() == (attempt, "running")
+    query = sa.select(searches.c.status).where(_is(search_id, attempt))
+    return first_row(engine, query) == ("running",)
 
 
 def under_way(engine: Engine) -> list[tuple[str, int]]:
@@ -201,16 +176,8 @@ def under_way(engine: Engine) -> list[tuple[str, int]]:
 
 def note_stage(engine: Engine, search_id: str, attempt: int, stage: str) -> None:
     """Note the stage that runs."""
-    with engine.begin() as connection:
-        connection.execute(
-            searches.update()
-            .where(
-                searches.c.id == search_id,
-                searches.c.attempt == attempt,
-                searches.c.status == "running",
-            )
-            .values(stage=stage, updated=time.time())
-        )
+    running = (_is(search_id, attempt), searches.c.status == "running")
+    execute(engine, searches.update().where(*running).values(stage=stage, updated=time.time()))
 
 
 def finish(
@@ -221,14 +188,15 @@ def finish(
     models: Sequence[dict[str, Any]] | None = None,
     error: str | None = None,
 ) -> bool:
-    """End a search that has not ended: done with its models, or failed with an error.
+    """End a search that has not ended, done with its models or failed with an error.
 
     Returns:
-        whether this call ended it, and none before.
+        whether this call ended it.
     """
     status = "done" if error is None else "failed"
-    more: dict[str, Any] = {"error": error, "models": None if models is None else list(models)}
-    return _move(engine, search_id, attempt, ("queued", "running"), status, **more)
+    return _move(
+        engine, search_id, attempt, ("queued", "running"), status, error=error, models=models
+    )
 
 
 def _move(
@@ -239,16 +207,16 @@ def _move(
     status: str,
     **values: Any,
 ) -> bool:
-    """Give an attempt another status, if it has one of those before, and tell of it once.
+    """Move an attempt from one of the statuses ``before`` to another, and tell of it once.
 
     Returns:
-        whether it has that status now, by this call or as one of those before.
+        whether it has that status now: by this call or, if it is among those before, already.
     """
-    mine = (searches.c.id == search_id, searches.c.attempt == attempt)
+    mine = _is(search_id, attempt)
     with engine.begin() as connection:
         moved = connection.execute(
             searches.update()
-            .where(*mine, searches.c.status.in_(set(before) - {status}))
+            .where(mine, searches.c.status.in_(set(before) - {status}))
             .values(status=status, updated=time.time(), **values)
         )
         if moved.rowcount:
@@ -256,8 +224,13 @@ def _move(
             if status in ENDED:
                 webhooks.post(connection, search_id)
             return True
-        has = connection.execute(sa.select(searches.c.status).where(*mine)).scalar_one_or_none()
+        has = connection.execute(sa.select(searches.c.status).where(mine)).scalar_one_or_none()
     return has == status and status in before
+
+
+def _is(search_id: str, attempt: int) -> sa.ColumnElement[bool]:
+    """The condition of an attempt at a search that is still the latest."""
+    return sa.and_(searches.c.id == search_id, searches.c.attempt == attempt)
 
 
 def _tell(
@@ -269,35 +242,29 @@ def _tell(
     )
 
 
-def _check_room(connection: Connection, service: Service, owner: str) -> None:
-    """Refuse, in the transaction that queues it, a search too many."""
+def _queue(
+    connection: Connection,
+    service: Service,
+    search_id: str,
+    attempt: int,
+    owner: str,
+    priority: int,
+    wanted: Mapping[str, Any],
+) -> None:
+    """Queue an attempt in the transaction that makes or moves its row.
+
+    Raises:
+        NotPossibleError: the owner has as many searches under way as one may have.
+        NasError: an upload that the request names has just been removed.
+    """
     most = service.settings.limits.searches_per_user
-    waiting = sa.and_(searches.c.owner == owner, searches.c.status.in_(("queued", "running")))
-    take_turns(connection, f"searches of {owner}")
-    query = sa.select(sa.func.count()).select_from(searches).where(waiting)
-    if connection.execute(query).scalar_one() > most:
+    waiting = searches.c.status.in_(("queued", "running"))
+    if count_in_turn(connection, searches, owner, waiting) > most:
         raise NotPossibleError(
             f"at most {most} searches of one user may wait or run: cancel one, or wait for an end"
         )
-
-
-def _hold_uploads(connection: Connection, service: Service, wanted: Mapping[str, Any]) -> None:
-    """Keep what a search names from being removed before the search is there."""
-    settings = service.settings
-    own: dict[str, set[str]] = {
-        "dataset": {PYDOC, *settings.datasets},
-        "teacher": {EMBEDDED_TEACHER, *settings.teachers},
-        "supernet": set(),
-    }
     for kind, name in uploads_named(wanted):
-        if name not in own[kind] and not hold_upload(connection, kind, name):
+        if name not in service.offered(kind) and not hold_upload(connection, kind, name):
             raise NasError(f"there is no {kind} {name!r} any more")
-
-
-def _of_key(engine: Engine, owner: str, key: str | None) -> SearchRow | None:
-    if key is None:
-        return None
-    with engine.connect() as connection:
-        return connection.execute(
-            sa.select(searches).where(searches.c.owner == owner, searches.c.idempotency_key == key)
-        ).one_or_none()
+    _tell(connection, search_id, "queued", attempt)
+    service.jobs.enqueue(connection, search_id, attempt, owner=owner, priority=priority)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from sqlalchemy import Connection, Engine
 
+from nas.data.sources import PYDOC
 from nas.service.settings import ServiceSettings
+
+UploadKind = Literal["dataset", "teacher", "supernet"]
+"""What users upload. The service's data has a folder for each, named with an ``s``."""
+
+EMBEDDED_TEACHER = "minilm"
+"""As :data:`nas.models.teacher.EMBEDDED`, whose module loads torch."""
 
 
 class JobQueue(Protocol):
@@ -24,7 +32,7 @@ class JobQueue(Protocol):
 
 
 class NobodysQueue:
-    """The queue of a process that starts no searches."""
+    """The queue of a process that starts no searches, such as a job's own."""
 
     def enqueue(
         self, connection: Connection, search_id: str, attempt: int, *, owner: str, priority: int
@@ -40,7 +48,6 @@ class Service:
     """A running service.
 
     Args:
-        settings: as given.
         engine: of its database.
         jobs: where searches wait.
     """
@@ -54,3 +61,11 @@ class Service:
         folder = self.settings.data / kind
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def offered(self, kind: UploadKind) -> Mapping[str, str]:
+        """What searches may name without an upload: names, and what a pipeline takes for each."""
+        if kind == "dataset":
+            return {PYDOC: PYDOC, **self.settings.datasets}
+        if kind == "teacher":
+            return {EMBEDDED_TEACHER: EMBEDDED_TEACHER, **self.settings.teachers}
+        return {}

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
+from nas.service.database import execute, first_row
 from nas.service.tables import tokens
 from supernet.errors import NasError
 
@@ -73,47 +74,35 @@ def create_token(
         raise NasError(f"days must be above 0 and at most 36500, not {days!r}")
     token_id, token = secrets.token_hex(8), PREFIX + secrets.token_urlsafe(32)
     now = time.time()
-    with engine.begin() as connection:
-        connection.execute(
-            tokens.insert().values(
-                id=token_id,
-                digest=_digest(token),
-                owner=owner,
-                scopes=sorted(set(scopes)),
-                created=now,
-                expires=None if days is None else now + 86_400 * days,
-            )
-        )
+    execute(
+        engine,
+        tokens.insert().values(
+            id=token_id,
+            digest=_digest(token),
+            owner=owner,
+            scopes=sorted(set(scopes)),
+            created=now,
+            expires=None if days is None else now + 86_400 * days,
+        ),
+    )
     return token_id, token
 
 
 def find_caller(engine: Engine, token: str) -> Caller | None:
     """Whose token it is; None where it is unknown, revoked or expired."""
-    now = time.time()
-    with engine.connect() as connection:
-        row = connection.execute(
-            sa.select(tokens.c.id, tokens.c.owner, tokens.c.scopes).where(
-                tokens.c.digest == _digest(token),
-                tokens.c.revoked.is_(None),
-                sa.or_(tokens.c.expires.is_(None), tokens.c.expires > now),
-            )
-        ).one_or_none()
+    query = sa.select(tokens.c.id, tokens.c.owner, tokens.c.scopes).where(
+        tokens.c.digest == _digest(token),
+        tokens.c.revoked.is_(None),
+        sa.or_(tokens.c.expires.is_(None), tokens.c.expires > time.time()),
+    )
+    row = first_row(engine, query)
     return None if row is None else Caller(row.owner, frozenset(row.scopes), row.id)
 
 
 def revoke_token(engine: Engine, token_id: str) -> bool:
-    """End a token now.
-
-    Returns:
-        whether there was one to end.
-    """
-    with engine.begin() as connection:
-        done = connection.execute(
-            tokens.update()
-            .where(tokens.c.id == token_id, tokens.c.revoked.is_(None))
-            .values(revoked=time.time())
-        )
-    return done.rowcount > 0
+    """End a token now: whether it was in force."""
+    mine = (tokens.c.id == token_id, tokens.c.revoked.is_(None))
+    return execute(engine, tokens.update().where(*mine).values(revoked=time.time())) > 0
 
 
 def _digest(token: str) -> str:

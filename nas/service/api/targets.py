@@ -36,8 +36,8 @@ from nas.service.devices.targets import (
     FullError,
     TakenError,
     find_target,
+    kept_profile,
     predictor_of,
-    profile_path,
     register_target,
     remove_target,
     store_profile,
@@ -221,15 +221,14 @@ def _store(service: Service, known: DeviceTarget, content: bytes) -> None:
 def get_profile(name: TargetName, caller: Reader, service: The) -> FileResponse:
     """The profile, as `latency show` and `latency predict` read it."""
     known = seen_target(service, caller, name)
-    digest = known.profile_digest
-    path = None if digest is None else profile_path(service.settings.data, name, digest)
-    if path is None or not path.exists():
+    path = kept_profile(service.settings.data, known)
+    if path is None:
         raise ProblemError(404, f"target {name} has no profile yet")
     return FileResponse(
         path,
         media_type="application/json",
         filename=f"{name}.json",
-        headers={"ETag": f'"{digest}"'},
+        headers={"ETag": f'"{known.profile_digest}"'},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path as FilePath
+
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,10 +13,10 @@ from nas.service.api.bodies import StrictRoute
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.uploads import UploadName, seen_upload
 from nas.service.requests import Column, Metric
-from nas.service.service import Service
+from nas.service.service import Service, UploadKind
 from nas.service.settings import Name
 from nas.service.tokens import Caller
-from nas.service.uploads.kept import FOLDERS, UploadKind, begin_arrival
+from nas.service.uploads.kept import begin_arrival
 from nas.service.uploads.sandbox import run_confined
 from nas.service.uploads.trial import try_teacher
 from supernet.errors import NasError
@@ -80,26 +82,24 @@ async def try_on_data(name: UploadName, trial: Trial, caller: Submitter, service
 def _folder_of(service: Service, caller: Caller, kind: UploadKind, name: str) -> str:
     """Where an upload lies that a caller may see."""
     seen_upload(service, caller, kind, name)
-    return str(service.folder(FOLDERS[kind]) / name)
+    return str(service.folder(f"{kind}s") / name)
 
 
 def _try(service: Service, teacher: str, data: str, trial: Trial) -> Tried:
-    arrival = begin_arrival(service)
     try:
-        told = run_confined(
-            try_teacher,
-            teacher,
-            data,
-            trial.text_columns,
-            trial.label_column,
-            trial.metric,
-            trial.labels,
-            folder=arrival.folder,
-        )
+        with begin_arrival(service) as folder:
+            told = run_confined(
+                try_teacher,
+                teacher,
+                data,
+                trial.text_columns,
+                trial.label_column,
+                trial.metric,
+                trial.labels,
+                folder=FilePath(folder),
+            )
     except NasError as error:
         # Where things lie is the service's own affair.
         text = str(error).replace(f"{service.settings.data}/", "")
         raise ProblemError(422, text) from error
-    finally:
-        arrival.end()
     return Tried.model_validate(told)

@@ -15,7 +15,6 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from nas.data.sources import PYDOC
 from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The
 from nas.service.api.bodies import StrictRoute
@@ -34,23 +33,20 @@ from nas.service.api.upload_records import (
     supernet_record,
     teacher_record,
 )
-from nas.service.requests import EMBEDDED_TEACHER
 from nas.service.searches import find
-from nas.service.service import Service
+from nas.service.service import Service, UploadKind
 from nas.service.settings import NAME
 from nas.service.tables import uploads
 from nas.service.tokens import Caller
 from nas.service.uploads.convert import KEPT, convert_dataset
 from nas.service.uploads.kept import (
-    Arrival,
     FullError,
     InUseError,
     TakenError,
-    UploadKind,
     begin_arrival,
-    count_uploads,
     delete_upload,
     find_upload,
+    is_full,
     keep_upload,
 )
 from nas.service.uploads.sandbox import run_confined
@@ -117,7 +113,7 @@ async def upload_dataset(
     It is read as a search would read it, and kept as Parquet. Sending the same again changes
     nothing; another one by the same name needs the first to be deleted.
     """
-    if name == PYDOC or name in service.settings.datasets:
+    if name in service.offered("dataset"):
         raise ProblemError(409, f"data set {name!r} is the service's own; take another name")
     row = await _upload(
         "dataset", name, filename, convert_dataset, request, response, caller, service
@@ -139,7 +135,7 @@ async def upload_teacher(
     It is loaded as a search would load it. Every weight of its encoder must come from the file, and
     no code of its own is run.
     """
-    if name == EMBEDDED_TEACHER or name in service.settings.teachers:
+    if name in service.offered("teacher"):
         raise ProblemError(409, f"teacher {name!r} is the service's own; take another name")
     row = await _upload(
         "teacher", name, filename, check_teacher, request, response, caller, service
@@ -271,8 +267,9 @@ async def _upload(
     """Receive, check and keep an upload; its row."""
     await to_thread.run_sync(_check_room, service, kind, name, caller.owner)
     arrival = await to_thread.run_sync(begin_arrival, service)
+    folder = FilePath(arrival.name)
     try:
-        digest = await _receive(request, arrival.folder / filename)
+        digest = await _receive(request, folder / filename)
         found = await to_thread.run_sync(find_upload, service.engine, kind, name)
         if (
             found is not None
@@ -283,14 +280,14 @@ async def _upload(
             return found
         if found is not None:
             raise _taken(kind, name)
-        check = partial(_check_and_keep, service, kind, name, filename, work, arrival)
+        check = partial(_check_and_keep, service, kind, name, filename, work, folder)
         check = partial(check, owner=caller.owner, digest=digest)
         is_new = await to_thread.run_sync(check, limiter=checks_at_once(request))
         response.status_code = 201 if is_new else 200
         return await to_thread.run_sync(seen_upload, service, caller, kind, name)
     finally:
         with CancelScope(shield=True):
-            await to_thread.run_sync(arrival.end)
+            await to_thread.run_sync(arrival.cleanup)
 
 
 def checks_at_once(request: Request) -> CapacityLimiter:
@@ -306,9 +303,8 @@ def _check_room(service: Service, kind: UploadKind, name: str, owner: str) -> No
     """Refuse what would be refused in the end before its body is received."""
     if find_upload(service.engine, kind, name) is not None:
         return  # it may be the same again
-    with service.engine.connect() as connection:
-        if count_uploads(connection, owner) >= service.settings.limits.stored_per_user:
-            raise _full(service)
+    if is_full(service, owner):
+        raise _full(service)
 
 
 async def _receive(request: Request, path: FilePath) -> str:
@@ -334,15 +330,15 @@ def _check_and_keep(
     name: str,
     filename: str,
     work: Callable[..., dict[str, Any]],
-    arrival: Arrival,
+    folder: FilePath,
     *,
     owner: str,
     digest: str,
 ) -> bool:
     """Whether it is new."""
     unpacked = service.settings.limits.unpacked_bytes
-    about = run_confined(work, filename, name, unpacked, folder=arrival.folder)
-    kept = arrival.folder / KEPT / name
+    about = run_confined(work, filename, name, unpacked, folder=folder)
+    kept = folder / KEPT / name
     try:
         return keep_upload(service, kind, name, kept, owner=owner, digest=digest, about=about)
     except TakenError as error:

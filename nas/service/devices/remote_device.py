@@ -22,7 +22,7 @@ from latency.profile import Profile
 from latency.profiler import ProfileProgress, Status
 from latency.target import Latency, Target
 from nas.service.database import patiently
-from nas.service.devices.targets import DeviceTarget, check_profile, find_target, stored_profile
+from nas.service.devices.targets import DeviceTarget, check_profile, find_target, kept_profile
 from nas.service.devices.tasks import (
     LEASE_S,
     Kind,
@@ -115,8 +115,8 @@ class RemoteDevice:
             seed=seed,
             count_disturbed=count_disturbed,
         )
-        stored = stored_profile(self.data, known)
-        if stored is not None and _serves(stored, known, asked):
+        kept = kept_profile(self.data, known)
+        if kept is not None and _serves(stored := Profile.load(kept), known, asked):
             return stored
         return Profile.from_dict(self._done("profile", asked.to_dict(), {}, progress))
 

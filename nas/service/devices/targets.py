@@ -23,7 +23,7 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target
 from nas.service.access import forget_shares
-from nas.service.database import take_turns
+from nas.service.database import count_in_turn, execute, first_row
 from nas.service.devices.tasks import fail_tasks
 from nas.service.plain_text import check_plain
 from nas.service.tables import targets, tasks
@@ -31,26 +31,26 @@ from supernet.configs import config_names
 from supernet.errors import NasError, shown
 
 MOST_MEASUREMENTS = 5000
-"""Of an uploaded profile: what fitting a predictor takes grows with their third power."""
+"""Of an uploaded profile: the time that fitting takes grows with the third power of the number."""
 
-_SEEN_EVERY_S = 2.0  # a write at most so often for each agent, however busy it is
+_SEEN_EVERY_S = 2.0  # at most one write in this time for each agent, however often it asks
 _MOVED = (
     "an agent on another machine, or with other software, took the name while this was asked: "
     "retry the search, and give each device a name of its own"
 )
-_FITTING = threading.Lock()  # one at a time: a fit uses all cores, and two may be of one profile
+_FITTING = threading.Lock()  # a fit uses all cores, and two callers may want the same fit
 
 
 class TakenError(NasError):
-    """A target's name that belongs to someone else, or to the server."""
+    """The target's name belongs to someone else, or to the server."""
 
 
 class FullError(NasError):
-    """A target too many of one user."""
+    """The user has as many targets as one may have."""
 
 
 class ChangedError(NasError):
-    """A target that another request changed meanwhile."""
+    """Another request changed the target meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class DeviceTarget:
     """A target that an agent measures.
 
     Args:
-        fingerprint: None until its agent has told.
-        profile_digest: of its profile; None where there is none.
-        errors: :meth:`latency.accuracy.PredictorErrors.to_dict` of the profile.
+        fingerprint: None until its agent has told it.
+        profile_digest: sha256 of its profile; None where it has none.
+        errors: the error card of the profile, :class:`latency.accuracy.PredictorErrors`.
         last_seen: when its agent asked last, in seconds since 1970.
-        agent: what that says of itself.
+        agent: what the agent says about itself.
     """
 
     name: str
@@ -88,23 +88,23 @@ def register_target(
     anyones: bool = False,
     most: int,
 ) -> bool:
-    """Enter a target, or bring it up to date.
+    """Register a target, or bring it up to date.
 
-    A profile goes with the target, machine and software that it is of. What was asked of another
-    machine or software fails: what two machines measure does not mix.
+    A profile is removed when the target, machine or software changes. Open tasks fail when the
+    machine or software changes, because measurements of two machines must not mix.
 
     Args:
         fingerprint, agent: None leaves what is known.
-        anyones: whether another owner's may be changed.
-        most: that one owner may have.
+        anyones: whether another owner's target may be changed.
+        most: how many targets one owner may have.
 
     Returns:
         whether it is new.
 
     Raises:
-        TakenError: the server's own name, or another owner's.
-        FullError: the owner has as many as one may have.
-        NasError: a runtime or device that agents do not measure.
+        TakenError: the name is the server's own, or another owner's.
+        FullError: the owner has as many targets as one may have.
+        NasError: agents do not measure this runtime or device.
     """
     if name in config_names("targets"):
         raise TakenError(f"target {name} is the server's own: choose another name")
@@ -126,9 +126,7 @@ def register_target(
                     targets.insert().values(name=name, owner=owner, created=time.time(), **told)
                 )
                 forget_shares(connection, "target", name)
-                take_turns(connection, f"targets of {owner}")
-                query = sa.select(sa.func.count()).where(targets.c.owner == owner)
-                if connection.execute(query).scalar_one() > most:
+                if count_in_turn(connection, targets, owner) > most:
                     raise FullError(f"at most {most} targets of one user are kept: delete one")
             return True
         except IntegrityError:  # another request was first
@@ -139,9 +137,8 @@ def register_target(
     other = moved or known.target != target
     if other:
         told |= {"profile_digest": None, "errors": None}
-    ours = sa.and_(targets.c.name == name, targets.c.owner == known.owner)
     with engine.begin() as connection:
-        if not connection.execute(targets.update().where(ours).values(**told)).rowcount:
+        if not connection.execute(targets.update().where(_is(known)).values(**told)).rowcount:
             raise TakenError(f"target {name} belongs to another user by now: choose another name")
         if moved:
             fail_tasks(connection, name, _MOVED)
@@ -152,13 +149,12 @@ def register_target(
 
 def find_target(engine: Engine, name: str) -> DeviceTarget | None:
     """The target of a name."""
-    with engine.connect() as connection:
-        row = connection.execute(sa.select(targets).where(targets.c.name == name)).one_or_none()
+    row = first_row(engine, sa.select(targets).where(targets.c.name == name))
     return None if row is None else target_of_row(row)
 
 
 def target_of_row(row: Row[Any]) -> DeviceTarget:
-    """What a row of the table says."""
+    """The target that a row of the table holds."""
     told = row._asdict()
     fingerprint = told["fingerprint"]
     return DeviceTarget(
@@ -173,8 +169,7 @@ def target_of_row(row: Row[Any]) -> DeviceTarget:
 def remove_target(engine: Engine, data: Path, known: DeviceTarget) -> None:
     """Forget a target, its profile and its tasks; a search that waits for it fails."""
     with engine.begin() as connection:
-        ours = sa.and_(targets.c.name == known.name, targets.c.owner == known.owner)
-        if connection.execute(targets.delete().where(ours)).rowcount:
+        if connection.execute(targets.delete().where(_is(known))).rowcount:
             connection.execute(tasks.delete().where(tasks.c.target == known.name))
             forget_shares(connection, "target", known.name)
     _remove_profile(engine, data, known)
@@ -184,18 +179,15 @@ def mark_seen(engine: Engine, known: DeviceTarget) -> None:
     """Note that a target's agent is there."""
     now = time.time()
     if known.last_seen is None or known.last_seen < now - _SEEN_EVERY_S:
-        with engine.begin() as connection:
-            connection.execute(
-                targets.update().where(targets.c.name == known.name).values(last_seen=now)
-            )
+        execute(engine, targets.update().where(targets.c.name == known.name).values(last_seen=now))
 
 
 def check_profile(known: DeviceTarget, profile: Profile) -> None:
-    """Refuse a profile that was not measured for a target, or holds more than it takes.
+    """Refuse a profile that was not measured for a target, or that is too large.
 
     Raises:
-        NasError: of another target, machine or software, too large, or with texts that are not
-            plain.
+        NasError: it is of another target, machine or software, is too large, or holds text that is
+            not plain.
     """
     if len(profile.measurements) > MOST_MEASUREMENTS:
         raise NasError(
@@ -217,7 +209,7 @@ def check_profile(known: DeviceTarget, profile: Profile) -> None:
 
 
 def check_answers(profile: Profile, asked: ProfileAsked) -> None:
-    """Refuse a profile of something else than was asked for.
+    """Refuse a profile that is not what a task asked for.
 
     Raises:
         NasError: naming what differs.
@@ -237,33 +229,33 @@ def check_answers(profile: Profile, asked: ProfileAsked) -> None:
 def store_profile(engine: Engine, data: Path, known: DeviceTarget, profile: Profile) -> str:
     """Keep a profile as a target's own, with its error card.
 
-    Its file is named for its content, and comes and goes while the row is held, so that the two
-    never part.
+    The file is named by its content. It is written and removed while the target's row is locked, so
+    that the row and the file always agree.
 
     Args:
-        known: the target as read before. What changed it meanwhile counts.
+        known: the target as it was read before.
 
     Returns:
-        its sha256, hexadecimal.
+        the profile's sha256, hexadecimal.
 
     Raises:
-        ChangedError: the target is not as ``known`` any more.
-        NasError: see :func:`check_profile`; or nothing can be predicted from it.
+        ChangedError: the target has changed since ``known`` was read.
+        NasError: see :func:`check_profile`; or nothing can be predicted from the profile.
     """
     check_profile(known, profile)
     errors = _finite(_error_card(profile))
     content = json.dumps(profile.to_dict(), separators=(",", ":"))
     digest = hashlib.sha256(content.encode()).hexdigest()
-    ours = sa.and_(targets.c.name == known.name, targets.c.owner == known.owner)
     with engine.begin() as connection:
         kept = connection.execute(
             targets.update()
-            .where(ours, targets.c.profile_digest.is_not_distinct_from(known.profile_digest))
+            .where(_is(known), targets.c.profile_digest.is_not_distinct_from(known.profile_digest))
             .values(profile_digest=digest, errors=errors)
         )
-        row = connection.execute(sa.select(targets).where(ours)).one_or_none()
+        row = connection.execute(sa.select(targets).where(_is(known))).one_or_none()
         now = None if row is None else target_of_row(row)
-        if not kept.rowcount or now is None or _machine(now) != _machine(known):
+        same = now and (now.target, now.fingerprint) == (known.target, known.fingerprint)
+        if not kept.rowcount or not same:
             raise ChangedError(
                 f"target {known.name} got another profile, or became another machine, meanwhile: "
                 "try again"
@@ -279,21 +271,19 @@ def profile_path(data: Path, name: str, digest: str) -> Path:
     return data / "profiles" / f"{name}-{digest}.json"
 
 
-def stored_profile(data: Path, known: DeviceTarget) -> Profile | None:
-    """A target's profile, if it has one."""
+def kept_profile(data: Path, known: DeviceTarget) -> Path | None:
+    """The file of a target's profile, if it has one."""
     if known.profile_digest is None:
         return None
     path = profile_path(data, known.name, known.profile_digest)
-    return Profile.load(path) if path.exists() else None
+    return path if path.exists() else None
 
 
 def predictor_of(data: Path, known: DeviceTarget) -> LatencyPredictor | None:
     """The predictor of a target's profile, if it has one; fitted once in a process."""
-    if known.profile_digest is None:
-        return None
-    path = profile_path(data, known.name, known.profile_digest)
+    path = kept_profile(data, known)
     with _FITTING:
-        return _known_predictor(path) if path.exists() else None
+        return _known_predictor(path) if path is not None else None
 
 
 @lru_cache(maxsize=16)
@@ -302,7 +292,7 @@ def _known_predictor(path: Path) -> LatencyPredictor:
 
 
 def _error_card(profile: Profile) -> dict[str, Any]:
-    """Of a profile that was not made here.
+    """The error card of a profile that was not made here.
 
     Raises:
         NasError: nothing can be predicted from it.
@@ -314,25 +304,25 @@ def _error_card(profile: Profile) -> dict[str, Any]:
             raise NasError(f"nothing can be predicted from the profile: {error}") from error
 
 
-def _machine(known: DeviceTarget) -> tuple[Target, Fingerprint | None]:
-    """What a profile must be of."""
-    return known.target, known.fingerprint
+def _is(known: DeviceTarget) -> sa.ColumnElement[bool]:
+    """The condition of a target's row; another owner may have taken the name meanwhile."""
+    return sa.and_(targets.c.name == known.name, targets.c.owner == known.owner)
 
 
 def _remove_profile(engine: Engine, data: Path, known: DeviceTarget) -> None:
-    """Remove the file of a profile that was a target's, unless it has become that again."""
+    """Remove the profile that a target had, unless it is the target's profile again."""
     if known.profile_digest is None:
         return
     ours = targets.c.name == known.name
     with engine.begin() as connection:
-        connection.execute(targets.update().where(ours).values(name=known.name))  # holds the row
+        connection.execute(targets.update().where(ours).values(name=known.name))  # locks the row
         current = connection.execute(sa.select(targets.c.profile_digest).where(ours)).scalar()
         if current != known.profile_digest:
             profile_path(data, known.name, known.profile_digest).unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN: what could not be told is null."""
+    """The value with None for NaN and infinity, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,9 +1,9 @@
 """Tasks: what a search asks of a device, and what its agent makes of it.
 
-A task is ``waiting`` until an agent claims it, then ``claimed``, then ``done`` or ``failed``. A
-claim is a number, one more each time, which the agent shows with all that it says of the task; it
-ends with its lease, which every sign of life renews. So a task whose agent was lost is claimed
-anew, and an agent that comes back late is told that it is no longer its.
+A task is ``waiting`` until an agent claims it, then ``claimed``, then ``done`` or ``failed``. The
+claims of a task are numbered, and the agent sends the number with all that it reports. A claim ends
+with its lease, which every report renews. So a task whose agent was lost can be claimed anew, and
+an agent that comes back late is told that the task is no longer its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,32 +22,32 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from nas.service.database import execute, first_row
 from nas.service.tables import tasks
 
 Kind = Literal["profile", "time"]
 Status = Literal["waiting", "claimed", "done", "failed"]
 
 LEASE_S = 60.0
-"""For so long after a sign of life, a claimed task is its agent's alone."""
+"""How long after a report a claimed task is its agent's alone."""
 
 MOST_CLAIMS = 20
-"""A task that so many claims did not end is given up: it may be what ends its agent."""
+"""After so many claims a task is given up: it may be the task that ends its agent."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task as kept.
+    """A task, as a row of the table says it.
 
     Args:
         id: follows from what is asked; see :func:`id_of_task`.
-        target: its name.
-        search_id: of the search that asks.
-        request: what is asked.
-        lease: until when it is its agent's alone, in seconds since 1970.
-        attempts: the number of its claim, 0 before the first.
+        target: the target's name.
+        search_id: the search that asks.
+        lease: until when the task is its agent's alone, in seconds since 1970.
+        attempts: the number of the last claim, 0 before the first.
         progress: see :class:`latency.profiler.Status`.
         result: of a task that is done.
-        error: of one that has failed.
+        error: of a task that has failed.
     """
 
     id: str
@@ -65,7 +66,7 @@ class Task:
 
 
 class Claim(NamedTuple):
-    """A task, and which of its claims."""
+    """A claim of a task: the task's id, and the claim's number."""
 
     id: str
     attempt: int
@@ -76,7 +77,7 @@ class LostError(Exception):
 
 
 def id_of_task(*asked: Any) -> str:
-    """The id of what is asked, JSON values: whoever asks the same again finds the same task."""
+    """The id of a request, given as JSON values; the same request has the same id."""
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -90,59 +91,47 @@ def submit_task(
     kind: Kind,
     request: Mapping[str, Any],
 ) -> None:
-    """Have a task done. One that is there already stands; if it failed, it is tried again."""
+    """Make a task unless there is one of that id; one that failed is tried again."""
     now = time.time()
     fresh = {"status": "waiting", "updated": now, "lease": None, "attempts": 0}
     fresh |= {"progress": None, "error": None}
-    with engine.begin() as connection:
-        again = connection.execute(
-            tasks.update().where(tasks.c.id == task_id, tasks.c.status == "failed").values(**fresh)
-        )
-    if again.rowcount or find_task(engine, task_id) is not None:
+    failed = (tasks.c.id == task_id, tasks.c.status == "failed")
+    if execute(engine, tasks.update().where(*failed).values(**fresh)) or find_task(engine, task_id):
         return
-    try:
-        with engine.begin() as connection:
-            connection.execute(
-                tasks.insert().values(
-                    id=task_id,
-                    target=target,
-                    search_id=search_id,
-                    kind=kind,
-                    request=dict(request),
-                    created=now,
-                    **fresh,
-                )
-            )
-    except IntegrityError:
-        return  # another process of the same search was first
+    about = {"target": target, "search_id": search_id, "kind": kind, "request": dict(request)}
+    with suppress(IntegrityError):  # another process of the same search was first
+        execute(engine, tasks.insert().values(id=task_id, created=now, **about, **fresh))
 
 
 def find_task(engine: Engine, task_id: str) -> Task | None:
     """The task of an id."""
-    with engine.connect() as connection:
-        row = connection.execute(sa.select(tasks).where(tasks.c.id == task_id)).one_or_none()
+    row = first_row(engine, sa.select(tasks).where(tasks.c.id == task_id))
     return None if row is None else Task(**row._asdict())
 
 
 def claim_task(engine: Engine, target: str, resume: Claim | None = None) -> Task | None:
-    """The next task of a target, now the caller's; None where nothing waits.
+    """Claim the next task of a target; None where nothing waits.
 
     Args:
-        resume: a claim that the same agent held when it was ended; its lease does not count.
+        resume: a claim that the same agent held when it was ended; it may go on before the lease
+            has run out, and does so first.
     """
     while True:
-        free = _claimable(target, time.time(), resume)
-        first = [] if resume is None else [sa.case((_held(resume), 0), else_=1)]
-        with engine.connect() as connection:  # a look first: most find nothing, and writers queue
-            found = connection.execute(
-                sa.select(tasks.c.id, tasks.c.attempts)
-                .where(free)
-                .order_by(*first, tasks.c.created, tasks.c.id)
-                .limit(1)
-            ).one_or_none()
+        now = time.time()
+        expired = sa.and_(tasks.c.status == "claimed", tasks.c.lease < now)
+        resumed = sa.false() if resume is None else _held(resume)
+        free = sa.or_(tasks.c.status == "waiting", expired, resumed)
+        first = sa.case((resumed, 0), else_=1)
+        # A read first: most calls find nothing, and writers wait for each other.
+        found = first_row(
+            engine,
+            sa.select(tasks.c.id, tasks.c.attempts)
+            .where(tasks.c.target == target, free)
+            .order_by(first, tasks.c.created, tasks.c.id)
+            .limit(1),
+        )
         if found is None:
             return None
-        now = time.time()
         if found.attempts >= MOST_CLAIMS:
             taken: dict[str, Any] = {
                 "status": "failed",
@@ -150,13 +139,9 @@ def claim_task(engine: Engine, target: str, resume: Claim | None = None) -> Task
             }
         else:
             taken = {"status": "claimed", "lease": now + LEASE_S, "attempts": found.attempts + 1}
-        with engine.begin() as connection:
-            won = connection.execute(
-                tasks.update()
-                .where(tasks.c.id == found.id, tasks.c.attempts == found.attempts, free)
-                .values(updated=now, **taken)
-            )
-        if won.rowcount and taken["status"] == "claimed":
+        same = (tasks.c.id == found.id, tasks.c.attempts == found.attempts, free)
+        won = execute(engine, tasks.update().where(*same).values(updated=now, **taken))
+        if won and taken["status"] == "claimed":
             return find_task(engine, found.id)
 
 
@@ -164,41 +149,32 @@ def note_progress(engine: Engine, claim: Claim, progress: Mapping[str, Any]) -> 
     """Keep how far a task is, and renew its lease.
 
     Raises:
-        LostError: it is not the caller's.
+        LostError: the task is no longer the caller's.
     """
     now = time.time()
-    with engine.begin() as connection:
-        held = connection.execute(
-            tasks.update()
-            .where(_held(claim))
-            .values(progress=dict(progress), updated=now, lease=now + LEASE_S)
-        )
-    if not held.rowcount:
+    told = {"progress": dict(progress), "updated": now, "lease": now + LEASE_S}
+    if not execute(engine, tasks.update().where(_held(claim)).values(**told)):
         raise LostError
 
 
 def end_task(
     engine: Engine, data: Path, claim: Claim, *, result: Any = None, error: str | None = None
 ) -> None:
-    """Keep what came of a task. The same claim may say it again: the first time counts.
+    """Keep the outcome of a task. The same claim may report again: the first report counts.
 
     Raises:
-        LostError: it is not the caller's.
+        LostError: the task is no longer the caller's.
     """
     outcome = {"status": "done", "result": result} if error is None else {"status": "failed"}
-    with engine.begin() as connection:
-        held = connection.execute(
-            tasks.update()
-            .where(_held(claim))
-            .values(updated=time.time(), lease=None, error=error, **outcome)
-        )
-    if not (held.rowcount or is_ended(engine, claim)):
+    outcome |= {"updated": time.time(), "lease": None, "error": error}
+    held = execute(engine, tasks.update().where(_held(claim)).values(**outcome))
+    if not (held or is_ended(engine, claim)):
         raise LostError
     _remove_files(data, claim.id)
 
 
 def fail_tasks(connection: Connection, target: str, error: str) -> None:
-    """Give up all that is asked of a target; an agent that is at something drops it."""
+    """Fail all tasks of a target that have not ended; their agents drop them."""
     connection.execute(
         tasks.update()
         .where(tasks.c.target == target, tasks.c.status.in_(("waiting", "claimed")))
@@ -213,29 +189,24 @@ def is_ended(engine: Engine, claim: Claim) -> bool:
 
 
 def withdraw_unclaimed(engine: Engine, data: Path, task_id: str) -> None:
-    """Forget a task that no agent is at; what one measures just now may serve another search."""
-    with engine.begin() as connection:
-        gone = connection.execute(
-            tasks.delete().where(tasks.c.id == task_id, tasks.c.status == "waiting")
-        )
-    if gone.rowcount:
+    """Forget a task unless an agent is at it, whose result may serve another search."""
+    waiting = (tasks.c.id == task_id, tasks.c.status == "waiting")
+    if execute(engine, tasks.delete().where(*waiting)):
         _remove_files(data, task_id)
 
 
 def forget_tasks(engine: Engine, data: Path, search_id: str) -> None:
-    """Forget all tasks of a search that has ended: an agent that is at one drops it."""
+    """Forget all tasks of a search that has ended; their agents drop them."""
+    of_search = tasks.c.search_id == search_id
     with engine.begin() as connection:
-        ids = connection.execute(
-            sa.select(tasks.c.id).where(tasks.c.search_id == search_id)
-        ).scalars()
-        known = list(ids)
-        connection.execute(tasks.delete().where(tasks.c.search_id == search_id))
+        known = connection.execute(sa.select(tasks.c.id).where(of_search)).scalars().all()
+        connection.execute(tasks.delete().where(of_search))
     for one in known:
         _remove_files(data, one)
 
 
 def task_folder(data: Path, task_id: str) -> Path:
-    """Where the files of a task stand in the service's data while it is not done."""
+    """The folder of a task's files in the service's data, until the task has ended."""
     return data / "tasks" / task_id
 
 
@@ -243,14 +214,6 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     return sa.and_(
         tasks.c.id == claim.id, tasks.c.attempts == claim.attempt, tasks.c.status == "claimed"
     )
-
-
-def _claimable(target: str, now: float, resume: Claim | None) -> ColumnElement[bool]:
-    expired = sa.and_(tasks.c.status == "claimed", tasks.c.lease < now)
-    free = sa.or_(tasks.c.status == "waiting", expired)
-    if resume is not None:
-        free = sa.or_(free, _held(resume))
-    return sa.and_(tasks.c.target == target, free)
 
 
 def _remove_files(data: Path, task_id: str) -> None:

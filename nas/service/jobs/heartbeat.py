@@ -1,4 +1,4 @@
-"""Signs of life of workers: each gives its own, and listens for those of others."""
+"""Signs of life of workers: each worker gives its own, and listens for those of the others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from importlib.metadata import version
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
+from nas.service.database import execute
 from nas.service.tables import workers
 
 
 class Heartbeat:
-    """A worker's sign of life, and its ear for others.
+    """A worker's signs of life, and what it hears of other workers.
 
-    Silence is counted by this process's clock, from when a sign was first heard. So nobody looks
-    silent because clocks differ, or because the database was away from everybody.
+    Silence is counted by this process's clock, from when the other's last sign was first seen. So
+    no worker counts as silent because clocks differ or because the database was away.
 
     Args:
         engine: of the database in which signs are left.
@@ -46,13 +47,12 @@ class Heartbeat:
             "seen": time.time(),
             "about": {"version": version("tailorbert"), "process": os.getpid()},
         }
-        with self._engine.begin() as connection:
-            mine = workers.c.name == self._name
-            if not connection.execute(workers.update().where(mine).values(**values)).rowcount:
-                connection.execute(workers.insert().values(name=self._name, **values))
+        mine = workers.c.name == self._name
+        if not execute(self._engine, workers.update().where(mine).values(**values)):
+            execute(self._engine, workers.insert().values(name=self._name, **values))
 
     def silent(self) -> list[str]:
-        """Workers that have been silent for long; this one is to look again and again."""
+        """The other workers that have been silent for long; ask again and again."""
         with self._engine.connect() as connection:
             others = connection.execute(
                 sa.select(workers.c.name, workers.c.seen).where(workers.c.name != self._name)
@@ -65,25 +65,18 @@ class Heartbeat:
         return [name for name, (_, since) in self._heard.items() if now - since > self._silence_s]
 
     def forget_heard(self) -> None:
-        """Begin to listen anew, after a time in which nothing could be heard."""
+        """Count silence anew, after a time in which the database could not be read."""
         self._heard = {}
 
     def take_charge(self, name: str) -> bool:
-        """Whether it is this worker, of all that listen, who is to see to a silent one's jobs.
+        """Whether this worker, of all that listen, is to take over a silent one's jobs.
 
-        If this one falls silent too before it has said :meth:`end`, it is another's turn.
+        If this one falls silent too before it calls :meth:`end`, it is another's turn.
         """
         seen, _ = self._heard.pop(name)
-        with self._engine.begin() as connection:
-            return bool(
-                connection.execute(
-                    workers.update()
-                    .where(workers.c.name == name, workers.c.seen == seen)
-                    .values(seen=time.time())
-                ).rowcount
-            )
+        same = (workers.c.name == name, workers.c.seen == seen)
+        return execute(self._engine, workers.update().where(*same).values(seen=time.time())) > 0
 
     def end(self, name: str) -> None:
         """Listen no longer for a worker that has no jobs."""
-        with self._engine.begin() as connection:
-            connection.execute(workers.delete().where(workers.c.name == name))
+        execute(self._engine, workers.delete().where(workers.c.name == name))

@@ -10,8 +10,7 @@ from typing import Any
 from latency.device import THIS_MACHINE, Device
 from latency.target import Budget, Target
 from nas.cluster.options import RayOptions
-from nas.data.sources import PYDOC
-from nas.models.teacher import EMBEDDED, suiting_space
+from nas.models.teacher import suiting_space
 from nas.pipeline.pipeline import STAGES, Pipeline
 from nas.pipeline.recipe import Recipe
 from nas.pipeline.request import Aim, Request, Resources
@@ -34,7 +33,7 @@ from nas.service.searches import find
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
 from nas.service.tokens import Caller
-from nas.service.uploads.kept import dataset_folder, supernet_folder, teacher_folder
+from nas.service.uploads.kept import source, upload_folder
 from nas.store.workspace import open_workspace
 from nas.terminal.progress import silence
 from supernet.errors import NasError
@@ -114,7 +113,7 @@ def build_pipeline(service: Service, job: Job, display: ReportingDisplay) -> Pip
         NasError: something that it names has gone.
     """
     settings, wanted = service.settings, SearchRequest.model_validate(job.request)
-    teacher = teacher_source(service, wanted.teacher)
+    teacher = source(service, "teacher", wanted.teacher)
     recipe = _found_texts(service, wanted_recipe(service, wanted.recipe))
     memory = wanted.max_memory_mb
     workspace = open_workspace(settings.workspace_place, display.warn, patience_s=-1)
@@ -122,10 +121,12 @@ def build_pipeline(service: Service, job: Job, display: ReportingDisplay) -> Pip
     if settings.ray.address and recipe.search.evaluations >= settings.ray.from_evaluations:
         ray = settings.ray
         cluster = RayOptions(ray.address or "auto", ray.workers, ray.cpus, ray.gpus)
+    name = wanted.supernet
+    supernet = None if name is None else upload_folder(service, "supernet", name)
     places = {name: _place_of(service, job, name) for name in wanted.targets}
     request = Request(
         teacher=teacher,
-        data=data_source(service, wanted.data),
+        data=source(service, "dataset", wanted.data),
         recipe=recipe,
         text_columns=wanted.text_columns,
         label_column=wanted.label_column,
@@ -143,17 +144,17 @@ def build_pipeline(service: Service, job: Job, display: ReportingDisplay) -> Pip
             for name, budget in wanted.goals
         ),
         space=wanted_space(wanted.space) or suiting_space(teacher),
-        supernet=None if wanted.supernet is None else supernet_folder(service, wanted.supernet),
+        supernet=supernet,
     )
     return Pipeline(request, Workbench(workspace, display), Resources(cluster=cluster))
 
 
 def _found_texts(service: Service, recipe: Recipe) -> Recipe:
     """The recipe with its unlabelled texts where they lie."""
-    texts = data_source(service, recipe.distill.texts)
+    texts = source(service, "dataset", recipe.distill.texts)
     changed: dict[str, Any] = {"distill": recipe.distill.model_copy(update={"texts": texts})}
     if recipe.general is not None:
-        texts = data_source(service, recipe.general.texts)
+        texts = source(service, "dataset", recipe.general.texts)
         changed["general"] = recipe.general.model_copy(update={"texts": texts})
     return recipe.model_copy(update=changed)
 
@@ -172,32 +173,6 @@ def measuring(aims: Sequence[Aim], stage: str) -> list[RemoteDevice]:
 
 def _number(stage: str) -> int:
     return int(stage.removeprefix(MODEL_STAGE))
-
-
-def teacher_source(service: Service, name: str) -> str:
-    """What :func:`nas.models.teacher.load_teacher` takes, for a name of the catalog.
-
-    Raises:
-        NasError: it has gone.
-    """
-    if name == EMBEDDED:
-        return EMBEDDED
-    if name in service.settings.teachers:
-        return service.settings.teachers[name]
-    return str(teacher_folder(service, name))
-
-
-def data_source(service: Service, name: str) -> str:
-    """What :func:`nas.data.task_data.load_data` takes, for a name of the catalog.
-
-    Raises:
-        NasError: it has gone.
-    """
-    if name == PYDOC:
-        return PYDOC
-    if name in service.settings.datasets:
-        return service.settings.datasets[name]
-    return str(dataset_folder(service, name))
 
 
 def _place_of(service: Service, job: Job, name: str) -> tuple[Target, Device]:

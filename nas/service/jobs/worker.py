@@ -35,7 +35,6 @@ from nas.service.requests import SearchRequest, stage_names
 from nas.service.revisions import migrate
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
-from nas.service.uploads.kept import clean_uploads
 from supernet.errors import NasError
 
 Json = dict[str, Any]
@@ -49,12 +48,6 @@ _log = logging.getLogger(__name__)
 
 class _StoppingError(BaseException):
     """A stage that ends because the worker does: no Exception, so that DBOS records no outcome."""
-
-
-def prepare(service: Service) -> None:
-    """Bring all tables up to date, and remove what crashes have left."""
-    migrate_all(service.settings, service.engine)
-    clean_uploads(service)
 
 
 def migrate_all(settings: ServiceSettings, engine: Engine) -> None:

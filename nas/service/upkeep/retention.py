@@ -1,8 +1,8 @@
-"""What a service lets go of, so that its disk and its database do not fill up.
+"""What a service removes, so that its disk and its database do not fill up.
 
-Plans are pure: from what there is and when it was used last to what goes. :func:`collect` reads,
-plans and removes. Everything that it removes is first taken out of sight by one rename or one
-transaction, so that being killed in the middle leaves nothing half there.
+:func:`older`, :func:`over_quota` and :func:`planned` are pure: they choose what goes by size and
+last use. :func:`collect` reads, chooses and removes. It takes everything out of sight by one rename
+or one transaction before it removes it, so a kill in the middle leaves nothing half there.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas.service.access import forget_shares
 from nas.service.jobs.durable_queue import forget_jobs
 from nas.service.searches import ENDED
+from nas.service.service import UploadKind
 from nas.service.settings import ServiceSettings
-from nas.service.tables import audit, events, searches, tasks
+from nas.service.tables import audit, events, searches, tasks, uploads
 from nas.store.workspace import Workspace
 from supernet.errors import NasError
 
@@ -34,12 +37,13 @@ _log = logging.getLogger(__name__)
 _DAY_S = 86_400.0
 _GB = 1e9
 _PARTIAL_S = 7 * _DAY_S
-"""After so long without a sign of work, a stage that was begun is not taken up again."""
+"""The age at which an unfinished stage is given up."""
 _PATIENCE_S = 120.0
-"""With a workspace that jobs hold stage after stage: they let go of it for moments alone."""
+"""How long to wait for a workspace that jobs lock: between two stages it is free for moments."""
 
 _LEFT_OVER_S = _DAY_S
-"""After so long, a file of a write that was cut off, or a folder that no row knows, is nobody's."""
+"""The age at which a file of a write that was cut off, or a folder without a row, is removed."""
+_OF_UPLOADS = tuple(f"{kind}s" for kind in get_args(UploadKind))
 _TRASH = ".gone-"
 _COLLECTING = ".collecting"
 
@@ -50,9 +54,8 @@ class Kept:
 
     Args:
         name: unique among those of its kind.
-        bytes: that it takes up.
-        used: when last, in seconds since 1970.
-        needed: whether work that is queued or under way may count on it.
+        used: when it was used last, in seconds since 1970.
+        needed: whether a search that is queued or running may need it.
     """
 
     name: str
@@ -63,14 +66,14 @@ class Kept:
 
 @dataclass(frozen=True)
 class Collected:
-    """What went, or would go.
+    """What was removed, or would be.
 
     Args:
-        models: searches whose models went.
+        models: ids of searches whose models were removed.
         artifacts: of the workspace, as ``stage/key``.
-        leftovers: files and folders of work that was cut off, or that no row knows.
-        rows: of the database, by table.
-        bytes: that all of it took up.
+        leftovers: files and folders of work that was cut off, and folders without a row.
+        rows: numbers of rows, by table of the database.
+        bytes: the size of all files.
         busy: what was left alone because it is in use.
     """
 
@@ -83,14 +86,14 @@ class Collected:
 
 
 def older(kept: Iterable[Kept], before: float) -> list[Kept]:
-    """Those that were last used before a time and are not needed."""
+    """Those that were last used before a time, without those that are needed."""
     return [one for one in kept if one.used < before and not one.needed]
 
 
 def over_quota(kept: Collection[Kept], quota: float) -> list[Kept]:
-    """Those that have to go for the rest to fit: what was used longest ago first.
+    """Those that must go so that the rest fits the quota, the least recently used first.
 
-    What is needed stays, even where it alone is more than the quota.
+    What is needed stays, even if it alone exceeds the quota.
 
     Args:
         quota: in bytes.
@@ -112,17 +115,17 @@ def over_quota(kept: Collection[Kept], quota: float) -> list[Kept]:
 
 
 def planned(kept: Collection[Kept], *, before: float, quota: float) -> list[Kept]:
-    """Those that go by age, and those that go by quota once these have gone."""
+    """Those that go by age, and then those that go by quota."""
     aged = older(kept, before)
     gone = {one.name for one in aged}
     return aged + over_quota([one for one in kept if one.name not in gone], quota)
 
 
 def collect(settings: ServiceSettings, engine: Engine, *, dry_run: bool = False) -> Collected:
-    """Let go of what the settings keep no longer.
+    """Remove what the settings no longer keep.
 
     Args:
-        dry_run: only say what would go.
+        dry_run: only say what would be removed.
 
     Raises:
         NasError: a backup is being made, or another process is at it.
@@ -145,22 +148,19 @@ def look_after(settings: ServiceSettings, engine: Engine, ended: threading.Event
 
 @contextmanager
 def alone(settings: ServiceSettings) -> Iterator[None]:
-    """Have files neither go nor be counted on by another process meanwhile.
+    """Keep other processes from collecting or backing up meanwhile.
 
     Raises:
-        NasError: another process is at it.
+        NasError: another process does one of them.
     """
-    lock = FileLock(settings.data / _COLLECTING)
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(settings.data / _COLLECTING).acquire(timeout=0)
     except Timeout as error:
         raise NasError(
             f"data {settings.data} is being backed up or cleared: try again when that has ended"
         ) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 class _Collection:
@@ -176,26 +176,22 @@ class _Collection:
             self._searches = {row.id: row for row in connection.execute(sa.select(*columns))}
             open_tasks = sa.select(tasks.c.id).where(tasks.c.status.in_(("waiting", "claimed")))
             self._tasks = set(connection.execute(open_tasks).scalars())
+            about = (uploads.c.kind, uploads.c.name, uploads.c.created)
+            self._uploads = connection.execute(sa.select(*about)).all()
         self._under_way = {key for key, row in self._searches.items() if row.status not in ENDED}
-        # What a search counts on it has used since it was made: a reused artifact is touched.
+        # A search has used what it needs since it was made: reuse sets an artifact's time.
         began = [self._searches[key].created for key in self._under_way]
         self._needed_since = min(began, default=float("inf"))
 
     def run(self) -> Collected:
-        models = self._models()
+        models = tuple(self._models())
         artifacts, partials = self._workspace()
-        leftovers = [*partials, *self._left_over()]
-        return Collected(
-            tuple(models),
-            tuple(artifacts),
-            tuple(leftovers),
-            self._rows(),
-            self._bytes,
-            tuple(self._busy),
-        )
+        leftovers = (*partials, *self._left_over())
+        rows = self._rows()
+        return Collected(models, tuple(artifacts), leftovers, rows, self._bytes, tuple(self._busy))
 
     def _models(self) -> Iterator[str]:
-        """Archives of searches that ended long ago, or for which there is no room."""
+        """Searches whose archives go: they ended long ago, or the quota is exceeded."""
         folder = self._settings.data / "results"
         archives = {
             search_id: sorted(folder.glob(f"{search_id}/*/archive.zip"))
@@ -224,7 +220,7 @@ class _Collection:
             yield one.name
 
     def _expire(self, search_id: str, archives: Sequence[Path]) -> bool:
-        """Note that a search's models have gone, then remove them; not if it runs again."""
+        """Remove a search's models, unless it runs again: first in its row, then on the disk."""
         with self._engine.begin() as connection:
             noted = connection.execute(
                 searches.update()
@@ -237,7 +233,7 @@ class _Collection:
         return noted.rowcount > 0
 
     def _workspace(self) -> tuple[list[str], list[str]]:
-        """Artifacts over the quota, and stages that were begun and never finished."""
+        """Artifacts over the quota, and stages that were begun and given up."""
         place = self._settings.workspace_place
         if "://" in place or not Path(place).is_dir():
             return [], []  # shared storage has rules of its own
@@ -265,27 +261,29 @@ class _Collection:
         return [one.name for one in going], [one.name for one in abandoned]
 
     def _folder(self, path: Path, root: Path) -> Kept:
-        """A stage's folder; used when it was sealed, when it was last reused, or written to."""
+        """A stage's folder. Sealing it, reusing it and writing into it count as use."""
         stats = [path.stat(), *_stats(path)]
         used = max(stat.st_mtime for stat in stats)
         size = sum(stat.st_size for stat in stats[1:])
         return Kept(str(path.relative_to(root)), size, used, used >= self._needed_since)
 
     def _left_over(self) -> Iterator[str]:
-        """Of work that was cut off: hidden files and folders, and folders that nobody owns."""
+        """What is left of work that was cut off: temporary files, and folders without a row."""
         data = self._settings.data
+        written = ("results/.*", "results/*/.*", "profiles/.*", "uploads/[!.]*")
         found = [
-            path
-            for pattern in ("results/.*", "results/*/.*", "profiles/.*", ".backup-*", ".restore-*")
-            for path in data.glob(pattern)
+            path for pattern in (*written, ".backup-*", ".restore-*") for path in data.glob(pattern)
         ]
-        found += [p for p in data.glob("results/[!.]*") if p.name not in self._searches]
+        kept = {f"{row.kind}s/{row.name}" for row in self._uploads}
+        kept |= {f"results/{name}" for name in self._searches}
+        kept |= {f"tasks/{name}" for name in self._tasks}
+        for folder in ("results", "tasks", *_OF_UPLOADS):
+            found += [p for p in data.glob(f"{folder}/[!.]*") if f"{folder}/{p.name}" not in kept]
         found += [
             p for p in data.glob("scratch/[!.]*") if p.name.partition("-")[0] not in self._under_way
         ]
-        found += [p for p in data.glob("tasks/[!.]*") if p.name not in self._tasks]
         for path in found:
-            with suppress(FileNotFoundError):  # whoever works there may be quicker
+            with suppress(FileNotFoundError):  # another process may remove it first
                 stats = [path.lstat(), *_stats(path)]
                 if max(stat.st_mtime for stat in stats) < self._now - _LEFT_OVER_S:
                     self._remove(path, sum(stat.st_size for stat in stats))
@@ -303,14 +301,14 @@ class _Collection:
         shutil.rmtree(trash)
 
     def _rows(self) -> dict[str, int]:
-        """Events, audit records, tasks and jobs of long ago."""
+        """Old events, audit records, tasks and jobs, and uploads whose folder is not there."""
         retention = self._settings.retention
         events_end = self._now - retention.event_days * _DAY_S
         audit_end = self._now - retention.audit_days * _DAY_S
         ended = sa.select(searches.c.id).where(
             searches.c.status.in_(ENDED), searches.c.updated < events_end
         )
-        # How it ended stays, and so does what came after: whoever watches waits for that.
+        # The last status stays, and all events after it: whoever watches waits for them.
         other = events.alias()
         ending = (
             sa.select(sa.func.max(other.c.number))
@@ -324,7 +322,19 @@ class _Collection:
         }
         gone = {table.name: self._delete(table, where) for table, where in old.items()}
         gone["jobs"] = forget_jobs(self._engine, events_end, dry_run=self._dry_run)
+        gone["uploads"] = sum(self._forget_lost(row) for row in self._uploads)
         return {name: count for name, count in gone.items() if count}
+
+    def _forget_lost(self, row: sa.Row[Any]) -> bool:
+        """Whether an upload has lost its folder, as a cut-off deletion leaves it; its row goes."""
+        place = self._settings.data / f"{row.kind}s"
+        if not place.is_dir() or (place / row.name).exists():  # no folder at all: nothing mounted
+            return False
+        same = sa.and_(*(uploads.c[name] == value for name, value in row._mapping.items()))
+        with self._engine.begin() as connection:
+            if not self._dry_run and connection.execute(uploads.delete().where(same)).rowcount:
+                forget_shares(connection, row.kind, row.name)
+        return True
 
     def _delete(self, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
         with self._engine.begin() as connection:
@@ -335,7 +345,7 @@ class _Collection:
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
-    """Of the files below a folder; what goes while they are counted is left out."""
+    """The status of each file below a folder, without files that are removed meanwhile."""
     for parent, _, names in os.walk(path):
         for name in names:
             with suppress(FileNotFoundError):

@@ -22,8 +22,8 @@ from nas.service.devices.targets import (
     ChangedError,
     DeviceTarget,
     find_target,
+    kept_profile,
     store_profile,
-    stored_profile,
 )
 from nas.service.devices.tasks import id_of_task, submit_task
 from nas.service.service import Service
@@ -334,7 +334,7 @@ def test_a_profile_and_its_row_never_part(
     for late in (profile, replace(profile, seed=1)):  # read before another was first
         with pytest.raises(ChangedError, match="try again"):
             store(before, late)
-    assert stored_profile(service.settings.data, read()) == profile
+    assert Profile.load(kept_profile(service.settings.data, read())) == profile
     assert [one.name for one in folder.iterdir()] == [f"pi-{digest}.json"]
 
     first = {"target": TARGET, "fingerprint": profile.fingerprint.to_dict()}
@@ -343,7 +343,7 @@ def test_a_profile_and_its_row_never_part(
     assert client.get(pi).json()["profile"] is not None  # it is this machine's
     with pytest.raises(ChangedError):
         store(unknown, replace(profile, seed=1))
-    assert stored_profile(service.settings.data, read()) == profile
+    assert Profile.load(kept_profile(service.settings.data, read())) == profile
 
     moved = profile.fingerprint.to_dict() | {"cpu": "Cortex-A72"}
     client.put(pi, json=first | {"fingerprint": moved})
@@ -431,5 +431,5 @@ def test_whatever_is_in_a_profile_it_is_kept_or_refused_in_words(
         return
     again = find_target(service.engine, "pi")
     assert again is not None
-    assert stored_profile(service.settings.data, again) is not None
+    assert kept_profile(service.settings.data, again) is not None
     json.dumps(again.errors, allow_nan=False)

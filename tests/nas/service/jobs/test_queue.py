@@ -10,7 +10,7 @@ import sqlalchemy as sa
 pytest.importorskip("dbos", reason="needs tailorbert[service]")
 
 from nas.service.jobs.durable_queue import DurableQueue, forget_jobs
-from nas.service.jobs.worker import prepare
+from nas.service.jobs.worker import migrate_all
 from tests.nas.service.databases import on_both
 
 JOBS = [("s1", 1), ("s1", 2), ("s2", 1)]
@@ -18,7 +18,7 @@ JOBS = [("s1", 1), ("s1", 2), ("s2", 1)]
 
 @on_both
 def test_jobs_are_told_of_queued_again_and_forgotten(service):
-    prepare(service)
+    migrate_all(service.settings, service.engine)
     queue = DurableQueue(service.engine)
     with service.engine.begin() as connection:
         for job in JOBS:

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from nas.service.database import open_database
-from nas.service.jobs.worker import prepare
+from nas.service.jobs.worker import migrate_all
 from nas.service.revisions import migrate
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
@@ -99,7 +99,7 @@ def saved(original: Path, tmp_path: Path) -> Path:
 
 
 def test_a_service_on_sqlite_comes_back_as_it_was(service, tmp_path):
-    prepare(service)
+    migrate_all(service.settings, service.engine)
     token = fill(service)
     back_up(service.settings, tmp_path / "backup.tar.gz")
     there = elsewhere(tmp_path)
@@ -117,7 +117,7 @@ def test_a_service_on_postgresql_comes_back_as_it_was(
 ):
     url = postgres_database.replace("+psycopg2", "")
     service = make_service(database=url)
-    prepare(service)
+    migrate_all(service.settings, service.engine)
     fill(service)
     manifest = back_up(service.settings, tmp_path / "backup.tar.gz")
     assert set(manifest["files"]) == {"database.dump", *FILES}

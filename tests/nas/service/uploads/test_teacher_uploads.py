@@ -29,9 +29,9 @@ from nas.data.task_data import load_data
 from nas.models.teacher import load_teacher
 from nas.service.api.app import create_app
 from nas.service.jobs.job import Job
-from nas.service.jobs.stages import Stages, data_source, teacher_source
+from nas.service.jobs.stages import Stages
 from nas.service.tokens import create_token
-from nas.service.uploads.kept import teacher_folder
+from nas.service.uploads.kept import source, upload_folder
 from nas.service.uploads.teachers import check_teacher
 from nas.tasks.classification import CLASSIFICATION
 from nas.tasks.task import Task
@@ -96,7 +96,7 @@ def test_a_teacher_is_kept_and_is_the_one_that_was_sent(client, service, parts):
         "hidden_size": 8,
         "labels": ["good", "bad"],
     }
-    kept = load_teacher(teacher_source(service, "mine"), TASK, seed=0)
+    kept = load_teacher(source(service, "teacher", "mine"), TASK, seed=0)
     own = BertForSequenceClassification(BertConfig(vocab_size=8, **SIZES)).eval()
     own.load_state_dict(load(parts["model.safetensors"]))
     with torch.no_grad():
@@ -129,8 +129,8 @@ def test_what_a_teacher_scores_on_data_is_told_before_anything_is_trained(client
     assert told["data"][0].startswith("reviews: ")
     assert told["data"][1] == "texts from text, labels from label: 2 classes, bad 50.0%, good 50.0%"
     assert (told["metric"], told["baseline_score"]) == ("accuracy", 0.5)
-    data = load_data(data_source(service, "reviews"), seed=0)
-    teacher = load_teacher(teacher_source(service, "mine"), data.task, seed=0)
+    data = load_data(source(service, "dataset", "reviews"), seed=0)
+    teacher = load_teacher(source(service, "teacher", "mine"), data.task, seed=0)
     predicted = [
         teacher.model(**teacher.tokenizer(text, return_tensors="pt")).logits.argmax().item()
         for text in data.validation.text_a
@@ -224,7 +224,7 @@ def test_a_search_names_it_and_it_stays_until_the_search_has_ended(client, servi
     assert unknown.status_code == 422
     assert "teacher: 'mine' is unknown" in unknown.json()["detail"]
     with pytest.raises(NasError, match="no uploaded teacher 'mine'"):
-        teacher_folder(service, "mine")
+        upload_folder(service, "teacher", "mine")
 
 
 def test_another_users_is_not_deleted_and_the_services_own_not_replaced(client, service, parts):
@@ -255,7 +255,7 @@ def test_files_of_a_wrapper_in_shards_and_half_precision_are_read(client, servic
     made = put(client, "half", sent | {"model.safetensors.index.json": index})
     assert made.status_code == 201, made.text
     assert made.json()["labels"] is None
-    teacher = load_teacher(str(teacher_folder(service, "half")), TASK, seed=0)
+    teacher = load_teacher(str(upload_folder(service, "teacher", "half")), TASK, seed=0)
     assert not teacher.has_head
     name = "bert.encoder.layer.1.output.dense.weight"
     assert torch.equal(teacher.model.state_dict()[name], weights[f"module.{name}"].float())

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +24,12 @@ from nas.service.api.app import create_app
 from nas.service.service import Service
 from nas.service.tables import searches
 from nas.service.tokens import create_token
+from nas.service.upkeep.retention import collect
 from nas.service.uploads.kept import (
     begin_arrival,
-    clean_uploads,
-    dataset_folder,
     find_upload,
     hold_upload,
-    supernet_folder,
+    upload_folder,
 )
 from nas.service.uploads.supernets import check_supernet
 from nas.settings import data_folder
@@ -54,7 +54,7 @@ def files(service: Service) -> list[str]:
         str(path.relative_to(service.settings.data))
         for kind in ("uploads", "datasets", "supernets")
         for path in service.folder(kind).rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file()
     )
 
 
@@ -88,7 +88,7 @@ def test_a_data_set_is_kept_and_shown(client, service):
     assert client.get("/v1/datasets/reviews").json() == record
     assert client.get("/v1/datasets").json() == {"items": [record], "next": None}
     assert files(service) == ["datasets/reviews/train.parquet"]
-    assert len(load_data(str(dataset_folder(service, "reviews")), seed=0).train) == 24
+    assert len(load_data(str(upload_folder(service, "dataset", "reviews")), seed=0).train) == 24
 
 
 def test_the_same_again_changes_nothing_and_another_is_refused(client, other, service):
@@ -249,7 +249,7 @@ def test_real_data_comes_back_as_it_was(client, service, name):
     body = zip_of({path.name: path.read_bytes() for path in (folder / name).iterdir()})
     assert put(client, name, body, "data.zip").status_code == 201
     sent = load_data(str(folder / name), metric=REAL[name], seed=0)
-    kept = load_data(str(dataset_folder(service, name)), metric=REAL[name], seed=0)
+    kept = load_data(str(upload_folder(service, "dataset", name)), metric=REAL[name], seed=0)
     assert (kept.digest, kept.task) == (sent.digest, sent.task)
 
 
@@ -259,26 +259,33 @@ def test_real_texts_come_back_as_they_were(client, service):
         pytest.skip("NAS_DATA names no folder with wikitext2")
     body = (folder / "wikitext2" / "train.parquet").read_bytes()
     assert put(client, "wiki", body, "train.parquet").json()["labels"] is None
-    assert load_texts(str(dataset_folder(service, "wiki"))) == load_texts(str(folder / "wikitext2"))
+    assert load_texts(str(upload_folder(service, "dataset", "wiki"))) == load_texts(
+        str(folder / "wikitext2")
+    )
 
 
 # What a crash leaves
 
 
 @on_both
-def test_a_start_cleans_what_crashes_left(client, service):
+def test_a_collection_removes_what_crashes_left_a_day_ago(client, service):
     put(client, "reviews", GOOD)
     put(client, "lost", GOOD)
-    os.rename(dataset_folder(service, "lost"), service.folder("datasets") / "orphan")
+    os.rename(upload_folder(service, "dataset", "lost"), service.folder("datasets") / "orphan")
     half = service.folder("uploads") / "0123" / "kept"
     half.mkdir(parents=True)
     (half / "train.parquet").write_bytes(b"PAR1")
-    arriving = begin_arrival(service)
-    clean_uploads(service)
-    assert half.exists()
-    assert arriving.folder.exists()
-    arriving.end()
-    clean_uploads(service)
+    collected = collect(service.settings, service.engine, dry_run=True)
+    assert (collected.leftovers, collected.rows) == ((), {"uploads": 1})
+    assert find_upload(service.engine, "dataset", "lost") is not None
+    for left in (service.folder("uploads"), service.folder("datasets")):
+        for path in (*left.rglob("*"), left):
+            os.utime(path, (time.time() - 90_000,) * 2)
+    with begin_arrival(service) as arriving:
+        collected = collect(service.settings, service.engine)
+        assert Path(arriving).exists()
+    assert set(collected.leftovers) == {"uploads/0123", "datasets/orphan"}
+    assert collected.rows == {"uploads": 1}
     assert files(service) == ["datasets/reviews/train.parquet"]
     assert find_upload(service.engine, "dataset", "lost") is None
     assert [item["name"] for item in client.get("/v1/datasets").json()["items"]] == ["reviews"]
@@ -294,7 +301,7 @@ def test_a_folder_without_a_row_makes_way(client, service):
 
 def test_one_that_is_not_there_is_not_found(service):
     with pytest.raises(NasError, match="no uploaded dataset 'reviews'"):
-        dataset_folder(service, "reviews")
+        upload_folder(service, "dataset", "reviews")
 
 
 # Supernets
@@ -319,12 +326,12 @@ def test_a_supernet_is_kept_and_loads(client, service, parts):
     made = put(client, "small", body, "supernet.zip", "supernets")
     assert made.status_code == 201
     record = made.json()
-    kept = Supernet.from_pretrained(supernet_folder(service, "small"))
+    kept = Supernet.from_pretrained(upload_folder(service, "supernet", "small"))
     assert Architecture.from_dict(record["architecture"]) == kept.largest
     assert record["parameters"] == sum(one.numel() for one in kept.parameters())
     assert record["labels"] == ["bad", "good"]
     assert files(service) == ["supernets/small/config.json", "supernets/small/model.safetensors"]
-    assert (supernet_folder(service, "small") / "model.safetensors").read_bytes() == (
+    assert (upload_folder(service, "supernet", "small") / "model.safetensors").read_bytes() == (
         parts["model.safetensors"]
     )
     assert client.get("/v1/supernets").json()["items"] == [record]
