@@ -1,4 +1,4 @@
-"""Gives the events of searches to all who watch them: one query serves a whole process."""
+"""Gives the events of searches to all watchers; one query serves all watchers of a process."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from nas.service.events import Event, read_after
 
 _EVERY_S = 0.25
-_LOOKS = 40  # in vain, about twenty seconds, after which to see whether a search is still there
+_LOOKS = 40  # without news, about twenty seconds; then to see whether the search is still there
 LASTS_S = 3600.0
-"""A stream; who goes on watching asks again, and needs a token that is still good."""
+"""How long a stream lasts. To go on watching, a client asks again, with a token that is good."""
 ALLOWED_S = 5.0
-"""For so long a watcher is not asked again whether it still may watch."""
+"""How often to check that a watcher still may watch."""
 _KEPT = 2000
-"""Events of a search that is being watched, remembered for those who are a little behind."""
+"""How many events of a watched search are kept in memory, for watchers that are a little behind."""
 
 
 class NoSeatError(Exception):
-    """Nobody more may watch.
+    """No further watcher fits.
 
     Args:
-        of_user: whether others still may.
+        of_user: whether only this user has too many; others may still watch.
     """
 
     def __init__(self, line: str, *, of_user: bool) -> None:
@@ -37,7 +37,7 @@ class NoSeatError(Exception):
 
 
 class Broadcast:
-    """Reads what is new of every search that is watched, and wakes its watchers.
+    """Reads the new events of every watched search, and wakes the watchers.
 
     Example:
         >>> async def watch(broadcast, search_id):
@@ -55,13 +55,13 @@ class Broadcast:
 
     @contextmanager
     def seat(self, owner: str, most: int) -> Iterator[None]:
-        """Room for one who watches, of the event loop's thread.
+        """A watcher's place, to be used on the event loop's thread.
 
         Args:
-            most: who may watch at once; one user takes half of that at the most.
+            most: how many may watch at once; one user has half of that at most.
 
         Raises:
-            NoSeatError: there is no room, or none for this user.
+            NoSeatError: all places are taken, or all of this user's.
         """
         if self._seats.total() >= most:
             raise NoSeatError("too many event streams are open", of_user=False)
@@ -72,16 +72,16 @@ class Broadcast:
             yield
         finally:
             self._seats[owner] -= 1
-            self._seats += Counter()  # forgets who watches nothing
+            self._seats += Counter()  # drops users who watch nothing
 
     async def events(
         self, search_id: str, after: int, allowed: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[Event]:
-        """What happens in a search, from an event on: for an hour, while the service runs.
+        """The events of a search, as they happen, for an hour or until the service stops.
 
         Args:
-            after: the number of the last event that is known; 0 for none.
-            allowed: whether whoever watches still may, asked every few seconds.
+            after: the number of the last event that the watcher has; 0 for none.
+            allowed: whether the watcher still may watch; asked every few seconds.
         """
         until = time.monotonic() + LASTS_S
         asked = time.monotonic()
@@ -111,17 +111,17 @@ class Broadcast:
                 self._recent.pop(search_id, None)
 
     async def _is_there(self, search_id: str) -> bool:
-        """Whether a search has events still, or none can tell: one that is removed has none."""
+        """Whether a search still has events, or the database is away; a removed one has none."""
         try:
             return bool(await to_thread.run_sync(read_after, self._engine, {search_id: 0}, 1))
         except SQLAlchemyError:
             return True
 
     async def _next(self, search_id: str, after: int) -> Sequence[Event]:
-        """The events after one, from memory, from the database, or when there are some."""
+        """The events after a number: from memory or the database, or nothing after a short wait."""
         recent = self._recent.get(search_id, [])
         if not recent or recent[0].number > after + 1:
-            with suppress(SQLAlchemyError):  # the database is away for a moment: ask again
+            with suppress(SQLAlchemyError):  # the database is away: the next call asks again
                 found = await to_thread.run_sync(read_after, self._engine, {search_id: after})
                 if search_id in found:
                     return found[search_id]
@@ -133,7 +133,7 @@ class Broadcast:
         return ()
 
     async def _read(self) -> None:
-        """Until nobody watches: ask for what is new of all that is watched."""
+        """Read the new events of all watched searches, until nobody watches."""
         while self._watched and not self._stopping():
             with suppress(SQLAlchemyError):
                 await self._read_once()

@@ -1,4 +1,4 @@
-"""HTTP connections that wait for a client only so long: what uvicorn leaves to a proxy."""
+"""HTTP connections with time limits for slow clients, which uvicorn does not have."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _HEAD_BYTES = 64 * 1024
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that is closed on a client that keeps it and does nothing with it.
+    """A connection that is closed when the client keeps it without using it.
 
-    A request's head must arrive within ``header_seconds`` of the connection's start, or of the
-    response before; so an idle connection ends, and one that pours a body into a response that is
-    already given. A client that does not read what is written is left after ``body_seconds``.
+    The head of a request must arrive within ``header_seconds`` of the connection's start or of the
+    response before. So idle connections end, and those that send on after the response. If a client
+    does not read its response for ``body_seconds``, the connection ends too.
     """
 
     limits: ClassVar[Limits] = Limits()
@@ -54,7 +54,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete:  # and no other request is under way
+        if self.cycle.response_complete:  # no further request was waiting and has begun
             self._await_head()
 
     def pause_writing(self) -> None:

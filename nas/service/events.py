@@ -1,4 +1,4 @@
-"""What happens in a search, numbered from 1: written by its worker, read by whoever watches."""
+"""The events of a search, numbered from 1: its worker writes them, and watchers read them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ Kind = Literal["status", "stage", "progress", "search", "line"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened.
+    """Something that happened in a search.
 
     Args:
-        number: within its search.
-        data: plain values, by kind as docs/http.md lists them.
+        data: plain values; docs/http.md lists them for each kind.
     """
 
     number: int
@@ -30,9 +29,9 @@ class Event:
 
 
 def append(connection: Connection, search_id: str, kind: Kind, data: Mapping[str, Any]) -> None:
-    """Add an event, within the connection's transaction; none to a search that was removed.
+    """Add an event in the connection's transaction, unless the search was removed.
 
-    Writers of one search take turns: they hold its row.
+    Those who write events of one search take turns, as they lock the search's row.
     """
     connection.execute(sa.select(searches.c.id).where(searches.c.id == search_id).with_for_update())
     last = sa.select(sa.func.coalesce(sa.func.max(events.c.number), 0)).where(
@@ -54,7 +53,7 @@ def append(connection: Connection, search_id: str, kind: Kind, data: Mapping[str
 
 
 def record(engine: Engine, search_id: str, kind: Kind, data: Mapping[str, Any]) -> None:
-    """Add an event by itself."""
+    """Add an event in a transaction of its own."""
     with engine.begin() as connection:
         append(connection, search_id, kind, data)
 
@@ -62,11 +61,11 @@ def record(engine: Engine, search_id: str, kind: Kind, data: Mapping[str, Any]) 
 def read_after(
     engine: Engine, positions: Mapping[str, int], most: int = 500
 ) -> dict[str, Sequence[Event]]:
-    """The next events of several searches, each after a number; those without any are left out.
+    """The next events of several searches; searches without new events are left out.
 
     Args:
-        positions: of each search, the number of the last event that is known.
-        most: of one search.
+        positions: for each search, the number of the last event that is known.
+        most: how many events of one search.
     """
     found: dict[str, Sequence[Event]] = {}
     with engine.connect() as connection:

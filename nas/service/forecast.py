@@ -1,7 +1,7 @@
-"""How long a search is likely to wait and to take, by how long such searches took here before.
+"""How long a search is likely to wait and to take, from how long such searches took here before.
 
-A forecast, and no promise: recipes have a number of steps, and what a step takes depends on the
-data. Which user comes next is settled as workers become free; see docs/service.md.
+This is no promise: a recipe fixes the number of steps, and the time of a step depends on the data.
+Which user comes next is decided when a worker becomes free; see docs/service.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,9 +23,9 @@ from nas.service.service import Service
 from nas.service.tables import events, searches, workers
 
 _COUNTED = 10
-"""Of a recipe, the newest searches that were done at their first attempt."""
+"""How many of a recipe's searches count: the newest that were done at their first attempt."""
 _NEXT = "next"
-"""In place of an id: the search that would be submitted now."""
+"""The id of a search that would be submitted now."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Waiting:
     """A search that waits.
 
     Args:
-        takes_s: seconds, once it has begun; infinite where nobody can tell.
+        takes_s: seconds from its beginning to its end; infinite where nobody can tell.
     """
 
     id: str
@@ -42,15 +43,15 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What there is to say of a search before it has ended.
+    """What can be said about a search before it has ended.
 
     Args:
-        status: that it has; None of one that is not submitted.
-        ahead: searches that are likely to begin before it, as far as that can be told.
-        running: searches under way.
-        starts_in_s: None where nobody can tell, and of one that runs or has ended.
-        takes_s: from its beginning to its end, the median of earlier ones; None without any.
-        counted: how many earlier ones that is the median of.
+        status: None for a search that is not submitted.
+        ahead: how many searches are likely to begin before it, as far as that can be told.
+        running: how many searches run.
+        starts_in_s: None where nobody can tell, and for a search that runs or has ended.
+        takes_s: seconds from beginning to end, the median of earlier searches; None without any.
+        counted: how many earlier searches the median is of.
     """
 
     status: str | None
@@ -64,24 +65,26 @@ class Forecast:
 def forecast(
     service: Service, recipe: str | None, owner: str, search: SearchRow | None = None
 ) -> Forecast:
-    """Of a search that there is, or of one of an owner's that would be submitted now.
+    """The forecast of a search or, without one, of a search that an owner would submit now.
 
     Args:
-        recipe: its name; None is one of a client's own.
+        recipe: its name; None for a client's own recipe.
     """
     now = time.time()
     with service.engine.connect() as connection:
-        took = _Durations(connection)
+        took = cache(partial(_durations, connection))
         queued = _of_status(connection, "queued")
         under_way = _of_status(connection, "running")
         began = _beginnings(connection, [row.id for row in under_way])
         places = _places(connection, service)
-        known = took.of(recipe)
+        known = took(recipe)
         left = [
-            (max(0.0, took.median(row.recipe) - (now - began.get(row.id, now))), row.owner)
+            (max(0.0, _median(took(row.recipe)) - (now - began.get(row.id, now))), row.owner)
             for row in under_way
         ]
-        waiting = [Waiting(row.id, row.owner, took.median(row.recipe)) for row in in_order(queued)]
+        waiting = [
+            Waiting(row.id, row.owner, _median(took(row.recipe))) for row in in_order(queued)
+        ]
     status = None if search is None else search.status
     takes_s = statistics.median(known) if known else None
     ahead, starts_in_s = 0, None
@@ -101,17 +104,17 @@ def start(
     places: int,
     per_user: int,
 ) -> tuple[int, float | None]:
-    """When a search begins that waits among others.
+    """When a waiting search begins.
 
     Args:
-        running: seconds that each search under way still takes, and its owner.
-        waiting: in the order in which they begin, if no user has as many under way as one may.
-        mine: the id of one of those.
-        places, per_user: searches that run at a time, in all and of one user.
+        running: for each search that runs, the seconds that it still takes, and its owner.
+        waiting: in the order in which they begin, as far as the limit for each user allows.
+        mine: the id of one of those that wait.
+        places, per_user: how many searches run at a time, in all and of one user.
 
     Returns:
-        How many begin before it, as far as that can be told, and in how many seconds it does; None
-        where that hangs on what is not known.
+        How many begin before it, as far as that can be told, and in how many seconds it begins,
+        which is None where it depends on a time that nobody knows.
 
     Example:
         >>> queue = [Waiting("a", "ada", 100.0), Waiting("b", "bob", 100.0)]
@@ -136,13 +139,14 @@ def start(
             ahead += 1
             heapq.heappush(ends, (now + one.takes_s, one.owner))
         if not ends or places < 1 or ends[0][0] == float("inf"):
-            return ahead + _before(left, mine), None
+            before = next((place for place, one in enumerate(left) if one.id == mine), 0)
+            return ahead + before, None
         now, owner = heapq.heappop(ends)
         of[owner] -= 1
 
 
 def in_order(queued: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
-    """Rows by when they were made, but that those of one owner change places by priority."""
+    """Rows by their time, except that rows of one owner swap places by priority."""
     own = defaultdict(list)
     for row in queued:
         own[row.owner].append(row)
@@ -154,41 +158,28 @@ def in_order(queued: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
         yield next(turns[row.owner])
 
 
-def _before(waiting: Sequence[Waiting], mine: str) -> int:
-    return next((place for place, one in enumerate(waiting) if one.id == mine), 0)
+def _median(seconds: Sequence[float]) -> float:
+    return statistics.median(seconds) if seconds else float("inf")
 
 
-class _Durations:
-    """Seconds that finished searches took, by recipe; each is asked for once."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._known: dict[str | None, list[float]] = {None: []}
-
-    def median(self, recipe: str | None) -> float:
-        known = self.of(recipe)
-        return statistics.median(known) if known else float("inf")
-
-    def of(self, recipe: str | None) -> list[float]:
-        if recipe not in self._known:
-            query = (
-                sa.select(searches.c.id, searches.c.updated)
-                .where(
-                    searches.c.status == "done",
-                    searches.c.attempt == 1,  # a later one reuses what was finished
-                    searches.c.request["recipe"].as_string() == recipe,
-                )
-                .order_by(searches.c.updated.desc())
-                .limit(_COUNTED)
-            )
-            rows = self._connection.execute(query).all()
-            began = _beginnings(self._connection, [row.id for row in rows])
-            self._known[recipe] = [row.updated - began[row.id] for row in rows if row.id in began]
-        return self._known[recipe]
+def _durations(connection: Connection, recipe: str | None) -> list[float]:
+    """The seconds that finished searches of a recipe took."""
+    rows = connection.execute(
+        sa.select(searches.c.id, searches.c.updated)
+        .where(
+            searches.c.status == "done",
+            searches.c.attempt == 1,  # a later one reuses finished stages
+            searches.c.request["recipe"].as_string() == recipe,
+        )
+        .order_by(searches.c.updated.desc())
+        .limit(_COUNTED)
+    ).all()
+    began = _beginnings(connection, [row.id for row in rows])
+    return [row.updated - began[row.id] for row in rows if row.id in began]
 
 
 def _beginnings(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
-    """When each search, in its latest attempt, was taken up."""
+    """When the latest attempt at each search began."""
     query = sa.select(events.c.search_id, events.c.created, events.c.data).where(
         events.c.search_id.in_(ids), events.c.kind == "status"
     )
@@ -211,7 +202,7 @@ def _of_status(connection: Connection, status: str) -> Sequence[Any]:
 
 
 def _places(connection: Connection, service: Service) -> int:
-    """How many searches run at a time: by the workers that were seen lately."""
+    """How many searches can run at a time on the workers that were seen lately."""
     jobs = service.settings.jobs
     alive = sa.select(sa.func.count()).select_from(workers)
     alive = alive.where(workers.c.seen > time.time() - jobs.worker_silence_s)

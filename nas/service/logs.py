@@ -1,4 +1,4 @@
-"""The service's log: one line for each event, as text or JSON, and never a secret."""
+"""The service's log: one line for each event, as text or JSON, without secrets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from structlog.typing import Processor
 
 _SECRETS = re.compile(r"(?P<token>\btb_)[\w-]{16,}|(?P<user>://[^\s/:@]*):[^\s/@]+@")
 _CHATTY = ("latency", "nas", "supernet", "uvicorn")
-"""Whose lines at level info are shown; of all others, warnings are."""
+"""The loggers whose lines are shown from level info on; all others, from warnings on."""
 
 
 def set_up_logs(form: Literal["text", "json"], stream: TextIO | None = None) -> None:
-    """Have all that this process logs written in one form.
+    """Write all that this process logs in one form.
 
     Args:
         form: ``text`` for people, ``json`` for machines.
@@ -44,7 +44,7 @@ def set_up_logs(form: Literal["text", "json"], stream: TextIO | None = None) -> 
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if form == "json"
         else [
-            # Its default would show the variables of each frame.
+            # The default formatter would show the variables of each frame.
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
             )
@@ -63,12 +63,12 @@ def set_up_logs(form: Literal["text", "json"], stream: TextIO | None = None) -> 
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.INFO)
     dbos = logging.getLogger("dbos")
-    dbos.handlers, dbos.propagate = [handler], False  # it adds its own where it finds none
+    dbos.handlers, dbos.propagate = [handler], False  # else it adds a handler of its own
     logging.captureWarnings(True)
 
 
 def without_secrets(text: str) -> str:
-    """A text whose tokens, and passwords in URLs, are starred out.
+    """The text with stars in place of tokens and of passwords in URLs.
 
     Example:
         >>> without_secrets("postgresql://nas:hunter2@db/nas refused")
@@ -82,7 +82,7 @@ def _starred(found: re.Match[str]) -> str:
 
 
 class _Redacting(ProcessorFormatter):
-    """Leaves secrets out of whatever was logged, tracebacks included."""
+    """Removes secrets from each line and its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))

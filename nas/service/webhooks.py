@@ -1,7 +1,7 @@
-"""Webhooks: an address that is told of a search's end, signed by the Standard Webhooks scheme.
+"""Webhooks: a message to an address when a search ends, signed by the Standard Webhooks scheme.
 
-What is to be sent is written in the transaction that ends the search, so that no crash loses it; it
-goes out soon after, and again after each refusal, for some hours.
+A message is written in the transaction that ends the search, so no crash loses it. It is sent soon
+after and, when the receiver does not take it, again for some hours.
 
 Source: Standard Webhooks, https://www.standardwebhooks.com (headers, signature, retries).
 """
@@ -35,14 +35,14 @@ from supernet.errors import NasError
 _log = logging.getLogger(__name__)
 
 PAUSES_S = (5.0, 60.0, 300.0, 1800.0, 7200.0)
-"""Between one try and the next; after the last, it is given up."""
+"""The pauses between one try and the next; after the last, a message is given up."""
 _ANSWER_S = 15.0
-"""In which a receiver must have answered, however it spreads its answer."""
+"""The time in which a receiver must answer, even if it answers byte by byte."""
 _CLAIMED_S = 60.0
-"""For so long who has begun a delivery has it alone."""
+"""How long a message is this process's alone to send."""
 _EVERY_S = 2.0
 _AT_ONCE = 20
-"""So many are sent side by side: a receiver that is slow holds up the others that long at most."""
+"""How many messages are sent side by side: a slow receiver delays the others once at most."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Delivery:
     """A message that this process may send until its claim ends.
 
     Args:
-        tries: that failed before.
+        tries: how many failed before.
         until: when the claim ends, in seconds since 1970.
     """
 
@@ -66,10 +66,10 @@ def check_webhook(url: str, hosts: Collection[str]) -> None:
     """Refuse an address that the service is not to call.
 
     Args:
-        hosts: that the operator allows, with their port unless it is HTTPS's own.
+        hosts: those that the operator allows, with their port unless it is 443.
 
     Raises:
-        NasError: no HTTPS address, or of another host.
+        NasError: it is no HTTPS address, or is of another host.
     """
     try:
         parts = urlsplit(url)
@@ -88,9 +88,8 @@ def _plain(host: str) -> str:
 
 
 def post(connection: Connection, search_id: str) -> None:
-    """Have a search that has just ended be told of, if it names a webhook, within a transaction."""
-    query = sa.select(searches).where(searches.c.id == search_id)
-    search = connection.execute(query).one()
+    """Write the message of a search that ends in this transaction, if it names a webhook."""
+    search = connection.execute(sa.select(searches).where(searches.c.id == search_id)).one()
     if search.webhook is None:
         return
     now = time.time()
@@ -109,11 +108,11 @@ def post(connection: Connection, search_id: str) -> None:
 def deliver(
     engine: Engine, key: bytes | None, hosts: Collection[str], ended: threading.Event
 ) -> None:
-    """Send what is due, again and again, until ``ended``.
+    """Send the messages that are due, again and again, until ``ended``.
 
     Args:
-        key: that messages are signed by; None sends them unsigned.
-        hosts: that may be called.
+        key: signs the messages; None leaves them unsigned.
+        hosts: those that may be called.
     """
     while not ended.wait(_EVERY_S):
         try:
@@ -121,12 +120,12 @@ def deliver(
                 asyncio.run(_send_all(engine, claimed, key, hosts))
         except SQLAlchemyError as error:
             _log.warning("no webhook is sent: %s", type(error).__name__)
-        except Exception:  # noqa: BLE001 - whatever one message does, the others go out
+        except Exception:  # noqa: BLE001 - one message must not keep back the others
             _log.exception("no webhook is sent")
 
 
 def claim(engine: Engine, now: float) -> list[Delivery]:
-    """What is due for longest: it is then this caller's to send for a minute."""
+    """Claim the messages that are due for longest: the caller has a minute to send them."""
     query = sa.select(deliveries).where(deliveries.c.due <= now)
     claimed, until = [], now + _CLAIMED_S
     with engine.begin() as connection:
@@ -138,9 +137,9 @@ def claim(engine: Engine, now: float) -> list[Delivery]:
 
 
 def settle(engine: Engine, one: Delivery, failure: str | None, now: float) -> None:
-    """Note how a try ended: done with, to be tried again, or given up and told in the search.
+    """Note how a try ended: sent, to be tried again, or given up, which the search's log tells.
 
-    Nothing is noted of a claim that has ended: the message is another's to send by now.
+    Nothing is noted if the claim has ended: another process may have claimed the message.
     """
     mine = sa.and_(deliveries.c.id == one.id, deliveries.c.due == one.until)
     given_up = failure is not None and one.tries >= len(PAUSES_S)
@@ -159,7 +158,7 @@ def settle(engine: Engine, one: Delivery, failure: str | None, now: float) -> No
 
 
 def signing_key(secret: str | None) -> bytes | None:
-    """The key of a secret: what follows ``whsec_``, in base64.
+    """The key that a secret holds in base64, after ``whsec_``.
 
     Raises:
         NasError: it is no such secret.
@@ -186,7 +185,7 @@ def signature(key: bytes, message_id: str, timestamp: int, body: str) -> str:
 async def _send_all(
     engine: Engine, claimed: list[Delivery], key: bytes | None, hosts: Collection[str]
 ) -> None:
-    # Certificates go by the environment (SSL_CERT_FILE), proxies do not: who is told is listed.
+    # The environment may name certificates (SSL_CERT_FILE), but no proxy: hosts are listed.
     verify = httpx.create_ssl_context(trust_env=True)
     async with httpx.AsyncClient(trust_env=False, verify=verify, timeout=_ANSWER_S) as http:
         failures = await asyncio.gather(*(_failure(http, one, key, hosts) for one in claimed))
@@ -197,7 +196,7 @@ async def _send_all(
 async def _failure(
     http: httpx.AsyncClient, one: Delivery, key: bytes | None, hosts: Collection[str]
 ) -> str | None:
-    """Send a message: why it was not taken, or None."""
+    """Send a message. Why the receiver did not take it, or None if it did."""
     now = int(time.time())
     headers = {
         "Content-Type": "application/json",
@@ -208,7 +207,7 @@ async def _failure(
     if key is not None:
         headers["webhook-signature"] = signature(key, one.id, now, one.body)
     try:
-        check_webhook(one.url, hosts)  # the operator may have struck the host off the list
+        check_webhook(one.url, hosts)  # the operator may have removed the host since
         async with (
             asyncio.timeout(_ANSWER_S),
             http.stream("POST", one.url, content=one.body, headers=headers) as answer,
@@ -218,12 +217,12 @@ async def _failure(
         return f"no answer within {_ANSWER_S:g} s"
     except NasError as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001 - of any kind: over what a receiver makes up
+    except Exception as error:  # noqa: BLE001 - a receiver may answer anything
         return type(error).__name__
 
 
 def _body(search: Row[Any], now: float) -> str:
-    """Who is told asks for the rest, with a token of theirs."""
+    """The JSON of a message: for more, the receiver asks the service with a token of its own."""
     told = {name: getattr(search, name) for name in ("id", "name", "owner", "attempt", "error")}
     return json.dumps(
         {

@@ -1,15 +1,13 @@
 """A job's own process: heavy stages run in it, so that the service stays quick and can stop them.
 
-It is forked from a server process that has loaded torch already, ends with its parent however that
-ends, and is sent the names of stages to run. What crosses the pipe is JSON.
+The process is forked from a server that has imported torch already. It ends when its parent does.
+The names of stages go to it through a pipe, and events and results come back, all as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
 import shutil
 import signal
 import tempfile
@@ -18,11 +16,11 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nas.service.forks import forkserver
+from nas.service.forks import end_with_parent, forkserver
 from nas.service.jobs.job import Job
 from supernet.errors import NasError
 
@@ -34,18 +32,18 @@ _log = logging.getLogger(__name__)
 
 
 class CrashedError(Exception):
-    """A job's process that ended in mid-stage, or an error of ours in it."""
+    """A job's process ended during a stage, or an error of ours occurred in it."""
 
 
 class UnwantedError(Exception):
-    """A stage that is to stop, because nobody wants its search any more."""
+    """A stage is to stop, because its search was cancelled or removed."""
 
 
 class JobProcess:
     """The process of a search; it begins with the first stage.
 
     Args:
-        job: what it is to do.
+        job: what the process is told.
     """
 
     def __init__(self, job: Job) -> None:
@@ -63,16 +61,16 @@ class JobProcess:
 
         Args:
             stage: its name (:meth:`nas.service.jobs.stages.Stages.run`).
-            tell: takes the events that come meanwhile.
-            is_wanted: asked twice a second.
+            tell: takes the events of the stage.
+            is_wanted: whether the stage is to go on; asked twice a second.
 
         Returns:
-            What the stage has to say: plain values.
+            What the stage returns: plain values.
 
         Raises:
             NasError: what a user can mend.
-            CrashedError: the process ended, or the fault is ours; a new one may do better.
-            UnwantedError: it is under way still, and to be stopped.
+            CrashedError: the process ended, or the fault is ours; a new process may succeed.
+            UnwantedError: the stage is not wanted; it still runs, and is to be stopped.
         """
         if self._pipe is None:
             self._pipe = self._start()
@@ -95,7 +93,7 @@ class JobProcess:
             raise CrashedError(_how_it_ended(self._process.exitcode)) from error
 
     def stop(self) -> None:
-        """End it at once. What its stages have finished stays in the workspace."""
+        """End the process at once. What its stages have finished stays in the workspace."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -106,7 +104,7 @@ class JobProcess:
         shutil.rmtree(self.job.scratch, ignore_errors=True)
 
     def kill(self) -> None:
-        """End it from another thread than that which runs its stages, and is to :meth:`stop` it."""
+        """End the process from another thread than the one that runs its stages."""
         if self._process is not None:
             self._process.kill()
 
@@ -137,9 +135,11 @@ class JobProcess:
 
 
 def _work(pipe: Connection, given: Json) -> None:
-    """The process: stages one after the other, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """The process: runs stages one after the other, until the pipe is closed."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the service, which ends this process
+    end_with_parent()
     job = Job(**given)
     scratch = Path(job.scratch)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -163,16 +163,8 @@ def _work(pipe: Connection, given: Json) -> None:
             send({"result": stages.run(stage)})
         except NasError as error:
             send({"error": str(error)})
-        except Exception as error:  # noqa: BLE001 whatever it is, the parent is to know
+        except Exception as error:  # noqa: BLE001 - the parent must learn of any error
             send({"crash": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()})
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed closes nothing in order: its sentinel tells."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -1,33 +1,32 @@
-"""Work on what a client sent, in a process that may do little and cannot take the service along.
+"""Work on what a client sent, in a process of its own that may do little.
 
-The process is forked from a server that has the libraries imported, so that it costs some ten
-milliseconds. Readers of binary formats are large C++ programs: a crash, an endless loop or a
-file that unfolds to terabytes ends this process alone.
+The process is forked from a server that has imported the libraries, which takes some ten
+milliseconds. Readers of binary formats are large C++ programs: a crash, an endless loop or a file
+that unpacks to terabytes ends this process alone, and not the service.
 
-Limits on memory, time, files' sizes and the lack of secrets in the environment hold whatever runs
-here. What it may open, change, start or reach is watched in the interpreter: Python's own calls
-are refused, but a compiled library that a file took over could do what the service's user may.
-Files may be read anywhere. So the service runs as a user of its own, or in a container.
+The limits on memory, time and file sizes hold for all code, and there are no secrets in the
+environment. What the process may open, change, start or reach is checked by Python's audit hooks.
+They refuse Python's own calls, but not those of a compiled library that a file has taken over: it
+can do all that the service's user may. Files may be read anywhere. So run the service as a user of
+its own, or in a container.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import os
 import resource
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nas.service.forks import forkserver
+from nas.service.forks import end_with_parent, forkserver
 from nas.settings import forget_secrets
 from supernet.errors import NasError
 
@@ -52,7 +51,7 @@ _FORBIDDEN = (
     "socket.sendto",
     "subprocess.Popen",
 )
-"""Audit events of what a check never does: other programs, links, the network, pickles."""
+"""Audit events of what no check does: start programs, make links, use the network, unpickle."""
 _CHANGING = {
     "os.chmod": ((0, 2),),
     "os.chown": ((0, 3),),
@@ -63,8 +62,8 @@ _CHANGING = {
     "os.truncate": ((0, None),),
     "os.utime": ((0, 3),),
 }
-"""Audit events of what is done in one folder alone: where in their details each path stands, and
-the descriptor of the folder that it is relative to."""
+"""Audit events of changes that are allowed in one folder alone. For each path of an event: its
+position in the event's details, and that of the descriptor of the folder that it is relative to."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -73,10 +72,10 @@ class SandboxLimits:
     """What the process may use.
 
     Args:
-        memory_bytes: of address space, beyond what it begins with.
-        cpu_s, wall_s: after which it is ended.
-        file_bytes: of each file that it writes.
-        files: open at once.
+        memory_bytes: address space, beyond what the process begins with.
+        cpu_s, wall_s: after this time the process is ended.
+        file_bytes: the size of each file that it writes.
+        files: how many are open at once.
     """
 
     memory_bytes: int = 6_000_000_000
@@ -94,16 +93,16 @@ def run_confined(
 ) -> dict[str, Any]:
     """What ``work`` returns, in a process that has ``folder`` as its working directory.
 
-    The environment it sees holds no secrets. Its Python code changes no file elsewhere, reaches no
-    network, starts no program, ends no process, loads no pickle and no library through ctypes; it
-    ends when this process does. Its answer comes back as JSON.
+    Its environment holds no secrets. Its Python code changes no file elsewhere, reaches no network,
+    starts no program, ends no process, loads no pickle and no library through ctypes. It ends when
+    this process does. Its answer comes back as JSON.
 
     Args:
-        work: a function of a module; returns JSON values. Modules that the module names as
-            ``NEEDS`` are loaded before anything is forbidden.
+        work: a function of a module; it returns JSON values. Modules that this module lists in
+            ``NEEDS`` are imported before anything is forbidden.
 
     Raises:
-        NasError: as ``work`` raised it; or it used more than its limits, or crashed.
+        NasError: ``work`` raised it; or the process exceeded its limits, or crashed.
     """
     context = forkserver()
     receiving, sending = context.Pipe(duplex=False)
@@ -144,9 +143,9 @@ def _child(
     folder: Path,
     limits: SandboxLimits,
 ) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     for name in getattr(sys.modules[work.__module__], "NEEDS", ()):
-        importlib.import_module(name)  # there already, but where others started the forkserver
+        importlib.import_module(name)  # needed only if other code started the forkserver
     _confine(folder, limits)
     try:
         answer: dict[str, Any] = {"result": work(*arguments)}
@@ -161,15 +160,8 @@ def _child(
     connection.send_bytes(json.dumps(answer).encode())
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _confine(folder: Path, limits: SandboxLimits) -> None:
-    """Give up what the work needs not."""
+    """Give up all that the work does not need."""
     forget_secrets()
     os.chdir(folder)
     home = f"{os.path.realpath(folder)}/"
@@ -189,11 +181,11 @@ def _confine(folder: Path, limits: SandboxLimits) -> None:
     ):
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        # A second later the kernel kills what does not heed SIGXCPU.
+        # The kernel kills a process that ignores SIGXCPU a second later.
         top = most + 1 if kind == resource.RLIMIT_CPU else most
         resource.setrlimit(kind, (most, top if hard == resource.RLIM_INFINITY else min(top, hard)))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, limits.wall_s)  # even where nobody waits for it any more
+    signal.setitimer(signal.ITIMER_REAL, limits.wall_s)  # even if nobody waits for the answer
 
     def guard(event: str, details: tuple[Any, ...]) -> None:
         if event in _FORBIDDEN:
@@ -217,7 +209,7 @@ def _confine(folder: Path, limits: SandboxLimits) -> None:
 
 
 def _absolute(path: Any, folder: int | None = None) -> str:
-    """Where a path of an audit event leads: one of ``folder``, if that is a descriptor."""
+    """An audit event's path, made absolute; relative to ``folder`` if that is a descriptor."""
     if isinstance(path, int):
         path = f"/proc/self/fd/{path}"
     elif folder is not None and folder >= 0:
@@ -226,6 +218,6 @@ def _absolute(path: Any, folder: int | None = None) -> str:
 
 
 def _line(error: Exception) -> str:
-    """An error's first words, on one line, as JSON can say them."""
+    """The beginning of an error's text, on one line, in characters that JSON can hold."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.encode("utf-8", "replace").decode()[:400]

@@ -1,33 +1,39 @@
-"""An uploaded supernet as a stock BERT checkpoint; this runs confined.
+"""An uploaded supernet as a stock BERT checkpoint; this code runs confined.
 
-Weights are safetensors and the rest is JSON, so nothing in it is ever run. A configuration states
-what BERT's shape and labels need, and nothing that has a library fetch or run code.
+Weights are safetensors and the rest is JSON, so nothing in an upload is ever run. Its configuration
+may state what BERT's shape and labels need, and nothing that makes a library fetch or run code.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from nas.service.plain_text import check_text
 from nas.service.uploads.archives import ArchiveLimits, unpack
 from nas.service.uploads.convert import KEPT
-from nas.service.uploads.strict_json import parse_json
+from nas.service.uploads.model_files import (
+    CONFIG,
+    Labels,
+    check_header,
+    checked_config,
+    checked_labels,
+    read_object,
+    write_config,
+)
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-"""Files of a tokenizer, which may lie beside a supernet and are not kept: its teacher has one."""
+"""Files of a tokenizer, which an archive may hold. They are not kept: the teacher has its own."""
 
-NEEDS = ("supernet.model",)
-"""Loaded before this is confined: its libraries open others."""
+NEEDS = ("supernet.loading", "supernet.model")
+"""Imported before the process is confined: these libraries load others."""
 
 _JSON_BYTES = 1_000_000
-_HEADER_BYTES = 4_000_000
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -54,7 +60,7 @@ class _Config(BaseModel):
     classifier_dropout: Rate | None = None
     initializer_range: Annotated[float, Field(gt=0, le=10)] = 0.02
     layer_norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-12
-    id2label: Annotated[dict[str, str], Field(min_length=1, max_length=10_000)] | None = None
+    id2label: Labels = None
     label2id: Annotated[dict[str, int], Field(min_length=1, max_length=10_000)] | None = None
     problem_type: Literal["single_label_classification", "regression"] | None = None
     pad_token_id: Token = 0
@@ -99,115 +105,72 @@ def check_supernet(upload: str, name: str, unpacked_bytes: int) -> dict[str, Any
     config = _read_config(given / CONFIG)
     architecture = Architecture.from_config(config)
     parameters = architecture.parameters(EncoderShape.from_config(config))
-    _check_weights(given / WEIGHTS, parameters)
+    names = _check_weights(given / WEIGHTS, parameters)
     kept = Path(KEPT) / name
-    kept.mkdir(parents=True)
-    (kept / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_config(kept, config)
     (given / WEIGHTS).rename(kept / WEIGHTS)
-    labels = _load(kept)
     return {
         "architecture": architecture.to_dict(),
-        "labels": labels,
+        "labels": _load(kept, names),
         "parameters": parameters,
     }
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     """What it states, checked."""
-    if path.stat().st_size > _JSON_BYTES:
-        raise NasError(f"{CONFIG} has more than {_JSON_BYTES:,} bytes")
-    try:
-        value = parse_json(path.read_text(encoding="utf-8"))
-        config = _Config.model_validate_json(json.dumps(value))
-    except (NasError, UnicodeDecodeError) as error:
-        raise NasError(f"{CONFIG}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])[:60] or CONFIG
-        raise NasError(f"{CONFIG}: {key}: {first['msg']}") from error
+    config = checked_config(_Config, read_object(path, _JSON_BYTES))
     if config.hidden_size % config.num_attention_heads:
         raise NasError(
             f"{CONFIG}: hidden_size {config.hidden_size} is not a multiple of "
             f"num_attention_heads {config.num_attention_heads}"
         )
-    _check_labels(config)
+    names = checked_labels(config.id2label or {})
+    if config.label2id not in (None, {name: index for index, name in enumerate(names)}):
+        raise NasError(f"{CONFIG}: label2id is not the inverse of id2label")
     return config.model_dump(exclude_unset=True, mode="json")
 
 
-def _check_labels(config: _Config) -> None:
-    if config.id2label is None:
-        if config.label2id is not None:
-            raise NasError(f"{CONFIG}: label2id needs id2label")
-        return
-    names = list(config.id2label.values())
-    if set(config.id2label) != {str(index) for index in range(len(names))}:
-        raise NasError(f"{CONFIG}: id2label must number the labels from 0 to {len(names) - 1}")
-    if len(set(names)) < len(names):
-        raise NasError(f"{CONFIG}: id2label has a label twice")
-    mirrored = {name: int(index) for index, name in config.id2label.items()}
-    if config.label2id is not None and config.label2id != mirrored:
-        raise NasError(f"{CONFIG}: label2id is not the inverse of id2label")
-    for name in names:
-        check_text(f"{CONFIG}: label", name, most=200)
-
-
-def check_header(path: Path) -> None:
-    """Refuse a file of weights whose header lies about its own size.
+def _check_weights(path: Path, parameters: int) -> set[str]:
+    """The names of its tensors. None of their numbers is read.
 
     Raises:
-        NasError: it is larger than any model's.
+        NasError: the header lies, a tensor is not in float32, or the number of parameters differs.
     """
-    with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > _HEADER_BYTES:
-        raise NasError(f"{path.name} states a header of {header:,} bytes")
-
-
-def _check_weights(path: Path, parameters: int) -> None:
-    """Refuse a header that lies, and weights of another size, before any are read."""
     from safetensors import SafetensorError, safe_open
 
     check_header(path)
-    count = 0
     try:
         with safe_open(path, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
-                tensor = tensors.get_slice(name)
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - it is no mapping
+            for name, tensor in slices.items():
                 if tensor.get_dtype() != "F32":
                     raise NasError(f"{WEIGHTS}: {name[:80]!r} is {tensor.get_dtype()}, not F32")
-                size = 1
-                for dimension in tensor.get_shape():
-                    size *= dimension
-                count += size
+            count = sum(math.prod(tensor.get_shape()) for tensor in slices.values())
     except SafetensorError as error:
         raise NasError(f"{WEIGHTS} is no sound safetensors file: {error}") from error
     if count != parameters:
         raise NasError(f"{WEIGHTS} has {count:,} parameters, {CONFIG} describes {parameters:,}")
+    return set(slices)
 
 
-def _load(folder: Path) -> list[str]:
-    """The labels of the supernet in ``folder``, which holds all its weights and no other."""
+def _load(folder: Path, names: set[str]) -> list[str]:
+    """The labels of the supernet in ``folder``, whose file holds its weights and no other."""
     import torch
     from transformers import BertForSequenceClassification
     from transformers.utils.logging import disable_progress_bar
 
+    from supernet.loading import load_whole
     from supernet.model import Supernet
 
     torch.set_num_threads(1)
     disable_progress_bar()  # whose lock would outlive this process
-    try:
-        loaded: Any = BertForSequenceClassification.from_pretrained(
-            folder, output_loading_info=True, local_files_only=True, use_safetensors=True
+    model = load_whole(
+        BertForSequenceClassification, folder, WEIGHTS, local_files_only=True, use_safetensors=True
+    )
+    for name in sorted(names ^ set(model.state_dict())):
+        raise NasError(
+            f"{WEIGHTS} does not fit {CONFIG}: {name[:80]!r} stands in one of them alone"
         )
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise NasError(f"{WEIGHTS} does not fit {CONFIG}: {error}") from error
-    weights, report = loaded
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        for key in report[kind]:
-            raise NasError(f"{WEIGHTS} does not fit {CONFIG}: {kind[:-5]} {str(key)[:80]}")
-    supernet = Supernet(weights)
-    for name, tensor in supernet.weights.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise NasError(f"{WEIGHTS}: {name} holds numbers that are not finite")
-    names: dict[int, str] = weights.config.id2label
-    return [str(names[index]) for index in sorted(names)]
+    Supernet(model)
+    labels: dict[int, str] = model.config.id2label
+    return [str(labels[index]) for index in sorted(labels)]

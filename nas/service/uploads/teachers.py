@@ -1,26 +1,34 @@
-"""An uploaded teacher as a folder that ``nas search --teacher`` takes; this runs confined.
+"""An uploaded teacher as a folder that ``nas search --teacher`` takes; this code runs confined.
 
-Weights are safetensors and the rest is JSON or plain text, so nothing in it is ever run. Of its
-configuration those keys are kept that say how its function is computed and what its head predicts;
-its tokenizer is written anew.
+Weights are safetensors and the rest is JSON or plain text, so nothing in an upload is ever run. The
+configuration is kept with those keys alone that say what the model computes and what its head
+predicts. The tokenizer is written anew.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from nas.service.plain_text import check_text
+from pydantic import ConfigDict, Field, create_model
+
 from nas.service.uploads.archives import ArchiveLimits, unpack
 from nas.service.uploads.convert import KEPT
-from nas.service.uploads.strict_json import parse_json
-from nas.service.uploads.supernets import CONFIG, check_header
-from supernet.errors import NasError, shown
+from nas.service.uploads.model_files import (
+    CONFIG,
+    Labels,
+    check_header,
+    checked_config,
+    checked_labels,
+    read_object,
+    write_config,
+)
+from supernet.errors import NasError
 
+INDEX = "model.safetensors.index.json"
 FILES = (
-    CONFIG, "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    CONFIG, INDEX, "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
 """What an upload may hold besides weights."""
@@ -29,19 +37,19 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 """Names of its files of weights."""
 
 NEEDS = ("nas.models.teacher",)
-"""Loaded before this is confined: its libraries open others."""
+"""Imported before the process is confined: these libraries load others."""
 
 SUFFIXES = (".json", ".safetensors", ".txt")
 
 _MOST_FILES = 64
 _JSON_BYTES = 64_000_000
-_MOST = {
+_SIZES = {
     "hidden_size": 8192, "num_hidden_layers": 96, "num_attention_heads": 256,
     "intermediate_size": 65_536, "vocab_size": 2_000_000, "max_position_embeddings": 65_536,
     "type_vocab_size": 64, "dim": 8192, "n_layers": 96, "n_heads": 256, "hidden_dim": 65_536,
     "embedding_size": 8192,
 }  # fmt: skip
-"""Sizes, and how large each may be."""
+"""Keys that are whole numbers, and how large each may be."""
 _NUMBERS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout",
     "attention_dropout", "seq_classif_dropout", "qa_dropout", "initializer_range",
@@ -52,7 +60,16 @@ _WORDS = (
     "is_decoder", "sinusoidal_pos_embds", "summary_type", "summary_activation",
     "summary_use_proj", "summary_last_dropout",
 )  # fmt: skip
-_CLASSES = 10_000
+_Config: Any = create_model(
+    "_Config",
+    __config__=ConfigDict(extra="ignore", strict=True),
+    architectures=(list[Annotated[str, Field(pattern=r"^\w{1,80}$")]] | None, None),
+    id2label=(Labels, None),
+    **{key: (Annotated[int, Field(ge=1, le=most)] | None, None) for key, most in _SIZES.items()},
+    **dict.fromkeys(_NUMBERS, (int | float | None, None)),
+    **dict.fromkeys(_WORDS, (bool | Annotated[str, Field(max_length=60)] | None, None)),
+)
+"""What is kept of a teacher's ``config.json``; other keys are passed over."""
 
 
 def check_teacher(upload: str, name: str, unpacked_bytes: int) -> dict[str, Any]:
@@ -82,15 +99,15 @@ def check_teacher(upload: str, name: str, unpacked_bytes: int) -> dict[str, Any]
         )
     config = _read_config(given / CONFIG)
     kept = Path(KEPT) / name
-    kept.mkdir(parents=True)
-    (kept / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_config(kept, config)
     for one in weights:
         check_header(given / one)
         (given / one).rename(kept / one)
-    index = "model.safetensors.index.json"
-    if index in found:
-        _check_index(given / index, weights)
-        (given / index).rename(kept / index)
+    if INDEX in found:
+        places = read_object(given / INDEX, _JSON_BYTES).get("weight_map")
+        if not isinstance(places, dict) or not set(places.values()) <= set(weights):
+            raise NasError(f"{INDEX} names files of weights that were not sent")
+        (given / INDEX).rename(kept / INDEX)
     return _load(given, kept)
 
 
@@ -100,72 +117,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     Raises:
         NasError: remote code, a size out of range, or a value of another type.
     """
-    value = _json(path)
+    value = read_object(path, _JSON_BYTES)
     if "auto_map" in value:
         raise NasError(f"{CONFIG}: auto_map names code of the model's own, which is never run")
-    kept: dict[str, Any] = {}
-    for key, most in _MOST.items():
-        if value.get(key) is not None:
-            number = value[key]
-            if type(number) is not int or not 1 <= number <= most:
-                raise NasError(f"{CONFIG}: {key} must be a whole number from 1 to {most:,}")
-            kept[key] = number
-    for key in _NUMBERS:
-        if value.get(key) is not None:
-            if isinstance(value[key], bool) or not isinstance(value[key], int | float):
-                raise NasError(f"{CONFIG}: {key} must be a number")
-            kept[key] = value[key]
-    for key in _WORDS:
-        if value.get(key) is not None:
-            if not isinstance(value[key], bool | str) or len(str(value[key])) > 60:
-                raise NasError(f"{CONFIG}: {key} must be a word, true or false")
-            kept[key] = value[key]
-    architectures = value.get("architectures") or []
-    if not isinstance(architectures, list) or not all(
-        isinstance(one, str) and re.fullmatch(r"\w{1,80}", one) for one in architectures
-    ):
-        raise NasError(f"{CONFIG}: architectures must be a list of names")
-    kept["architectures"] = architectures
-    return kept | _read_labels(value)
-
-
-def _read_labels(config: dict[str, Any]) -> dict[str, Any]:
-    names = config.get("id2label")
-    if names is None:
-        return {}
-    if not isinstance(names, dict) or not 1 <= len(names) <= _CLASSES:
-        raise NasError(f"{CONFIG}: id2label must name 1 to {_CLASSES:,} labels")
-    if set(names) != {str(index) for index in range(len(names))}:
-        raise NasError(f"{CONFIG}: id2label must number the labels from 0 to {len(names) - 1}")
-    ordered = [names[str(index)] for index in range(len(names))]
-    for one in ordered:
-        if not isinstance(one, str):
-            raise NasError(f"{CONFIG}: labels are texts, not {shown(one)}")
-        check_text(f"{CONFIG}: label", one, most=200)
-    if len(set(ordered)) < len(ordered):
-        raise NasError(f"{CONFIG}: id2label has a label twice")
-    return {
-        "id2label": {str(index): one for index, one in enumerate(ordered)},
-        "label2id": {one: index for index, one in enumerate(ordered)},
-    }
-
-
-def _check_index(path: Path, weights: list[str]) -> None:
-    places = _json(path).get("weight_map")
-    if not isinstance(places, dict) or not set(places.values()) <= set(weights):
-        raise NasError(f"{path.name} names files of weights that were not sent")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _JSON_BYTES:
-        raise NasError(f"{path.name} has more than {_JSON_BYTES:,} bytes")
-    try:
-        value = parse_json(path.read_text(encoding="utf-8"))
-    except (NasError, UnicodeDecodeError) as error:
-        raise NasError(f"{path.name}: {error}") from error
-    if not isinstance(value, dict):
-        raise NasError(f"{path.name} must hold an object")
-    return value
+    kept: dict[str, Any] = checked_config(_Config, value).model_dump(exclude_none=True)
+    if "id2label" in kept:
+        names = checked_labels(kept["id2label"])
+        kept["id2label"] = {str(index): name for index, name in enumerate(names)}
+        kept["label2id"] = {name: index for index, name in enumerate(names)}
+    return {"architectures": [], **kept}
 
 
 def _load(given: Path, kept: Path) -> dict[str, Any]:

@@ -302,8 +302,14 @@ FAULTS = {
     "code": (lambda parts: parts | {"modeling.py": b"1"}, "modeling.py"),
     "remote code": (lambda parts: changed(parts, auto_map={"AutoModel": "x.Y"}), "auto_map"),
     "another type": (lambda parts: changed(parts, model_type="gpt2"), "is not BERT-like"),
-    "too large": (lambda parts: changed(parts, num_hidden_layers=10**6), "num_hidden_layers must"),
-    "a text for a size": (lambda parts: changed(parts, hidden_size="8"), "hidden_size must"),
+    "too large": (
+        lambda parts: changed(parts, num_hidden_layers=10**6),
+        "num_hidden_layers: Input should be less",
+    ),
+    "a text for a size": (
+        lambda parts: changed(parts, hidden_size="8"),
+        "hidden_size: Input should be a valid integer",
+    ),
     "other positions": (
         lambda parts: changed(parts, position_embedding_type="relative_key"),
         "position embeddings of type",

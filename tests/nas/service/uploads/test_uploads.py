@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from safetensors.torch import save
+from safetensors.torch import load, save
 from transformers import BertConfig, BertForSequenceClassification
 
 from nas.data.task_data import load_data, load_texts
@@ -352,6 +352,10 @@ def tensors(**values: torch.Tensor) -> bytes:
     return save({name: value.contiguous() for name, value in (state | values).items()})
 
 
+def wrapped(weights: bytes) -> bytes:
+    return save({f"module.{name}": tensor for name, tensor in load(weights).items()})
+
+
 WEIGHTS = "model.safetensors"
 BAD_SUPERNETS: dict[str, tuple[Any, str]] = {
     "no weights": (lambda parts: {"config.json": parts["config.json"]}, "a supernet is"),
@@ -386,9 +390,23 @@ BAD_SUPERNETS: dict[str, tuple[Any, str]] = {
         ),
         "classifier.bias holds numbers that are not finite",
     ),
+    "another name": (
+        lambda parts: (
+            parts | {WEIGHTS: parts[WEIGHTS].replace(b"classifier.bias", b"classifier.bies")}
+        ),
+        r"the file has no classifier\.bias, but classifier\.bies",
+    ),
+    "one tensor too many": (
+        lambda parts: parts | {WEIGHTS: tensors(**{"cls.empty": torch.zeros(0)})},
+        "does not fit config.json: 'cls.empty'",
+    ),
+    "a wrapper's names": (
+        lambda parts: parts | {WEIGHTS: wrapped(parts[WEIGHTS])},
+        "does not fit config.json: 'bert.embeddings",
+    ),
     "another shape": (
         lambda parts: parts | {WEIGHTS: tensors(**{"classifier.weight": torch.zeros(8, 2)})},
-        "does not fit config.json",
+        r"classifier\.weight is of shape \(8, 2\) in the file, and \(2, 8\) by config\.json",
     ),
 }
 
