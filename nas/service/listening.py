@@ -1,4 +1,4 @@
-"""The socket of a service, taken before anything heavy is loaded."""
+"""The socket of a service, bound before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from supernet.errors import NasError
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket bound to an address; port 0 is the system's choice.
+    """A socket that is bound to an address; for port 0 the system chooses one.
 
-    Whoever serves has it listen: until then clients are refused, and wait for nothing.
+    It does not listen yet, so clients are refused, and do not wait, until the server starts.
 
     Raises:
-        NasError: the address cannot be had.
+        NasError: the address cannot be bound.
     """
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:

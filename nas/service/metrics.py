@@ -1,10 +1,12 @@
-"""What a Prometheus server reads: requests as they were counted, the rest from the database."""
+"""What a Prometheus server reads: counted requests, and figures from the database and the disk."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,7 +20,7 @@ from nas.service.tables import searches, targets, tasks, workers
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES_KEPT_S = 300.0
-"""For so long the sizes of folders are believed before the folders are walked again."""
+"""How long the sizes of folders are remembered before the folders are walked again."""
 
 
 class Metrics:
@@ -27,7 +29,7 @@ class Metrics:
     Args:
         engine: of the service's database.
         data: the service's folder.
-        private: whether the names of devices are not for all who may read.
+        private: whether to leave out devices, because not all readers may know their names.
     """
 
     def __init__(self, engine: Engine, data: Path, *, private: bool) -> None:
@@ -67,8 +69,7 @@ class _Database(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             with self._engine.connect() as connection:
-                metrics = [*_searches(connection), *_devices(connection)]
-                metrics += [] if self._private else [_silence_of_targets(connection)]
+                metrics = list(_read(connection, private=self._private))
         except SQLAlchemyError:
             metrics = []
         yield GaugeMetricFamily(
@@ -77,49 +78,37 @@ class _Database(Collector):
         yield from metrics
 
 
-def _searches(connection: Connection) -> Iterator[Metric]:
-    rows = connection.execute(
-        sa.select(searches.c.status, sa.func.count(), sa.func.min(searches.c.updated)).group_by(
-            searches.c.status
-        )
-    ).all()
-    yield _by("tailorbert_searches", "Searches, by status", "status", {s: n for s, n, _ in rows})
-    waiting, since = next(((n, first) for s, n, first in rows if s == "queued"), (0, time.time()))
-    yield GaugeMetricFamily("tailorbert_queue_depth", "Searches that wait", value=waiting)
+def _read(connection: Connection, *, private: bool) -> Iterator[Metric]:
+    by_status = _counts(connection, searches.c.status)
+    yield _by("tailorbert_searches", "Searches, by status", "status", by_status)
+    yield GaugeMetricFamily(
+        "tailorbert_queue_depth", "Searches that wait", value=by_status.get("queued", 0)
+    )
+    oldest = sa.select(sa.func.min(searches.c.updated)).where(searches.c.status == "queued")
+    since = connection.execute(oldest).scalar_one()
     yield GaugeMetricFamily(
         "tailorbert_queue_oldest_seconds",
         "For how long the search has waited that waits longest",
-        value=max(0.0, time.time() - since),
+        value=0.0 if since is None else max(0.0, time.time() - since),
     )
     running = (searches.c.status == "running", searches.c.stage.is_not(None))
     stages = _counts(connection, searches.c.stage, *running)
     yield _by("tailorbert_stages_running", "Stages that run", "stage", stages)
+    of_tasks = _counts(connection, tasks.c.status)
+    yield _by("tailorbert_tasks", "Tasks of devices, by status", "status", of_tasks)
+    help_text = "Since a worker was last heard of"
+    yield _silence(connection, "worker", help_text, workers.c.name, workers.c.seen)
+    if not private:
+        help_text = "Since a device's agent was last heard of"
+        yield _silence(connection, "target", help_text, targets.c.name, targets.c.last_seen)
 
 
-def _devices(connection: Connection) -> Iterator[Metric]:
-    counts = _counts(connection, tasks.c.status)
-    yield _by("tailorbert_tasks", "Tasks of devices, by status", "status", counts)
-    now = time.time()
-    alive = connection.execute(sa.select(workers.c.name, workers.c.seen)).all()
-    yield _by(
-        "tailorbert_worker_silent_seconds",
-        "Since a worker was last heard of",
-        "worker",
-        {name: max(0.0, now - when) for name, when in alive},
-    )
-
-
-def _silence_of_targets(connection: Connection) -> Metric:
-    now = time.time()
-    seen = connection.execute(
-        sa.select(targets.c.name, targets.c.last_seen).where(targets.c.last_seen.is_not(None))
-    ).all()
-    return _by(
-        "tailorbert_target_silent_seconds",
-        "Since a device's agent was last heard of",
-        "target",
-        {name: max(0.0, now - when) for name, when in seen},
-    )
+def _silence(
+    connection: Connection, label: str, help_text: str, name: Column[str], seen: Column[float]
+) -> Metric:
+    heard = connection.execute(sa.select(name, seen).where(seen.is_not(None))).all()
+    silent = {one: max(0.0, time.time() - when) for one, when in heard}
+    return _by(f"tailorbert_{label}_silent_seconds", help_text, label, silent)
 
 
 def _counts(
@@ -144,25 +133,24 @@ class _Folders(Collector):
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             if time.monotonic() >= self._until:
-                self._sizes = {path.name: folder_bytes(path) for path in _folders_in(self._data)}
+                folders = (path for path in self._data.glob("*") if path.is_dir())
+                self._sizes = {path.name: folder_bytes(path) for path in folders}
                 self._until = time.monotonic() + _SIZES_KEPT_S
             sizes = dict(self._sizes)
         yield _by("tailorbert_data_bytes", "Bytes in folders of the data", "folder", sizes)
 
 
 def folder_bytes(folder: Path) -> int:
-    """The size of all files under a folder; those that go meanwhile do not count."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.lstat().st_size if not path.is_dir() else 0
-        except FileNotFoundError:
-            continue
-    return total
+    """The size of all files under a folder, without files that are removed meanwhile."""
+    return sum(stat.st_size for stat in stats_of_files(folder))
 
 
-def _folders_in(data: Path) -> list[Path]:
-    return [path for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
+def stats_of_files(folder: Path) -> Iterator[os.stat_result]:
+    """The status of each file below a folder, without files that are removed meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield (Path(parent) / name).lstat()
 
 
 def _by(name: str, help_text: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -1,4 +1,4 @@
-"""What a client's own space or recipe may hold: no paths, and no more work than is allowed."""
+"""What a client's own space or recipe may hold: no paths, and a limited amount of work."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nas.service.settings import Limits
 from supernet.errors import NasError
 
 _MOST_PAIRS = 200_000
-"""Widths times heads times attention sizes: a space looks at each."""
+"""Of widths, heads and attention sizes: a space checks each combination."""
 
 
 def check_choices(space: Mapping[str, object]) -> None:
-    """Refuse a space that is too large to be written down, before it is.
+    """Refuse a space that is too large, before its architectures are listed.
 
     Raises:
-        NasError: too many choices, or a number that no encoder has.
+        NasError: it has too many choices, or a size that no encoder has.
     """
     counts = {field: _count(field, choices) for field, choices in space.items()}
     pairs = math.prod(
@@ -47,7 +47,7 @@ def _count(field: str, choices: object) -> int:
 
 
 def check_work(recipe: Recipe, limits: Limits) -> None:
-    """Refuse a recipe that asks for more than the service allows, or names a place on it.
+    """Refuse a recipe that asks for more than the service allows, or names a path.
 
     Raises:
         NasError: naming the key.

@@ -1,4 +1,4 @@
-"""Names and lines that others will see: nothing in them is hidden or reorders what is around it."""
+"""Names and lines that others will see: without characters that are hidden or reorder the text."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _MOST_DEPTH = 8
 
 
 def check_text(field: str, text: str, most: int = 1000) -> None:
-    """Refuse a text of which a reader would not see all, or not in its order.
+    """Refuse a text that a reader would not see whole and in its order.
 
-    So are control characters, line breaks, signs of no width, those that turn the direction of
-    writing, halves of surrogate pairs, and any space but the plain one.
+    Refused are control characters, line breaks, characters of no width, those that change the
+    direction of writing, halves of surrogate pairs, and all spaces but the plain one.
 
     Args:
         most: characters.
 
     Raises:
-        NasError: naming the field and the first such sign.
+        NasError: naming the field and the first such character.
     """
     if len(text) > most:
         raise NasError(f"{field}: {shown(text)} has more than {most:,} characters")
@@ -34,10 +34,10 @@ def check_text(field: str, text: str, most: int = 1000) -> None:
 
 
 def check_plain(field: str, given: object, depth: int = 0) -> int:
-    """Refuse what no database and no log would take: how many values there are.
+    """The number of values in what a client gave, all of which a database and a log can hold.
 
     Raises:
-        NasError: too many values, nested too deeply, or text or a number that is not plain.
+        NasError: there are too many values, or one is nested too deeply, or is not plain.
     """
     if depth > _MOST_DEPTH:
         raise NasError(f"{field}: nested too deeply; at most {_MOST_DEPTH} levels are accepted")

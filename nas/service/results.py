@@ -29,15 +29,15 @@ _DATE = (2020, 1, 1, 0, 0, 0)  # of every entry, so that equal models are equal 
 
 
 def publish(output: Path, place: Path, *, number: int, target: str, budget: str) -> dict[str, Any]:
-    """Put what a pipeline handed over into the service's results, whole or not at all.
+    """Put what a pipeline handed over into the service's results, all of it or nothing.
 
     Args:
         output: a folder of :func:`nas.pipeline.handing_over.hand_over`; it is removed.
-        place: ``results/<search>/<number>``, replaced.
-        number, target, budget: of the model, as they were asked for.
+        place: ``results/<search>/<number>``; it is replaced.
+        number, target, budget: of the model, as the request gave them.
 
     Returns:
-        What is told of the model in lists: plain values, by the names of docs/http.md.
+        The model as lists show it: plain values, by the names of docs/http.md.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as scratch:
@@ -64,7 +64,7 @@ def read_report(place: Path) -> dict[str, Any]:
     """The content of a model's report.
 
     Raises:
-        NasError: it is not there.
+        NasError: there is none.
     """
     try:
         content: dict[str, Any] = json.loads((place / REPORT).read_text(encoding="utf-8"))
@@ -89,7 +89,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "metric": report["metric"],
         "score": report["score"],
         "teacher_score": report["teacher_score"],
-        # Reports of earlier versions have none of these.
+        # Reports of earlier versions do not have these.
         "baseline_score": report.get("baseline_score"),
         "above_baseline": report.get("above_baseline"),
         "teacher_above_baseline": report.get("teacher_above_baseline"),
@@ -100,7 +100,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pack(output: Path, archive: Path) -> None:
-    """Put a folder into an archive: stored, since weights do not compress."""
+    """Pack a folder into an archive without compression, which gains nothing on weights."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for path in sorted(path for path in output.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(str(path.relative_to(output)), _DATE)

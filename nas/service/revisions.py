@@ -1,4 +1,4 @@
-"""The revision of the database's tables: brought up to date, and looked at."""
+"""The revision of the database's tables: bring it up to date, and check it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 VERSION_TABLE = "tailorbert_version"
-"""Where the database keeps the revision of its tables."""
+"""The table in which the database keeps its revision."""
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables up to date, or leave them as they are; who does so at once takes turns."""
+    """Bring the tables up to date; processes that do so at the same time take turns."""
     config = _alembic()
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which no statement of DDL does
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # statements of DDL begin none
         else:
             connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(84711)"))
         config.attributes["connection"] = connection
@@ -28,7 +28,7 @@ def migrate(engine: Engine) -> None:
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the tables are those of this version of the service."""
+    """Whether the tables have this version's revision."""
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         return context.get_current_revision() == _newest_revision()

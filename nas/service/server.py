@@ -1,4 +1,4 @@
-"""The application at a socket: started, and stopped so that nobody is cut off."""
+"""The application at a socket: it starts, and stops without cutting off requests."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from nas.service.settings import ServiceSettings
 _log = structlog.stdlib.get_logger(__name__)
 
 _FAREWELL_S = 10
-"""For so long requests under way may go on once the service is told to stop."""
+"""How long requests may go on once the service is told to stop."""
 
 
 class Server(uvicorn.Server):
-    """A server of an application of :func:`nas.service.api.app.create_app`; it has its port.
+    """A server of an application of :func:`nas.service.api.app.create_app`.
 
     Args:
-        ready: called with the service's URL once it answers; its port is the system's choice
-            where ``settings.port`` is 0.
-        at: the socket to listen at; None for one of the settings' host and port.
+        ready: called with the service's URL once it answers. If ``settings.port`` is 0, the system
+            has chosen the port.
+        at: the socket to listen at; None for a new one at the settings' host and port.
 
     Raises:
         NasError: the address cannot be listened at.
@@ -84,12 +84,12 @@ class Server(uvicorn.Server):
 
 
 def run_server(server: Server) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests under way are answered first."""
+    """Serve until SIGTERM or Ctrl-C; running requests are answered first."""
     if threading.current_thread() is threading.main_thread():
-        # uvicorn stops at the signal, and then sends it once more to whoever handled it before:
-        # without a handler the process would end on the spot, its clean-up undone.
+        # uvicorn stops at the signal, and then raises it again for the handler before its own.
+        # Without one, the process would end at once and not clean up.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     gc.collect()
-    gc.freeze()  # what was loaded stays: with it to look through, queries' p99 is twice as long
+    gc.freeze()  # spares the collector what stays anyway: queries' p99 is half as long
     with suppress(KeyboardInterrupt):
         server.run()

@@ -1,4 +1,4 @@
-"""How a service is set up: YAML that an operator edits, and secrets from files or environment."""
+"""The settings of a service: from YAML and the command line; secrets from files or variables."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Jobs(_Section):
     """How many searches run, and where.
 
     Args:
-        at_once: searches under way over all workers.
+        at_once: searches that run at a time, on all workers.
         per_user: of one user.
-        per_worker: of one worker; heavy stages on one machine wait for each other all the same.
+        per_worker: on one worker; heavy stages on one machine take turns all the same.
         device_patience_s: how long a search waits for a device that does not answer.
         worker_silence_s: after so long without a sign of life, a worker's searches go to others.
     """
@@ -47,7 +47,7 @@ class Ray(_Section):
 
     Args:
         address: as ``nas search --ray`` takes it; None scores in the job's own process.
-        from_evaluations: of the recipe; smaller searches stay in the process.
+        from_evaluations: recipes with fewer evaluations are scored in the job's own process.
         workers, cpus, gpus: as :class:`nas.cluster.options.RayOptions` takes them.
     """
 
@@ -67,14 +67,14 @@ class Limits(_Section):
         upload_bytes: of an uploaded data set, teacher or supernet.
         profile_bytes: of an uploaded profile.
         unpacked_bytes: of what an uploaded archive holds.
-        body_seconds: in which a request's body must have arrived, plus a second for each 16 KiB;
-            and after which a client that reads nothing of its response is left.
-        header_seconds: in which a request's header must have arrived, counted from the connection
-            or from the response before it.
+        body_seconds: a request's body must arrive in this time, plus a second for each 16 KiB; a
+            client that does not read its response for this time is cut off.
+        header_seconds: a request's header must arrive in this time after the connection began or
+            the response before it ended.
         connections: open at once.
-        streams: of events, open at once.
+        streams: event streams open at once.
         evaluations, training_examples, epochs: caps on a recipe of the client's own.
-        searches_per_user: that wait or run, of one user.
+        searches_per_user: searches of one user that wait or run.
         stored_per_user: data sets, teachers and supernets of one user.
         targets_per_user: registered by one user.
     """
@@ -100,10 +100,10 @@ class Retention(_Section):
     """What is kept, and for how long.
 
     Args:
-        result_days: after which a finished search's models go; its record and report stay.
-        results_gb, workspace_gb: quotas; what was used longest ago goes first.
-        event_days, audit_days: of events of finished searches, and of the audit log.
-        every_s: how often it is looked after.
+        result_days: after this time a finished search's models go; its record and report stay.
+        results_gb, workspace_gb: quotas; the least recently used goes first.
+        event_days, audit_days: for events of finished searches, and for the audit log.
+        every_s: how often the service collects.
     """
 
     result_days: float = Field(default=90.0, gt=0)
@@ -124,18 +124,18 @@ class ServiceSettings(_Section):
         auth: ``required`` asks for a token; ``off`` is for loopback addresses alone; ``auto`` is
             ``off`` on loopback without ``hosts`` and ``proxies``, and ``required`` elsewhere.
         hosts: names by which clients may call it, besides ``host`` and loopback names.
-        proxies: addresses of reverse proxies, whose word on a client's address and on TLS is taken
-            (``X-Forwarded-For``, ``X-Forwarded-Proto``); of nobody by default.
-        origins: of pages of other origins that may use it from a browser; none by default.
-        private: whether searches, models, uploads and devices are seen by their owner, by those
-            they are shared with and by administrators alone; else whoever may read sees all.
-        webhook_hosts: hosts, with their port unless it is HTTPS's own, that a search may name in
-            its ``webhook``; none by default, since the service calls them from inside its network.
-        workspace: of finished stages, as ``nas search --workspace`` takes it; None is in ``data``.
-        teachers, datasets: what clients may name, with a folder, file or hub id each; ``minilm``
-            and ``pydoc`` are always there.
-        log: form of the log's lines.
-        otlp_endpoint: of an OpenTelemetry collector that receives traces.
+        proxies: addresses of reverse proxies that are believed when they tell a client's address
+            and TLS (``X-Forwarded-For``, ``X-Forwarded-Proto``); none by default.
+        origins: other origins whose pages may use it from a browser; none by default.
+        private: whether only their owner, those they are shared with and administrators see
+            searches, models, uploads and devices; else whoever may read sees all.
+        webhook_hosts: hosts, with their port unless it is 443, that a search may name in its
+            ``webhook``; none by default, since the service calls them from inside its network.
+        workspace: for finished stages, as ``nas search --workspace`` takes it; None is in ``data``.
+        teachers, datasets: names that clients may use, with a folder, file or hub id each;
+            ``minilm`` and ``pydoc`` are always there.
+        log: the form of the log's lines.
+        otlp_endpoint: an OpenTelemetry collector that receives traces.
     """
 
     host: str = "127.0.0.1"
@@ -219,7 +219,7 @@ def load_service(name: str | None = None, **given: Any) -> ServiceSettings:
 
     Args:
         name: None takes the defaults.
-        given: what the command line says, which counts more; None is not said.
+        given: options of the command line, which override the file; None is not given.
 
     Raises:
         NasError: no such file, or a key or value that is not accepted.

@@ -1,7 +1,7 @@
 """The service's tables. Times are seconds since 1970, UTC; JSON columns hold plain values.
 
-DBOS keeps tables of its own in the same database, so that a search and its job appear in one
-transaction. A change here needs a migration (:mod:`nas.service.migrations`).
+DBOS has its tables in the same database, so that a search and its job appear in one transaction. A
+change here needs a migration (:mod:`nas.service.migrations`).
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ targets = Table(
     Column("created", Float, nullable=False),
     Column("target", JSON, nullable=False),  # Target.to_dict()
     Column("fingerprint", JSON),  # Fingerprint.to_dict(), once its agent has said so
-    Column(
-        "profile_digest", String(64)
-    ),  # sha256 of its profile, if it has one; see devices/targets.py
+    Column("profile_digest", String(64)),  # sha256 of its profile; see devices/targets.py
     Column("errors", JSON),  # the error card of that profile
     Column("last_seen", Float),  # its agent
     Column("agent", JSON),  # what the agent says of itself: its version

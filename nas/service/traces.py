@@ -9,7 +9,7 @@ from supernet.errors import NasError
 
 
 def trace_requests(app: FastAPI, settings: ServiceSettings) -> None:
-    """Send a span for each request to ``settings.otlp_endpoint``; nothing where there is none.
+    """Send a span for each request to ``settings.otlp_endpoint``, if it is set.
 
     Raises:
         NasError: the packages for it are not installed.

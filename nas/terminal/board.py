@@ -1,4 +1,4 @@
-"""A search as a person watches it: the best for each budget, and how it goes on."""
+"""A search as a person watches it: the best for each budget, the pace and the time left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.text import Text
 
 
 class Best(Protocol):
-    """What is best for a budget: a :class:`nas.search.front.Point`, or what a service says of it.
+    """The best for a budget: a :class:`nas.search.front.Point`, or a service's answer.
 
     The architecture is shown as text.
     """
@@ -30,7 +30,7 @@ class Best(Protocol):
 
 
 class Moment(Protocol):
-    """What is shown of a search: as :class:`nas.search.progress.SearchProgress` says it."""
+    """What is shown of a search: a :class:`nas.search.progress.SearchProgress`, or an answer."""
 
     @property
     def scored(self) -> int: ...
@@ -53,14 +53,14 @@ Show = Callable[[Moment], None]
 
 @contextmanager
 def live_board(console: Console, title: str, budgets: Sequence[str]) -> Iterator[Show]:
-    """A table that is drawn anew four times a second at most, and is gone at the end."""
+    """A table that is drawn at most four times a second, and is removed at the end."""
     begun = Text(f"{title} ...")
     with Live(begun, console=console, refresh_per_second=4, transient=True) as live:
         yield lambda progress: live.update(board(title, budgets, progress))
 
 
 def plain_board(say: Callable[[str], None], title: str, budgets: Sequence[str]) -> Show:
-    """Says a line at each tenth of the way."""
+    """Says a line at each tenth of the plan."""
     said = 0
 
     def show(progress: Moment) -> None:
@@ -78,8 +78,7 @@ def board(title: str, budgets: Sequence[str], progress: Moment) -> RenderableTyp
 
     Args:
         title: of the stage.
-        budgets: what each is called, in the order of ``progress.best``.
-        progress: the moment.
+        budgets: their names, in the order of ``progress.best``.
     """
     table = Table.grid(padding=(0, 2))
     table.add_column("budget", no_wrap=True)
@@ -99,7 +98,7 @@ def board(title: str, budgets: Sequence[str], progress: Moment) -> RenderableTyp
 
 
 def one_line(budgets: Sequence[str], progress: Moment) -> str:
-    """The same, for a file or a pipe."""
+    """The same as one line, for a file or a pipe."""
     found = [
         f"{budget}: nothing yet" if best is None else f"{budget}: {', '.join(_cells(best))}"
         for budget, best in zip(budgets, progress.best, strict=True)

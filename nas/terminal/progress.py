@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line a stage, with a bar and the time left."""
+"""What a person sees of a run: a line for each stage, with a bar and the time left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nas.terminal.board import Show, live_board, plain_board
 
 
 class Bar:
-    """A stage's bar: call it with what is done and what there is in all."""
+    """A stage's bar: call it with what is done and what there is to do in all."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress
@@ -32,11 +32,11 @@ class Bar:
         self._progress.update(self._task, completed=done, total=total)
 
     def before(self, done: float, total: float) -> None:
-        """Show what comes before the work itself, as a share behind the title."""
+        """Show how far the preparations are, as a share after the title."""
         self.note("" if done >= total else f"prepares, {done / total:.0%}")
 
     def note(self, text: str) -> None:
-        """Show ``text`` behind the stage's title."""
+        """Show ``text`` after the stage's title."""
         self._progress.update(self._task, description=f"{self._title} [dim]{escape(text)}[/]")
 
 
@@ -52,7 +52,7 @@ class Display:
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Bar]:
-        """Show a bar while a stage runs, and a line with its time when it has ended."""
+        """Show a bar while a stage runs."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -73,7 +73,7 @@ class Display:
 
         Args:
             title: of the stage.
-            budgets: what each is called, in the order of :attr:`SearchProgress.best`.
+            budgets: their names, in the order of :attr:`SearchProgress.best`.
         """
         if self.console.is_terminal:
             with live_board(self.console, title, budgets) as show:
@@ -92,7 +92,7 @@ class Display:
 
 
 def silence() -> None:
-    """Libraries' own chatter and bars; ours say what a user needs."""
+    """Silence the messages and bars of libraries."""
     import warnings
 
     warnings.filterwarnings("ignore", module="torch|transformers|accelerate|sklearn")

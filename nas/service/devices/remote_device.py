@@ -1,4 +1,4 @@
-"""A device elsewhere, which measures what its agent fetches from the service."""
+"""A device elsewhere: its agent fetches tasks from the service and measures what they ask for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
@@ -40,23 +40,25 @@ from supernet.space import SearchSpace
 _LOOK_EVERY_S = 0.5
 _SLACK_S = 15 * 60.0
 _SHARE_OF_TIME = 0.8
-"""Of the seconds asked for, what a profile must have been measured for to serve: a quick search's
-must not stand in for a thorough one's. Not all, as measuring ends before the last group would
-overrun."""
+"""A stored profile serves if it was measured for this share of the seconds asked for, so that a
+quick search's profile does not replace a thorough one's. The share is below 1 because measuring
+ends before a group that would exceed the time."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class RemoteDevice:
-    """A :class:`latency.device.Device` that a target of the service stands for.
+    """A target of the service as a :class:`latency.device.Device`.
 
-    What it asks becomes tasks whose ids follow from what is asked: a job that was killed and
-    begins anew finds them, and what has come of them.
+    Requests become tasks, whose ids follow from what is asked. So a job that was killed and begins
+    anew finds its tasks and their results.
 
     Args:
         engine, data: the service's database, and the folder of its data.
         name: of the target.
-        search_id, attempt: of the search that asks. Another attempt asks anew.
-        patience_s: how long a device that is not there is waited for.
+        search_id, attempt: of the search that asks. Another attempt measures anew.
+        patience_s: how long to wait for a device that does not answer.
     """
 
     engine: Engine
@@ -68,30 +70,23 @@ class RemoteDevice:
     _asked: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 
     def await_agent(self) -> None:
-        """Wait until the device is there: before anything is held that others wait for.
+        """Wait until the device's agent has asked for work within the last minute.
 
         Raises:
-            NasError: patience has run out.
+            NasError: the device did not answer for ``patience_s``.
         """
-        began = time.time()
-        while time.time() - (self._known().last_seen or 0.0) > LEASE_S:
-            self._check_seen(began)
-            time.sleep(_LOOK_EVERY_S)
+        self._await(lambda known: time.time() - (known.last_seen or 0.0) <= LEASE_S or None)
 
     @property
     def identity(self) -> str:
-        """See :class:`latency.device.Device`: the registration, not what its agent says."""
+        """See :class:`latency.device.Device`: it names the registration, not what an agent says."""
         known = self._known()
         told = json.dumps([known.name, known.owner, known.created])
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def fingerprint(self, target: Target) -> Fingerprint:
         """See :class:`latency.device.Device`."""
-        began = time.time()
-        while (found := self._known().fingerprint) is None:
-            self._check_seen(began)
-            time.sleep(_LOOK_EVERY_S)
-        return found
+        return self._await(lambda known: known.fingerprint)
 
     def profile(
         self,
@@ -105,7 +100,7 @@ class RemoteDevice:
         path: Path,
         progress: ProfileProgress,
     ) -> Profile:
-        """See :class:`latency.device.Device`. A profile that the target has serves, if it can."""
+        """See :class:`latency.device.Device`. The target's stored profile is used if it serves."""
         known = self._known()
         asked = ProfileAsked(
             target=target,
@@ -150,9 +145,9 @@ class RemoteDevice:
         files: dict[str, Path],
         progress: ProfileProgress | None = None,
     ) -> Any:
-        """What came of a task, which is made unless it is there.
+        """The result of a task, which is made if it does not exist.
 
-        Who asks for the same a second time wants it measured again.
+        A second request for the same thing measures it again.
         """
         same = id_of_task(self.search_id, self.attempt, self.name, kind, request)
         self._asked[same] += 1
@@ -177,7 +172,7 @@ class RemoteDevice:
 
     def _waited(self, task_id: str, progress: ProfileProgress | None) -> Any:
         began, shown = time.time(), None
-        claimed: float | None = None  # when this process first saw an agent at it
+        claimed: float | None = None  # when this process first saw that an agent had claimed it
         while True:
             task = patiently(partial(find_task, self.engine, task_id))
             if task is None:
@@ -201,11 +196,19 @@ class RemoteDevice:
                 raise
             time.sleep(_LOOK_EVERY_S)
 
+    def _await(self, ready: Callable[[DeviceTarget], T | None]) -> T:
+        """The first answer of ``ready`` about the target that is not None."""
+        began = time.time()
+        while (found := ready(self._known())) is None:
+            self._check_seen(began)
+            time.sleep(_LOOK_EVERY_S)
+        return found
+
     def _check_seen(self, began: float) -> None:
-        """Go on waiting for a device that was there a while ago, or may yet come.
+        """Allow to go on waiting for the device.
 
         Raises:
-            NasError: patience has run out.
+            NasError: it did not answer for ``patience_s``.
         """
         seen, now = self._known().last_seen, time.time()
         if now - max(began, seen or 0.0) <= self.patience_s:
@@ -224,7 +227,7 @@ class RemoteDevice:
 
 
 def _serves(profile: Profile, known: DeviceTarget, asked: ProfileAsked) -> bool:
-    """Whether a profile of a target is as good as one that would be measured now."""
+    """Whether a target's profile can be used in place of one that would be measured now."""
     try:
         check_profile(known, profile)
     except NasError:
@@ -237,7 +240,7 @@ def _serves(profile: Profile, known: DeviceTarget, asked: ProfileAsked) -> bool:
 
 
 def _limit_s(task: Task) -> float:
-    """How long a task may take from its first claim on, whatever its agent says meanwhile."""
+    """How long a task may take from its first claim on, even if its agent reports progress."""
     return _SLACK_S + (5 * task.request["seconds"] if task.kind == "profile" else 0.0)
 
 
@@ -247,7 +250,7 @@ def _digest(path: Path) -> str:
 
 
 def _span(seconds: float) -> str:
-    """A time as a person says it."""
+    """A time in days, hours, minutes or seconds, for a message."""
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

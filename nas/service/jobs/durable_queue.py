@@ -14,21 +14,21 @@ QUEUE = "searches"
 WORKFLOW = "search"
 APPLICATION = "tailorbert"
 VERSION = "1"
-"""Of the workflow, not of the program: a worker of a new release goes on with the jobs of an old
-one, unless the order of their steps has changed."""
+"""The version of the workflow, which changes only with the order of its steps. So a worker of a new
+release goes on with the jobs of an old one."""
 
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _LOST = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
-"""Statuses of DBOS: of jobs that are over, and of those that did not end their search."""
+"""DBOS's statuses of jobs that have ended, and of those whose search has not ended with them."""
 
 
 class DurableQueue:
     """Where jobs wait; see :class:`nas.service.service.JobQueue`.
 
-    While the database is away, its methods raise what SQLAlchemy raises, and wait for nothing.
+    While the database is away, the methods raise SQLAlchemy's errors at once.
 
     Args:
-        engine: of the service's database, which DBOS has its tables in.
+        engine: of the service's database, which holds DBOS's tables too.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -62,13 +62,13 @@ class DurableQueue:
         self._client.cancel_workflow(_workflow_id(search_id, attempt))
 
     def requeue(self, worker: str) -> int:
-        """Have what a worker was at be taken up by any: how many searches that are."""
+        """Queue a worker's jobs again, for any worker: how many they are."""
         left = self._ids(executor_id=worker, status="PENDING")
         self._client.resume_workflows(left, queue_name=QUEUE)
         return len(left)
 
     def lost(self, jobs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Those, of searches and attempts, that are over and have not ended their search."""
+        """Those of the jobs, given by search and attempt, that DBOS has given up."""
         ids = {_workflow_id(*job): job for job in jobs}
         if not ids:
             return []
@@ -90,9 +90,9 @@ class DurableQueue:
 
 
 def forget_jobs(engine: Engine, before: float, *, dry_run: bool = False) -> int:
-    """Remove what is kept of jobs that ended before a time: how many jobs those are.
+    """Remove DBOS's rows of jobs that ended before a time: how many jobs they are.
 
-    What is known of their searches stays: it is in the service's own tables.
+    The searches stay, because they are in the service's own tables.
 
     Args:
         before: in seconds since 1970.
@@ -112,5 +112,5 @@ def _workflow_id(search_id: str, attempt: int) -> str:
 
 
 def _schema(engine: Engine) -> str | None:
-    """Where DBOS's tables are."""
+    """The schema of DBOS's tables."""
     return None if engine.dialect.name == "sqlite" else "dbos"

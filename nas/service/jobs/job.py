@@ -1,4 +1,4 @@
-"""A job: what the process of a search is told."""
+"""A job: what a search's process is told."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Job:
-    """What a job's process is told.
+    """What a search's process is told.
 
     Args:
-        search_id, attempt: whose stages it runs.
         request: as :class:`nas.service.requests.SearchRequest` reads it.
-        settings: the service's, as JSON.
-        scratch: a folder for temporary files, emptied at the beginning and the end.
+        settings: the service's settings, as JSON.
+        scratch: a folder for temporary files, emptied at the beginning and at the end.
     """
 
     search_id: str

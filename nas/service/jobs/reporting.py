@@ -1,4 +1,4 @@
-"""Progress as events: what a terminal would show of a run, told to whoever watches its search."""
+"""Progress as events: what a terminal would show of a run, for those who watch its search."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nas.terminal.progress import Bar, Display
 Tell = Callable[[Kind, Mapping[str, Any]], None]
 
 _EVERY_S = 0.5
-"""Bars and boards move no more often than this; their ends are always told."""
+"""Bars and boards are told at most this often; their last state is always told."""
 
 
 class Pace:
-    """Lets through what comes no sooner than half a second after what it last let through."""
+    """Lets something through at most every half second."""
 
     def __init__(self) -> None:
         self._last = float("-inf")
@@ -36,7 +36,7 @@ class Pace:
 
 
 class ReportedBar(Bar):
-    """A stage's bar that is told, not drawn."""
+    """A stage's bar, as events."""
 
     def __init__(self, title: str, tell: Tell) -> None:
         self._title, self._tell, self._pace = title, tell, Pace()
@@ -52,11 +52,11 @@ class ReportedBar(Bar):
 
 
 class ReportingDisplay(Display):
-    """A display whose lines, bars and boards are told as events.
+    """A display whose lines, bars and boards become events.
 
     Args:
         tell: takes an event's kind and data.
-        data: the service's folder; of paths in it, users learn what is below it.
+        data: the service's folder; users see paths relative to it.
     """
 
     def __init__(self, tell: Tell, data: Path) -> None:
@@ -87,7 +87,7 @@ class ReportingDisplay(Display):
         self._tell("line", {"text": self.inside(line), "level": "warning"})
 
     def inside(self, line: str) -> str:
-        """A line without the service's folder, which is the operator's own affair."""
+        """A line with paths relative to the service's folder, whose place users need not know."""
         return line.replace(self._data, "")
 
 

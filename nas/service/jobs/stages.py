@@ -1,4 +1,4 @@
-"""What runs in a job's process: a search's stages, by name."""
+"""The stages of a search, by name, as they run in a job's process."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ from supernet.errors import NasError
 
 
 class Stages:
-    """A search's stages, each run when it is asked for; what an earlier process did is found.
+    """The stages of a search. Each runs when asked for, and finds what earlier processes finished.
 
     Args:
-        job: whose stages.
-        tell: takes events.
+        tell: takes the events.
     """
 
     def __init__(self, job: Job, tell: Tell) -> None:
@@ -66,10 +65,10 @@ class Stages:
         """Run a stage.
 
         Returns:
-            Of a model's stage, the model as it is told of in lists; else nothing.
+            For a model's stage, the model as lists show it; else an empty dictionary.
 
         Raises:
-            NasError: whatever a user can mend.
+            NasError: what a user can mend.
         """
         self._stage = stage
         try:
@@ -83,7 +82,7 @@ class Stages:
                 lambda: build_pipeline(self._service, self._job, self._display)
             )
         for device in measuring(self._pipeline.request.aims, stage):
-            device.await_agent()  # before the workspace is held, which others wait for
+            device.await_agent()  # before the workspace is locked: others wait for that lock
         with self._pipeline.bench.workspace.lock():
             if stage in STAGES:
                 self._pipeline.finish(stage)
@@ -101,16 +100,16 @@ class Stages:
 
 
 def remove_half_made(results: Path) -> None:
-    """Remove what a process that was killed left in a search's results."""
+    """Remove what a killed process has left in a search's results."""
     for entry in results.glob(".*"):
         shutil.rmtree(entry, ignore_errors=True)
 
 
 def build_pipeline(service: Service, job: Job, display: ReportingDisplay) -> Pipeline:
-    """What a job's request comes to.
+    """The pipeline of a job's request.
 
     Raises:
-        NasError: something that it names has gone.
+        NasError: something that the request names has gone.
     """
     settings, wanted = service.settings, SearchRequest.model_validate(job.request)
     teacher = source(service, "teacher", wanted.teacher)
@@ -150,7 +149,7 @@ def build_pipeline(service: Service, job: Job, display: ReportingDisplay) -> Pip
 
 
 def _found_texts(service: Service, recipe: Recipe) -> Recipe:
-    """The recipe with its unlabelled texts where they lie."""
+    """The recipe with the sources of its unlabelled texts in place of their names."""
     texts = source(service, "dataset", recipe.distill.texts)
     changed: dict[str, Any] = {"distill": recipe.distill.model_copy(update={"texts": texts})}
     if recipe.general is not None:
@@ -160,7 +159,7 @@ def _found_texts(service: Service, recipe: Recipe) -> Recipe:
 
 
 def measuring(aims: Sequence[Aim], stage: str) -> list[RemoteDevice]:
-    """The devices elsewhere on which a stage measures."""
+    """The devices of the service on which a stage measures."""
     if stage == "profiles":
         concerned = aims
     elif stage in STAGES:
@@ -181,8 +180,8 @@ def _place_of(service: Service, job: Job, name: str) -> tuple[Target, Device]:
     if name in own:
         return own[name], THIS_MACHINE
     known, search = find_target(service.engine, name), find(service.engine, job.search_id)
-    # What was there when the search was made was checked then. Another device may have taken the
-    # name since, which is not for all.
+    # A target that existed when the search was made was checked then. Since then another device
+    # may have taken the name, and not everybody may use it.
     if known is None or (
         search is not None
         and known.created > search.created

@@ -1,8 +1,8 @@
 """Searches as durable jobs, and the worker that runs them.
 
-A job is a DBOS workflow of one step for each stage. What has ended is recorded in the database, so
-that a job whose worker is killed goes on at the stage it was in, here or on another worker; within
-the stage, the workspace does the same.
+A job is a DBOS workflow with a step for each stage. Steps that have ended are recorded in the
+database. So a job whose worker is killed goes on at the stage it was in, on any worker; within the
+stage, the workspace finds what was finished.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class _StoppingError(BaseException):
-    """A stage that ends because the worker does: no Exception, so that DBOS records no outcome."""
+    """A stage ends because the worker stops. It is no Exception, so DBOS records no outcome."""
 
 
 def migrate_all(settings: ServiceSettings, engine: Engine) -> None:
@@ -57,12 +57,11 @@ def migrate_all(settings: ServiceSettings, engine: Engine) -> None:
 
 
 class Worker:
-    """Works at jobs in this process, of which it must be the only one.
+    """Works at jobs in this process. A process has one worker at most.
 
     Args:
-        service: whose jobs.
-        name: of this worker, unlike any other's; by default the machine's.
-        instead: what to do where another of this name runs, for people.
+        name: of this worker alone; by default the machine's name.
+        instead: what a person should do if another worker of this name runs.
 
     Raises:
         NasError: another worker of this name runs, or it is no name.
@@ -95,7 +94,7 @@ class Worker:
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Begin: first with jobs that an earlier process of this name left behind."""
+        """Begin, first with the jobs that an earlier process of this name has left."""
         global _worker
         _worker = self
         for left in self.service.folder("scratch").glob(f"*.{self.name}"):
@@ -125,20 +124,20 @@ class Worker:
         threading.Thread(target=self._watch, name="heartbeat", daemon=True).start()
 
     def stop(self) -> None:
-        """End at once: any other worker takes up what runs, or the next of this name."""
+        """Stop at once; another worker, or the next of this name, goes on with what runs."""
         self._stopping.set()
         for process in list(self._processes):
             process.kill()
         with suppress(dbos_errors.DBOSException):
             DBOS.destroy(workflow_completion_timeout_sec=5)
-        with suppress(sa.exc.SQLAlchemyError):  # then others will notice that it is silent
+        with suppress(sa.exc.SQLAlchemyError):  # the others will notice its silence
             self._queue.requeue(self.name)
             self._heartbeat.end(self.name)
         self._lock.release()
 
     @contextmanager
     def process(self, search_id: str, attempt: int, request: Json) -> Iterator[JobProcess]:
-        """The process of a job, which ends with it."""
+        """The process of a job; it ends with the context."""
         settings = self.service.settings.model_dump_json()
         scratch = self.service.folder("scratch") / f"{search_id}-{attempt}.{self.name}"
         process = JobProcess(Job(search_id, attempt, request, settings, str(scratch)))
@@ -156,7 +155,7 @@ class Worker:
             ``{"result": ...}``, ``{"error": ...}`` that a user can mend, or ``{"stopped": true}``.
 
         Raises:
-            CrashedError: the process ended; the stage is to be tried again.
+            CrashedError: the process ended; try the stage again.
         """
         engine = self.service.engine
         search_id, attempt = process.job.search_id, process.job.attempt
@@ -188,14 +187,14 @@ class Worker:
         return {"result": result}
 
     def forget_tasks(self, search_id: str, attempt: int) -> None:
-        """End what devices do for an attempt that has ended; what they do for a later one stays."""
+        """Forget the tasks of an attempt that has ended, unless a later attempt has begun."""
         service = self.service
         found = patiently(lambda: searches.find(service.engine, search_id))
         if found is None or found.attempt == attempt:
             patiently(lambda: forget_tasks(service.engine, service.settings.data, search_id))
 
     def _goes_on(self, search_id: str, attempt: int) -> bool:
-        """Whether a stage under way is wanted; while the database is away, it is."""
+        """Whether a running stage is still wanted; while the database is away, it is."""
         try:
             return searches.is_wanted(self.service.engine, search_id, attempt)
         except sa.exc.SQLAlchemyError:
@@ -204,11 +203,11 @@ class Worker:
     def _tell(self, search_id: str, kind: Any, data: Any) -> None:
         try:
             events.record(self.service.engine, search_id, kind, data)
-        except sa.exc.SQLAlchemyError as error:  # what is shown matters less than what is done
+        except sa.exc.SQLAlchemyError as error:  # the stage matters more than what is shown of it
             _log.warning("an event of search %s is lost: %s", search_id, type(error).__name__)
 
     def _watch(self) -> None:
-        """Show that this worker lives, and see to what others have left."""
+        """Give signs of life, and take over the jobs of workers that are silent."""
         while not self._stopping.wait(self._heartbeat.every_s):
             try:
                 self._heartbeat.beat()
@@ -227,7 +226,7 @@ class Worker:
             _log.warning("worker %s is silent: %d of its searches are queued again", name, left)
 
     def _end_lost(self) -> None:
-        """Fail searches whose jobs DBOS has given up, so that nobody waits for them for ever."""
+        """Fail the searches whose jobs DBOS has given up."""
         engine = self.service.engine
         for search_id, attempt in self._queue.lost(searches.under_way(engine)):
             if searches.finish(engine, search_id, attempt, error=_LOST_JOB):
@@ -235,7 +234,7 @@ class Worker:
 
 
 _worker: Worker | None = None
-"""The worker of this process: DBOS is one for a process too."""
+"""The worker of this process, as DBOS too is one for each process."""
 
 
 def _current() -> Worker:
@@ -245,7 +244,7 @@ def _current() -> Worker:
 
 @DBOS.workflow(name=WORKFLOW)
 def _search(search_id: str, attempt: int) -> str:
-    """A search from its first stage to its end; each step is recorded once it has ended."""
+    """A search from its first stage to its end, with a recorded step for each stage."""
     request = _begin(search_id, attempt)
     if request is None:
         return "stopped"

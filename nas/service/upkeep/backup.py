@@ -5,8 +5,8 @@
     results/ datasets/ teachers/ supernets/ profiles/ tasks/
     workspace/                    only if asked for: it can be computed again
 
-The database comes first: whatever its rows tell of was there before it was copied, and nothing is
-collected while files are read. DBOS's tables are in the same database, so jobs come back too.
+The database comes first, so the files that its rows name exist, and nothing is collected while
+files are read. DBOS's tables are in the same database, so jobs come back too.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def back_up(settings: ServiceSettings, output: Path, *, workspace: bool = False)
     """Write an archive of a service, which may be running.
 
     Args:
-        output: a ``.tar.gz`` file; it appears whole, for its owner's eyes alone.
-        workspace: whether finished stages go along.
+        output: a ``.tar.gz`` file; it appears whole, and only its owner may read it.
+        workspace: whether to include finished stages.
 
     Returns:
         The manifest.
 
     Raises:
-        NasError: no database to be copied, files that cannot be read, or the disk is full.
+        NasError: there is no database, a file cannot be read, or the disk is full.
     """
     database = DatabaseCopy(settings)
     folders = {name: settings.data / name for name in FOLDERS}
@@ -86,17 +86,17 @@ def back_up(settings: ServiceSettings, output: Path, *, workspace: bool = False)
 
 
 def restore(settings: ServiceSettings, archive: Path) -> dict[str, Any]:
-    """Bring a service back from an archive; its place is filled when all of it has proved good.
+    """Bring a service back from an archive, which is checked whole before anything is put in place.
 
     Args:
-        settings: of the service that it becomes; its data folder and database must hold none.
+        settings: of the new service; its data folder and database must be empty.
 
     Returns:
         The manifest.
 
     Raises:
-        NasError: a place that is not empty, or an archive that is damaged, no backup, or of a
-            database of the other kind. The place is then left as it was.
+        NasError: the place is not empty, or the archive is damaged, is no backup, or has a database
+            of the other kind. The place is then left as it was.
     """
     database = DatabaseCopy(settings)
     data = settings.data
@@ -122,7 +122,7 @@ def restore(settings: ServiceSettings, archive: Path) -> dict[str, Any]:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     placed.append(place)
                     _put(Path(scratch) / name, place)
-            database.read(copy)  # last: without it, a service finds nothing
+            database.read(copy)  # last, because a service uses no file without its database
         except BaseException:
             for place in placed:
                 shutil.rmtree(place, ignore_errors=True)
@@ -140,7 +140,7 @@ def _put(folder: Path, place: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files of a folder, without those that are being written."""
+    """The files of a folder, without those that are still being written."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and not name.endswith(".partial")
@@ -149,7 +149,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 class _Hashing:
-    """A file whose checksum is taken while it is read."""
+    """A file whose checksum is computed while it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -162,7 +162,7 @@ class _Hashing:
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> dict[str, Any] | None:
-    """Add a file; None where it has gone meanwhile, as what a user deletes does."""
+    """Add a file; None if it is gone, as a user may have deleted it meanwhile."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -181,10 +181,10 @@ def _add(archive: tarfile.TarFile, name: str, path: Path) -> dict[str, Any] | No
 
 
 def _unpack(archive: Path, folder: Path) -> dict[str, Any]:
-    """Write an archive's files into a folder and hold them against its manifest.
+    """Write an archive's files into a folder and compare them with its manifest, which is returned.
 
     Raises:
-        NasError: damaged, or no backup of ours.
+        NasError: the archive is damaged, or no backup of a service.
     """
     found: dict[str, dict[str, Any]] = {}
     manifest: Any = None
@@ -246,7 +246,7 @@ def _local_workspace(settings: ServiceSettings) -> Path:
     """The workspace's folder.
 
     Raises:
-        NasError: it is on storage that machines share, which has backups of its own.
+        NasError: it is on shared storage, which needs a backup of its own.
     """
     place = settings.workspace_place
     if "://" in place:

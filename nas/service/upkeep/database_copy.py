@@ -1,4 +1,4 @@
-"""A database as one file, and back: SQLite by its backup interface, PostgreSQL by pg_dump."""
+"""A database copied to one file and back: SQLite by its backup interface, PostgreSQL by pg_dump."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class DatabaseCopy:
         self.name = self.NAMES[0 if self._is_sqlite else 1]
 
     def write(self, copy: Path) -> None:
-        """Copy it as it is at one moment; writers are not held up.
+        """Write the database of one moment to a file, without making writers wait.
 
         Raises:
-            NasError: it is not there or does not answer, or pg_dump is missing or too old.
+            NasError: there is no database, it does not answer, or pg_dump is missing or too old.
         """
         if not self._is_sqlite:
             with self._server() as server:
@@ -76,7 +76,7 @@ class DatabaseCopy:
             )
 
     def read(self, copy: Path) -> None:
-        """Have the database be what a copy holds, all of it or nothing.
+        """Fill the database from a copy, with all of it or with nothing.
 
         Raises:
             NasError: the copy is damaged, or pg_restore is missing or too old.
@@ -102,7 +102,7 @@ class DatabaseCopy:
 
     @contextmanager
     def _server(self) -> Iterator[str]:
-        """Where the server is, for its programs, with the password in a file of the user's own."""
+        """How PostgreSQL's programs reach the server; a file of this user holds the password."""
         url = self._url.replace("postgresql+psycopg://", "postgresql://", 1)
         given: dict[str, Any] = conninfo_to_dict(url)
         password = given.pop("password", None)

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.service.access import forget_shares
 from nas.service.jobs.durable_queue import forget_jobs
+from nas.service.metrics import stats_of_files
 from nas.service.searches import ENDED
 from nas.service.service import UploadKind
 from nas.service.settings import ServiceSettings
@@ -262,7 +263,7 @@ class _Collection:
 
     def _folder(self, path: Path, root: Path) -> Kept:
         """A stage's folder. Sealing it, reusing it and writing into it count as use."""
-        stats = [path.stat(), *_stats(path)]
+        stats = [path.stat(), *stats_of_files(path)]
         used = max(stat.st_mtime for stat in stats)
         size = sum(stat.st_size for stat in stats[1:])
         return Kept(str(path.relative_to(root)), size, used, used >= self._needed_since)
@@ -284,7 +285,7 @@ class _Collection:
         ]
         for path in found:
             with suppress(FileNotFoundError):  # another process may remove it first
-                stats = [path.lstat(), *_stats(path)]
+                stats = [path.lstat(), *stats_of_files(path)]
                 if max(stat.st_mtime for stat in stats) < self._now - _LEFT_OVER_S:
                     self._remove(path, sum(stat.st_size for stat in stats))
                     yield str(path.relative_to(data))
@@ -342,11 +343,3 @@ class _Collection:
                 counted = sa.select(sa.func.count()).select_from(table).where(where)
                 return int(connection.execute(counted).scalar_one())
             return connection.execute(table.delete().where(where)).rowcount
-
-
-def _stats(path: Path) -> Iterator[os.stat_result]:
-    """The status of each file below a folder, without files that are removed meanwhile."""
-    for parent, _, names in os.walk(path):
-        for name in names:
-            with suppress(FileNotFoundError):
-                yield (Path(parent) / name).lstat()

@@ -1,8 +1,8 @@
-"""Zip archives of strangers: unpacked where nothing in them can surprise.
+"""Zip archives of strangers, unpacked under strict rules.
 
-A zip states everything twice or thrice, and readers differ in which they believe. Only those are
-accepted in which all agree: one archive from the file's first byte to its last, its entries side by
-side, each a plain file by a plain name.
+A zip states everything two or three times, and readers differ in which statement they believe. An
+archive is accepted only if all statements agree: it fills the file from the first byte to the last,
+its entries lie side by side, and each is a plain file with a plain name.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class ArchiveLimits:
     """What an archive may hold.
 
     Args:
-        unpacked_bytes: of all its files.
-        files: in number.
-        ratio: of unpacked to packed bytes, from a megabyte on.
+        unpacked_bytes: the size of all its files.
+        files: how many files.
+        ratio: of unpacked to packed bytes, beyond a megabyte.
     """
 
     unpacked_bytes: int
@@ -52,15 +52,15 @@ class ArchiveLimits:
 def unpack(
     archive: Path, folder: Path, suffixes: Collection[str], limits: ArchiveLimits
 ) -> list[Path]:
-    """The files of ``archive``, unpacked into ``folder``, which is made.
+    """The files of ``archive``, unpacked into the new folder ``folder``.
 
-    They lie side by side, in the archive's top or in one folder of it.
+    In the archive they lie side by side, at the top or in one folder.
 
     Args:
-        suffixes: of names that are accepted, such as ``.csv``.
+        suffixes: the endings of names that are accepted, such as ``.csv``.
 
     Raises:
-        NasError: not a plain zip, or more than its limits.
+        NasError: it is no plain zip, or exceeds the limits.
     """
     try:
         with zipfile.ZipFile(_checked_frame(archive, limits)) as zipped:
@@ -75,7 +75,7 @@ def unpack(
 
 
 def _checked_frame(archive: Path, limits: ArchiveLimits) -> Path:
-    """The archive, which fills its file exactly and states few enough entries."""
+    """The archive, after checks that it fills its file exactly and states few enough entries."""
     size = archive.stat().st_size
     with archive.open("rb") as file:
         magic = file.read(len(ZIP_MAGIC))
@@ -95,7 +95,7 @@ def _checked_frame(archive: Path, limits: ArchiveLimits) -> Path:
 def _checked_entries(
     zipped: zipfile.ZipFile, suffixes: Collection[str]
 ) -> dict[str, zipfile.ZipInfo]:
-    """Its files by their names, which are safe, distinct and in one folder."""
+    """The archive's files by their names, after checks that these are safe and distinct."""
     found: dict[str, zipfile.ZipInfo] = {}
     seen, parents = set(), set()
     for entry in zipped.infolist():
@@ -126,7 +126,7 @@ def _checked_entries(
 
 
 def _check_places(archive: Path, zipped: zipfile.ZipFile) -> None:
-    """Refuse entries whose headers differ or that share bytes, and bytes that no entry has."""
+    """Refuse entries whose headers differ or that overlap, and bytes that belong to no entry."""
     expected, between = 0, {b""}
     with archive.open("rb") as file:
         for entry in sorted(zipped.infolist(), key=lambda one: one.header_offset):
@@ -139,7 +139,7 @@ def _check_places(archive: Path, zipped: zipfile.ZipFile) -> None:
 
 
 def _bytes_at(file: BinaryIO, begin: int, end: int) -> bytes | None:
-    """Those between two places; None where they lie the wrong way or far apart."""
+    """The bytes between two places; None if they are more than 24 apart or in the wrong order."""
     if not 0 <= end - begin <= 24:
         return None
     file.seek(begin)
@@ -147,7 +147,7 @@ def _bytes_at(file: BinaryIO, begin: int, end: int) -> bytes | None:
 
 
 def _descriptors(entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The forms of what may follow an entry's data: its checksum and sizes again."""
+    """What may follow an entry's data: its checksum and sizes again, in one of four forms."""
     for sizes in ("LL", "QQ"):
         for signature in (b"", b"PK\x07\x08"):
             yield signature + struct.pack(
@@ -156,7 +156,7 @@ def _descriptors(entry: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _data_place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
-    """Where an entry's data begin, if the header before them tells what the directory does.
+    """Where an entry's data begin, after a check that its header agrees with the directory.
 
     Raises:
         NasError: naming what is stated in two ways.
@@ -186,7 +186,7 @@ def _data_place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
 
 
 def _further_names(extra: bytes) -> Iterator[str]:
-    """Names that a header's extra fields state besides its own."""
+    """The names that a header's extra fields state in addition."""
     while len(extra) >= 4:
         kind, length = struct.unpack("<HH", extra[:4])
         if kind == _UNICODE_PATH:

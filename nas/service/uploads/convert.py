@@ -1,7 +1,7 @@
-"""An uploaded data set as plain Parquet, a file for each split; this runs confined.
+"""An uploaded data set as plain Parquet, with a file for each split; this code runs confined.
 
-It is read as ``nas search --data`` reads it, so that a search over what is kept sees the same task
-as one over what was sent.
+The upload is read as ``nas search --data`` reads it, so a search sees the same task in the files
+that are kept as in those that were sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEPT = "kept"
-"""The folder in which a confined function leaves what is to be kept, under the upload's name."""
+"""Where a confined function leaves what is to be kept, in a folder with the upload's name."""
 
 _LABEL = "label"
 _SHOWN_CHARACTERS = 200
@@ -36,12 +36,12 @@ _CLASS_CHARACTERS = 200
 
 
 def convert_dataset(upload: str, name: str, unpacked_bytes: int) -> dict[str, Any]:
-    """Write ``kept/<name>/<split>.parquet``, and say what is in it.
+    """Write ``kept/<name>/<split>.parquet``, and describe it.
 
     Args:
-        upload: the file, of the working directory: ``.parquet``, ``.csv``, ``.jsonl`` or ``.zip``.
+        upload: a file in the working directory: ``.parquet``, ``.csv``, ``.jsonl`` or ``.zip``.
         name: of the data set.
-        unpacked_bytes: that an archive may hold at most.
+        unpacked_bytes: how much an archive may hold.
 
     Returns:
         ``splits``, ``columns``, ``labels`` and ``example``, as the service's table keeps them.
@@ -52,7 +52,7 @@ def convert_dataset(upload: str, name: str, unpacked_bytes: int) -> dict[str, An
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pa.set_memory_pool(pa.system_memory_pool())  # others reserve addresses ahead, by the gigabyte
+    pa.set_memory_pool(pa.system_memory_pool())  # other pools reserve gigabytes of addresses
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     source = Path(upload)
@@ -80,7 +80,7 @@ def convert_dataset(upload: str, name: str, unpacked_bytes: int) -> dict[str, An
 
 
 def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns of numbers alone as such: any may be the label, which is read so from CSV."""
+    """The table with numbers in columns that hold numbers alone, as a label is read from CSV."""
     import pandas as pd
 
     changed = {}
@@ -92,10 +92,10 @@ def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plain(split: str, table: pd.DataFrame) -> pa.Table:
-    """The table with columns of text, numbers and booleans alone.
+    """The table as columns of text, numbers and booleans.
 
     Raises:
-        NasError: a column of something else, of mixed types, or with an infinite number.
+        NasError: a column is of another type or of mixed types, or holds an infinite number.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -143,7 +143,7 @@ def _described(folder: Path, name: str, tables: Tables) -> dict[str, Any]:
     main = "train" if "train" in tables else "unlabelled"
     schema = pq.read_schema(folder / f"{main}.parquet")
     columns = {field.name: _kind(field.type) for field in schema}
-    with chdir(folder.parent):  # so that messages have the data set's name, without a path
+    with chdir(folder.parent):  # so that messages give the data set's name, and no path
         texts = _text_columns(name, tables[main], columns)
         if main == "train" and _LABEL in columns:
             labels = _labels(_load(name, texts))
@@ -161,7 +161,7 @@ def _described(folder: Path, name: str, tables: Tables) -> dict[str, Any]:
 def _text_columns(
     name: str, table: pd.DataFrame, columns: Mapping[str, str | None]
 ) -> tuple[str, ...]:
-    """Those by which a search finds the texts, or the first that a client could name to it."""
+    """The columns in which a search finds the texts, or the first that a request could name."""
     try:
         return find_text_columns(name, table, None)
     except NasError:
@@ -172,7 +172,7 @@ def _text_columns(
 
 
 def _load(name: str, text_columns: tuple[str, ...]) -> TaskData:
-    """The task as a search would read it, whichever kind of task that is.
+    """The task as a search would read it, be it a classification or a regression.
 
     Raises:
         NasError: it is neither a classification nor a regression.
@@ -180,7 +180,7 @@ def _load(name: str, text_columns: tuple[str, ...]) -> TaskData:
     try:
         return load_data(name, text_columns=text_columns, label_column=_LABEL, seed=0)
     except NasError as error:
-        try:  # whole numbers may be values, of which train need not have every one
+        try:  # whole numbers may be values of a regression: train need not hold each of them
             return load_data(name, text_columns=text_columns, metric="pearson_spearman", seed=0)
         except NasError:
             raise error from None
@@ -204,7 +204,7 @@ def _labels(data: TaskData) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> Any:
-    """A cell as JSON: a long text cut, an absent one null."""
+    """A cell as JSON: a long text is cut, and an absent value is null."""
     if isinstance(value, str):
         return value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}…"
     if value is None or value != value:

@@ -1,7 +1,7 @@
 """A first look at a table's file: is it what its name says, and no larger than may be read?
 
-It reads a file in pieces, strictly; what passes can be handed to readers that take it whole and are
-lenient.
+The file is read in pieces and strictly. A file that passes can be given to lenient readers, which
+read it whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nas.service.uploads.strict_json import parse_json
 from supernet.errors import NasError
 
 UPLOADED = (".parquet", ".csv", ".jsonl")
-"""How the names of files end that a data set may be uploaded in."""
+"""The endings of files in which a data set may be uploaded."""
 
 ROWS = 5_000_000
 """Of all splits."""
@@ -29,14 +29,14 @@ _BATCH = 4096
 
 
 def scan(path: Path, unpacked_bytes: int) -> int:
-    """Its rows.
+    """The number of rows in a file.
 
     Args:
-        path: of a name ending as one of :data:`UPLOADED`.
-        unpacked_bytes: of text that it may hold, once each value is written out.
+        path: a file with one of the endings :data:`UPLOADED`.
+        unpacked_bytes: how much text a Parquet file may hold, counting each repeated value.
 
     Raises:
-        NasError: another content than its name says, damaged, ragged, not UTF-8, or too large.
+        NasError: the content is not what the name says, is damaged, ragged, not UTF-8 or too large.
     """
     readers: dict[str, Callable[[Path], int]] = {
         ".parquet": partial(_parquet_rows, unpacked_bytes=unpacked_bytes),
@@ -55,7 +55,7 @@ def scan(path: Path, unpacked_bytes: int) -> int:
 
 
 def check_columns(where: str, names: Sequence[str]) -> None:
-    """Refuse names of columns that are too many, too long, unprintable or not distinct.
+    """Refuse columns if they are too many, or a name is too long, not plain, or there twice.
 
     Raises:
         NasError: naming the first that is not accepted.
@@ -74,7 +74,7 @@ def _check_rows(path: Path, rows: int) -> None:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Its lines with their ends, none of them endless."""
+    """The lines of a file with their line ends, each of a limited length."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         number = 0
         while line := file.readline(_LINE_CHARACTERS):
@@ -115,7 +115,7 @@ def _csv_rows(path: Path) -> int:
 
 
 def _refuse_json(path: Path) -> None:
-    """Refuse JSON lines by the name of a CSV file, which they are as well, after a fashion."""
+    """Refuse JSON lines that are named .csv: most of them can be read as CSV, but wrongly."""
     try:
         found = parse_json(next(_lines(path)))
     except NasError:
@@ -157,8 +157,8 @@ def _check_json_cell(where: str, name: str, cell: Any) -> None:
 
 
 def _parquet_rows(path: Path, unpacked_bytes: int) -> int:
-    """Its rows. Texts are read as the dictionaries that they mostly are in the file: a value that
-    is repeated by the million is looked at once.
+    """The number of rows. Texts are read as dictionaries, which is how most files hold them, so a
+    value that is repeated a million times is checked once.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

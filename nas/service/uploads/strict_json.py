@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it: no NaN, no key twice, no number or string that others cannot read."""
+"""JSON as RFC 8259 defines it: no NaN, no key twice, no value that other readers cannot hold."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def parse_json(text: str) -> Any:
     """The value that ``text`` states.
 
     Raises:
-        NasError: not JSON; an infinite number; an integer beyond 64 bits; a lone surrogate; a key
-            that stands twice in an object; or nested too deeply.
+        NasError: it is not JSON, is nested too deeply, or holds an infinite number, an integer
+            beyond 64 bits, half of a surrogate pair, or a key that stands twice in an object.
 
     Example:
         >>> parse_json('{"label": 1}')
@@ -29,7 +29,7 @@ def parse_json(text: str) -> Any:
             parse_int=_short,
             object_pairs_hook=_distinct,
         )
-        if "\\u" in text:  # only an escape can bring in half of a pair
+        if "\\u" in text:  # only an escape can state half of a pair
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise NasError("JSON that is nested too deeply") from error

@@ -1,4 +1,4 @@
-"""What an uploaded teacher scores on data, before anything is trained on it; this runs confined."""
+"""What an uploaded teacher scores on data before anything is trained; this code runs confined."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 EXAMPLES = 200
-"""Of validation, that are read: of a teacher of BERT-base's size a minute of one core."""
+"""How many validation examples are read; a BERT-base takes a minute of one core for them."""
 
 MAX_LENGTH = 128
 
 NEEDS = ("nas.models.teacher", "nas.tasks.chance", "nas.data.summary")
-"""Loaded before this is confined: its libraries open others."""
+"""Imported before the process is confined: these libraries load others."""
 
 
 def try_teacher(
@@ -22,7 +22,7 @@ def try_teacher(
     metric: str | None,
     labels: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """Read data as a search would, and have a teacher's head predict some of its validation.
+    """The score of a teacher's head on some validation examples, read as a search would read them.
 
     Args:
         teacher, data: folders.
@@ -30,12 +30,12 @@ def try_teacher(
         labels: as of :func:`nas.models.teacher.load_teacher`.
 
     Returns:
-        ``data``, lines on what was read; ``metric``; ``examples``; ``score``, None where a search
-        trains a new head; ``baseline_score``, of the constant answer; ``doubt``, what speaks
-        against the head, or None.
+        ``data``, lines about what was read; ``metric``; ``examples``; ``score``, None where a
+        search trains a new head; ``baseline_score``, of the constant answer; ``doubt``, why a
+        search would refuse the head, or None.
 
     Raises:
-        NasError: the data cannot be read so, or the teacher does not fit them.
+        NasError: the data cannot be read in this way, or the teacher does not fit them.
     """
     import numpy as np
     import torch
