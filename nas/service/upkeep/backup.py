@@ -121,22 +121,15 @@ def restore(settings: ServiceSettings, archive: Path) -> dict[str, Any]:
                     place = _place(settings, name)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     placed.append(place)
-                    _put(Path(scratch) / name, place)
+                    if place.exists():
+                        place.rmdir()
+                    shutil.move(Path(scratch) / name, place)  # a workspace may be on another disk
             database.read(copy)  # last, because a service uses no file without its database
         except BaseException:
             for place in placed:
                 shutil.rmtree(place, ignore_errors=True)
             raise
     return manifest
-
-
-def _put(folder: Path, place: Path) -> None:
-    if place.exists():
-        place.rmdir()
-    try:
-        os.rename(folder, place)
-    except OSError:  # a workspace on another disk
-        shutil.copytree(folder, place)
 
 
 def _files(folder: Path) -> Iterator[Path]:

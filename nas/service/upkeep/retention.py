@@ -326,7 +326,7 @@ class _Collection:
         gone["uploads"] = sum(self._forget_lost(row) for row in self._uploads)
         return {name: count for name, count in gone.items() if count}
 
-    def _forget_lost(self, row: sa.Row[Any]) -> bool:
+    def _forget_lost(self, row: Any) -> bool:
         """Whether an upload has lost its folder, as a cut-off deletion leaves it; its row goes."""
         place = self._settings.data / f"{row.kind}s"
         if not place.is_dir() or (place / row.name).exists():  # no folder at all: nothing mounted

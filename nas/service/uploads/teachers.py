@@ -60,15 +60,14 @@ _WORDS = (
     "is_decoder", "sinusoidal_pos_embds", "summary_type", "summary_activation",
     "summary_use_proj", "summary_last_dropout",
 )  # fmt: skip
-_Config: Any = create_model(
-    "_Config",
-    __config__=ConfigDict(extra="ignore", strict=True),
-    architectures=(list[Annotated[str, Field(pattern=r"^\w{1,80}$")]] | None, None),
-    id2label=(Labels, None),
+_FIELDS: dict[str, Any] = {
+    "architectures": (list[Annotated[str, Field(pattern=r"^\w{1,80}$")]] | None, None),
+    "id2label": (Labels, None),
     **{key: (Annotated[int, Field(ge=1, le=most)] | None, None) for key, most in _SIZES.items()},
     **dict.fromkeys(_NUMBERS, (int | float | None, None)),
     **dict.fromkeys(_WORDS, (bool | Annotated[str, Field(max_length=60)] | None, None)),
-)
+}
+_Config = create_model("_Config", __config__=ConfigDict(extra="ignore", strict=True), **_FIELDS)
 """What is kept of a teacher's ``config.json``; other keys are passed over."""
 
 
