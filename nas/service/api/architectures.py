@@ -17,6 +17,7 @@ from nas.service import searches
 from nas.service.access import is_visible
 from nas.service.api.auth import Reader, The
 from nas.service.api.bodies import StrictRoute
+from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import SHAPE, Shape
 from nas.service.api.targets import PREDICTIONS
@@ -33,6 +34,7 @@ router = APIRouter(
     route_class=StrictRoute,
     tags=["models"],
     responses=described(401, 403, 404, 422, 429),
+    generate_unique_id_function=by_name,
 )
 
 _KEPT = 256

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nas.service.api.auth import Admin, The
 from nas.service.api.observation import route_of
+from nas.service.api.operation_ids import by_name
 from nas.service.api.origins import SAFE_METHODS
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import described
@@ -113,7 +114,12 @@ class AuditPage(BaseModel):
     next: str | None
 
 
-router = APIRouter(prefix="/v1", tags=["operation"], responses=described(401, 403, 422, 429))
+router = APIRouter(
+    prefix="/v1",
+    tags=["operation"],
+    responses=described(401, 403, 422, 429),
+    generate_unique_id_function=by_name,
+)
 
 Actor = Annotated[str | None, Query(max_length=64, description="A user.")]
 

@@ -6,12 +6,18 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 
 from nas.service.api.auth import Reader, The
+from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import described
 from nas.service.api.schemas import Catalog, CatalogTarget, moment
 from nas.service.requests import catalog, server_targets
 from nas.service.tables import targets
 
-router = APIRouter(prefix="/v1", tags=["searches"], responses=described(401, 403, 429))
+router = APIRouter(
+    prefix="/v1",
+    tags=["searches"],
+    responses=described(401, 403, 429),
+    generate_unique_id_function=by_name,
+)
 
 
 @router.get("/catalog")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nas.service.api.auth import Reader, The
 from nas.service.api.downloads import Download, is_known
+from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import SHAPE, Model, Shape, search_of
 from nas.service.api.searches import Known
@@ -21,7 +22,12 @@ from nas.service.results import ARCHIVE, PAGE, REPORT, read_report
 from nas.service.searches import SearchRow
 from nas.service.service import Service
 
-router = APIRouter(prefix="/v1", tags=["models"], responses=described(401, 403, 404, 422, 429))
+router = APIRouter(
+    prefix="/v1",
+    tags=["models"],
+    responses=described(401, 403, 404, 422, 429),
+    generate_unique_id_function=by_name,
+)
 
 Number = Annotated[int, Path(ge=0, le=200, description="The model's place among the goals.")]
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.service.api.auth import Reader
+from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
 from nas.service.metrics import Metrics
 from nas.service.revisions import is_current
@@ -22,7 +23,7 @@ from nas.service.service import Service
 
 _LEAST_FREE_BYTES = 500_000_000
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"], generate_unique_id_function=by_name)
 
 
 _REMEMBERED_S = 1.0

@@ -11,9 +11,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
+from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, generate_unique_id_function=by_name)
 
 
 _TYPES = {

@@ -19,6 +19,7 @@ from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The, Whoever
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.identity import bearer_token
+from nas.service.api.operation_ids import by_name
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
@@ -38,6 +39,7 @@ router = APIRouter(
     route_class=StrictRoute,
     tags=["searches"],
     responses=described(401, 403, 422, 429),
+    generate_unique_id_function=by_name,
 )
 
 SearchId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["5b1c09d2f8a3e746"])]

@@ -17,6 +17,7 @@ from latency.target import Target
 from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, The, needs
 from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
+from nas.service.api.operation_ids import by_name
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
@@ -50,7 +51,11 @@ from nas.service.tables import targets
 from nas.service.tokens import Caller
 
 router = APIRouter(
-    prefix="/v1", route_class=StrictRoute, tags=["devices"], responses=described(401, 403, 422, 429)
+    prefix="/v1",
+    route_class=StrictRoute,
+    tags=["devices"],
+    responses=described(401, 403, 422, 429),
+    generate_unique_id_function=by_name,
 )
 
 TargetName = Annotated[str, Path(pattern=rf"^{NAME.pattern}$", max_length=63, examples=["pi"])]

@@ -19,6 +19,7 @@ from latency.json_numbers import NUMBER
 from latency.profile import Profile
 from nas.service.api.auth import DeviceAgent, Reader, The
 from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
+from nas.service.api.operation_ids import by_name
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
@@ -47,6 +48,7 @@ router = APIRouter(
     route_class=StrictRoute,
     tags=["agents"],
     responses=described(401, 403, 404, 422, 429),
+    generate_unique_id_function=by_name,
 )
 
 TaskId = Annotated[

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from latency.json_numbers import NUMBER
 from nas.service.api.auth import Admin, Reader, The
 from nas.service.api.bodies import StrictRoute
+from nas.service.api.operation_ids import by_name
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
@@ -19,7 +20,11 @@ from nas.service.tables import tokens
 from nas.service.tokens import Scope, create_token, revoke_token
 
 router = APIRouter(
-    prefix="/v1", route_class=StrictRoute, tags=["tokens"], responses=described(401, 403, 422, 429)
+    prefix="/v1",
+    route_class=StrictRoute,
+    tags=["tokens"],
+    responses=described(401, 403, 422, 429),
+    generate_unique_id_function=by_name,
 )
 
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$", examples=["ada"])]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nas.service.api.auth import Submitter, The
 from nas.service.api.bodies import StrictRoute
+from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.uploads import UploadName, seen_upload
 from nas.service.requests import Column, Metric
@@ -22,7 +23,11 @@ from nas.service.uploads.trial import try_teacher
 from supernet.errors import NasError
 
 router = APIRouter(
-    prefix="/v1", route_class=StrictRoute, tags=["uploads"], responses=described(401, 403, 422, 429)
+    prefix="/v1",
+    route_class=StrictRoute,
+    tags=["uploads"],
+    responses=described(401, 403, 422, 429),
+    generate_unique_id_function=by_name,
 )
 
 TRIALS = CapacityLimiter(1)

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from nas.service.access import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The
 from nas.service.api.bodies import StrictRoute
+from nas.service.api.operation_ids import by_name
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
@@ -57,7 +58,11 @@ CHECKS_AT_ONCE = 2
 """Uploads that are read at the same time; further ones wait for their turn."""
 
 router = APIRouter(
-    prefix="/v1", route_class=StrictRoute, tags=["uploads"], responses=described(401, 403, 422, 429)
+    prefix="/v1",
+    route_class=StrictRoute,
+    tags=["uploads"],
+    responses=described(401, 403, 422, 429),
+    generate_unique_id_function=by_name,
 )
 
 UploadName = Annotated[str, Path(pattern=rf"^{NAME.pattern}$", max_length=63, examples=["reviews"])]

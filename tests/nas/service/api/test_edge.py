@@ -408,3 +408,14 @@ def test_each_request_is_a_line(client, log):
     assert [line.get("user") for line in lines] == ["ada", "ada", "ada"]
     assert all(line["duration_ms"] >= 0 for line in lines)
     assert "blue" not in log.getvalue()
+
+
+def test_a_method_that_a_path_does_not_take_is_told_those_that_it_takes(open_client):
+    client = open_client()
+    for path, allowed in (
+        ("/v1/searches", "GET, POST"),
+        ("/v1/searches/0123456789abcdef:cancel", "POST"),
+        ("/healthz", "GET"),
+    ):
+        answer = client.put(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
