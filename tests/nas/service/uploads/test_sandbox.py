@@ -121,7 +121,7 @@ def test_it_sees_no_secrets_and_ends_with_the_service(tmp_path):
     code = (
         "import sys, time; from pathlib import Path;"
         "from nas.service.uploads.sandbox import run_confined;"
-        "from tests.nas.service.test_sandbox import secrets_seen;"
+        "from tests.nas.service.uploads.test_sandbox import secrets_seen;"
         "print(run_confined(secrets_seen, folder=Path(sys.argv[1])), flush=True);"
         "run_confined(time.sleep, 200, folder=Path(sys.argv[1]))"
     )
