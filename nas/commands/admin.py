@@ -67,8 +67,8 @@ def create(
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from nas.service.access.tokens import create_token
     from nas.service.api.tokens import Owner
-    from nas.service.tokens import create_token
 
     try:
         TypeAdapter(Owner).validate_python(owner)
@@ -106,7 +106,7 @@ def _for_its_owner_alone() -> None:
 
 def _noted(engine: Engine, action: str, subject: str) -> None:
     """Enter a command of the operator's into the audit log, as what a request does is."""
-    from nas.service.audit import OPERATOR, record
+    from nas.service.access.audit import OPERATOR, record
 
     record(engine, OPERATOR, f"nas admin {action}", subject, 200, request_id="", address="")
 
@@ -121,7 +121,7 @@ def list_tokens(
     """
     import sqlalchemy as sa
 
-    from nas.service.tables import tokens
+    from nas.service.database.tables import tokens
 
     table = Table("id", "owner", "scopes", "made (UTC)", "state")
     with _opened(config, data, database) as (_, engine), engine.connect() as connection:
@@ -149,7 +149,7 @@ def revoke(
 
     **Example:** `nas admin token revoke 5b1c09d2f8a3e746`
     """
-    from nas.service.tokens import revoke_token
+    from nas.service.access.tokens import revoke_token
 
     with _opened(config, data, database) as (_, engine):
         if not revoke_token(engine, token_id):
@@ -256,8 +256,8 @@ def _opened(
     config: str | None, data: Path | None, database: str | None
 ) -> Iterator[tuple[ServiceSettings, Engine]]:
     """The service's settings, and its database with its tables up to date."""
-    from nas.service.database import open_database
-    from nas.service.revisions import migrate as bring_up_to_date
+    from nas.service.database.engine import open_database
+    from nas.service.database.revisions import migrate as bring_up_to_date
     from nas.service.settings import load_service
 
     settings = load_service(config, data=data, database=database)

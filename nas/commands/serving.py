@@ -58,16 +58,16 @@ def serve(
     when it is started again. On a loopback address no token is asked for; elsewhere make one with
     `nas admin token create`.
     """
-    from nas.service.listening import listening
+    from nas.service.running.listening import listening
     from nas.service.settings import load_service
 
     settings = load_service(config, data=data, database=database, host=host, port=port)
     at = listening(settings.host, settings.port)  # before all that takes its time to load
     from nas.service.api.app import create_app
     from nas.service.jobs.worker import Worker, migrate_all
-    from nas.service.server import Server, run_server
+    from nas.service.running.server import Server, run_server
+    from nas.service.searches.webhooks import deliver, signing_key
     from nas.service.upkeep.retention import look_after
-    from nas.service.webhooks import deliver, signing_key
     from nas.settings import secret
 
     key = signing_key(secret("NAS_WEBHOOK_SECRET"))
@@ -130,9 +130,9 @@ def _service(settings: ServiceSettings) -> Service:
     Raises:
         NasError: it cannot be started so.
     """
-    from nas.service.database import open_database
+    from nas.service.database.engine import open_database
     from nas.service.jobs.durable_queue import DurableQueue
-    from nas.service.logs import set_up_logs
+    from nas.service.running.logs import set_up_logs
     from nas.service.service import Service
 
     os.umask(0o077)  # what users sent and searches found is the service's own to read

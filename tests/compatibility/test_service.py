@@ -24,9 +24,9 @@ from fastapi.testclient import TestClient
 
 from nas.cli import main
 from nas.service.api.app import create_app
-from nas.service.database import open_database
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import is_current, migrate
 from nas.service.jobs.durable_queue import QUEUE, VERSION, WORKFLOW, DurableQueue
-from nas.service.revisions import is_current, migrate
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
 from tests.compatibility.conftest import SAMPLES

@@ -33,14 +33,14 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.profiler import Status
 from latency.target import Latency, Target
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
-from nas.service.database import open_database
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import migrate
 from nas.service.devices.remote_device import RemoteDevice
 from nas.service.devices.tasks import LEASE_S
-from nas.service.revisions import migrate
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
-from nas.service.tokens import create_token
 from supernet.architecture import EncoderShape
 from supernet.configs import load_space
 

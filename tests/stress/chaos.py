@@ -39,9 +39,9 @@ import yaml
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from nas.service.database import open_database
+from nas.service.database.engine import open_database
+from nas.service.database.tables import events
 from nas.service.settings import ServiceSettings
-from nas.service.tables import events
 from nas.settings import data_folder
 from supernet.configs import load_space, read_config
 

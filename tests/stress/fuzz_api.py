@@ -24,11 +24,11 @@ from typing import Any
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from nas.service.database import open_database
-from nas.service.revisions import migrate
+from nas.service.access.tokens import create_token
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import migrate
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import load_service
-from nas.service.tokens import create_token
 from tests.latency.conftest import made_profile
 from tests.nas.service.populated import example_token, populate
 from tests.nas.service.serving import Served, serving

@@ -41,8 +41,8 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SERVER = """
 import sys, uvicorn
 from nas.service.api.app import create_app
-from nas.service.database import open_database
-from nas.service.revisions import migrate
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import migrate
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
 settings = ServiceSettings(data=sys.argv[1])

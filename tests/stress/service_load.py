@@ -32,9 +32,9 @@ import yaml
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from latency.options import load_target
-from nas.service.database import open_database
+from nas.service.access.tokens import create_token
+from nas.service.database.engine import open_database
 from nas.service.settings import ServiceSettings
-from nas.service.tokens import create_token
 from nas.settings import data_folder
 from supernet.configs import read_config
 

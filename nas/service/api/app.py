@@ -27,10 +27,10 @@ from nas.service.api.edge import protect
 from nas.service.api.openapi import describe
 from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import handle_problems
-from nas.service.broadcast import Broadcast
-from nas.service.metrics import Metrics
+from nas.service.running.metrics import Metrics
+from nas.service.running.traces import trace_requests
+from nas.service.searches.broadcast import Broadcast
 from nas.service.service import Service
-from nas.service.traces import trace_requests
 
 DESCRIPTION = """
 From a latency budget on a device to a BERT-like model that meets it, measured.

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from latency.json_numbers import NUMBER
 from nas.report.answers import Answers, budget_ms, on_target
 from nas.report.record import ShownFront
-from nas.service import searches
-from nas.service.access import is_visible
+from nas.service.access.tokens import Caller
+from nas.service.access.visibility import is_visible
 from nas.service.api.auth import Reader, The
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.operation_ids import by_name
@@ -22,11 +22,11 @@ from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import SHAPE, Shape
 from nas.service.api.targets import PREDICTIONS
 from nas.service.devices.targets import find_target, predictor_of
-from nas.service.requests import BudgetText
-from nas.service.results import read_report
+from nas.service.searches import lifecycle
+from nas.service.searches.requests import BudgetText
+from nas.service.searches.results import read_report
 from nas.service.service import Service
 from nas.service.settings import Name
-from nas.service.tokens import Caller
 from supernet.architecture import EncoderShape
 
 router = APIRouter(
@@ -157,7 +157,7 @@ def _profile_asked(service: Service, caller: Caller, asked: Query) -> str | None
     Raises:
         ProblemError: the caller may not see the search or the target, or it has no profile.
     """
-    found = searches.find(service.engine, asked.search)
+    found = lifecycle.find(service.engine, asked.search)
     if found is None or not is_visible(service, caller, "search", found.owner, found.id):
         raise _no_search(asked)
     if asked.target is None:
@@ -179,7 +179,7 @@ def _no_profile(asked: Query) -> ProblemError:
 
 
 def _load(service: Service, asked: Query) -> Ready:
-    found = searches.find(service.engine, asked.search)
+    found = lifecycle.find(service.engine, asked.search)
     models = [] if found is None else found.models or []
     if asked.model >= len(models):
         raise _no_search(asked)

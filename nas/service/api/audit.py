@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nas.service.access.audit import record
 from nas.service.api.auth import Admin, The
 from nas.service.api.observation import route_of
 from nas.service.api.operation_ids import by_name
@@ -20,8 +21,7 @@ from nas.service.api.origins import SAFE_METHODS
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import described
 from nas.service.api.request_ids import request_id_of
-from nas.service.audit import record
-from nas.service.tables import audit
+from nas.service.database.tables import audit
 
 _log = structlog.stdlib.get_logger(__name__)
 

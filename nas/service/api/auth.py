@@ -12,9 +12,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from nas.service.access.tokens import Caller, Scope, find_caller
 from nas.service.api.problems import ProblemError
 from nas.service.service import Service
-from nas.service.tokens import Caller, Scope, find_caller
 
 PUBLIC = frozenset({"/", "/assets", "/healthz", "/readyz", "/v1/openapi.json"})
 """Routes that ask for no token; ``/assets`` with all that is under it."""

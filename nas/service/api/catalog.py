@@ -9,8 +9,8 @@ from nas.service.api.auth import Reader, The
 from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import described
 from nas.service.api.schemas import Catalog, CatalogTarget, moment
-from nas.service.requests import catalog, server_targets
-from nas.service.tables import targets
+from nas.service.database.tables import targets
+from nas.service.searches.requests import catalog, server_targets
 
 router = APIRouter(
     prefix="/v1",

@@ -7,10 +7,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from nas.service.access.tokens import ANYONE, Caller
 from nas.service.api.auth import KnownTokens, is_public
 from nas.service.api.problems import ProblemError, away_response, problem_response
 from nas.service.service import Service
-from nas.service.tokens import ANYONE, Caller
 
 
 class Identified:

@@ -18,8 +18,8 @@ from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import SHAPE, Model, Shape, search_of
 from nas.service.api.searches import Known
-from nas.service.results import ARCHIVE, PAGE, REPORT, read_report
-from nas.service.searches import SearchRow
+from nas.service.searches.lifecycle import SearchRow
+from nas.service.searches.results import ARCHIVE, PAGE, REPORT, read_report
 from nas.service.service import Service
 
 router = APIRouter(

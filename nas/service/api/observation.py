@@ -8,10 +8,10 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nas.service.access.tokens import Caller
 from nas.service.api.problems import problem_response
 from nas.service.api.request_ids import request_id_of
-from nas.service.metrics import Metrics
-from nas.service.tokens import Caller
+from nas.service.running.metrics import Metrics
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from nas.service.api.auth import Reader
 from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
-from nas.service.metrics import Metrics
-from nas.service.revisions import is_current
+from nas.service.database.revisions import is_current
+from nas.service.running.metrics import Metrics
 from nas.service.service import Service
 
 _LEAST_FREE_BYTES = 500_000_000

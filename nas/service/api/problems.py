@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from nas.service.database import is_away
+from nas.service.database.engine import is_away
 from supernet.errors import NasError, shown
 
 _log = logging.getLogger(__name__)

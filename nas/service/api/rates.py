@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nas.service.api.auth import KnownTokens
 from nas.service.api.identity import bearer_token
 from nas.service.api.problems import problem_response
-from nas.service.metrics import Metrics
+from nas.service.running.metrics import Metrics
 
 _FREE = "/healthz"
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from nas.service.access import Readers
-from nas.service.requests import Note, SearchRequest, Title
-from nas.service.searches import SearchRow
+from nas.service.access.visibility import Readers
+from nas.service.searches.lifecycle import SearchRow
+from nas.service.searches.requests import Note, SearchRequest, Title
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 

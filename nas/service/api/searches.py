@@ -14,8 +14,8 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.service import searches
-from nas.service.access import is_visible, readers_of, share, visible
+from nas.service.access.tokens import Caller
+from nas.service.access.visibility import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The, Whoever
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.identity import bearer_token
@@ -24,15 +24,15 @@ from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import ForecastTold, Search, SearchChange, Searches, Status, search_of
-from nas.service.broadcast import NoSeatError
+from nas.service.database.tables import searches as table
 from nas.service.devices.tasks import forget_tasks
-from nas.service.events import Event, read_after
-from nas.service.forecast import forecast
-from nas.service.requests import NewSearch, check_request, check_words
-from nas.service.searches import ENDED, SearchRow
+from nas.service.searches import lifecycle
+from nas.service.searches.broadcast import NoSeatError
+from nas.service.searches.events import Event, read_after
+from nas.service.searches.forecast import forecast
+from nas.service.searches.lifecycle import ENDED, SearchRow
+from nas.service.searches.requests import NewSearch, check_request, check_words
 from nas.service.service import Service
-from nas.service.tables import searches as table
-from nas.service.tokens import Caller
 
 router = APIRouter(
     prefix="/v1",
@@ -47,7 +47,7 @@ SearchId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["5b1c09d2f8a
 
 def known_search(search_id: SearchId, service: The, caller: Whoever) -> SearchRow:
     """The search of the path; 404 where there is none that the caller may see."""
-    found = searches.find(service.engine, search_id)
+    found = lifecycle.find(service.engine, search_id)
     if found is None or not is_visible(service, caller, "search", found.owner, found.id):
         raise ProblemError(404, f"no search {search_id}")
     return found
@@ -76,7 +76,7 @@ def _conflicts() -> Iterator[None]:
     """Tell as problem 409 what cannot be done as searches are."""
     try:
         yield
-    except (searches.OtherRequestError, searches.NotPossibleError) as error:
+    except (lifecycle.OtherRequestError, lifecycle.NotPossibleError) as error:
         raise ProblemError(409, str(error)) from error
 
 
@@ -104,7 +104,7 @@ def create_search(
     """Queue a search. Repeated with the same `Idempotency-Key`, it is queued once: then 200."""
     check_request(service, wanted, caller)
     with _conflicts():
-        row, is_new = searches.create(service, caller.owner, wanted, key)
+        row, is_new = lifecycle.create(service, caller.owner, wanted, key)
     response.headers["Location"] = f"/v1/searches/{row.id}"
     request.state.made = row.id
     response.status_code = 201 if is_new else 200
@@ -161,7 +161,7 @@ def change_search(change: SearchChange, caller: Submitter, search: Known, servic
     given = change.model_fields_set
     words = {key: getattr(change, key) for key in ("name", "note") if key in given}
     if words:
-        searches.describe(service.engine, search.id, **words)
+        lifecycle.describe(service.engine, search.id, **words)
     if change.shared_with is not None:
         share(service.engine, "search", search.id, search.owner, change.shared_with)
     return _told(service, known_search(search.id, service, caller))
@@ -180,7 +180,7 @@ def cancel_search(caller: Submitter, search: Known, service: The) -> Search:
     """Cancel a search that is queued or under way. What its stages have finished is kept."""
     check_owner(caller, search)
     with _conflicts():
-        searches.cancel(service, search)
+        lifecycle.cancel(service, search)
     return _told(service, known_search(search.id, service, caller))
 
 
@@ -192,7 +192,7 @@ def retry_search(caller: Submitter, search: Known, service: The) -> Search:
     asks = caller if caller.owner == search.owner else owner_of(search)
     check_request(service, NewSearch.model_validate(search.request), asks)
     with _conflicts():
-        searches.retry(service, search)
+        lifecycle.retry(service, search)
     return _told(service, known_search(search.id, service, caller))
 
 
@@ -276,7 +276,7 @@ def _told(service: Service, search: SearchRow) -> Search:
 
 def _remove(service: Service, search: SearchRow) -> None:
     with _conflicts():
-        searches.remove(service.engine, search)
+        lifecycle.remove(service.engine, search)
     shutil.rmtree(service.folder("results") / search.id, ignore_errors=True)
     forget_tasks(service.engine, service.settings.data, search.id)
 

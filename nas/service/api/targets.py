@@ -14,7 +14,8 @@ from latency.fingerprint import Fingerprint
 from latency.profile import Profile
 from latency.profile_file import ProfileFile
 from latency.target import Target
-from nas.service.access import is_visible, readers_of, share, visible
+from nas.service.access.tokens import Caller
+from nas.service.access.visibility import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, The, needs
 from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
 from nas.service.api.operation_ids import by_name
@@ -31,6 +32,7 @@ from nas.service.api.target_records import (
     TargetRecord,
     Wanted,
 )
+from nas.service.database.tables import targets
 from nas.service.devices.targets import (
     ChangedError,
     DeviceTarget,
@@ -47,8 +49,6 @@ from nas.service.devices.targets import (
 from nas.service.plain_text import check_plain
 from nas.service.service import Service
 from nas.service.settings import NAME
-from nas.service.tables import targets
-from nas.service.tokens import Caller
 
 router = APIRouter(
     prefix="/v1",

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from latency.asked import ProfileAsked, TimeAsked, latencies_from_dicts
 from latency.json_numbers import NUMBER
 from latency.profile import Profile
+from nas.service.access.tokens import Caller
 from nas.service.api.auth import DeviceAgent, Reader, The
 from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
 from nas.service.api.operation_ids import by_name
@@ -40,7 +41,6 @@ from nas.service.devices.tasks import (
     task_folder,
 )
 from nas.service.service import Service
-from nas.service.tokens import Caller
 from supernet.errors import printable
 
 router = APIRouter(

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from latency.json_numbers import NUMBER
+from nas.service.access.tokens import Scope, create_token, revoke_token
 from nas.service.api.auth import Admin, Reader, The
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.operation_ids import by_name
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.schemas import moment
-from nas.service.tables import tokens
-from nas.service.tokens import Scope, create_token, revoke_token
+from nas.service.database.tables import tokens
 
 router = APIRouter(
     prefix="/v1",

@@ -8,15 +8,15 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from nas.service.access.tokens import Caller
 from nas.service.api.auth import Submitter, The
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.uploads import UploadName, seen_upload
-from nas.service.requests import Column, Metric
+from nas.service.searches.requests import Column, Metric
 from nas.service.service import Service, UploadKind
 from nas.service.settings import Name
-from nas.service.tokens import Caller
 from nas.service.uploads.kept import begin_arrival
 from nas.service.uploads.sandbox import run_confined
 from nas.service.uploads.trial import try_teacher

@@ -15,7 +15,8 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from nas.service.access import is_visible, readers_of, share, visible
+from nas.service.access.tokens import Caller
+from nas.service.access.visibility import is_visible, readers_of, share, visible
 from nas.service.api.auth import Reader, Submitter, The
 from nas.service.api.bodies import StrictRoute
 from nas.service.api.operation_ids import by_name
@@ -34,11 +35,10 @@ from nas.service.api.upload_records import (
     supernet_record,
     teacher_record,
 )
-from nas.service.searches import find
+from nas.service.database.tables import uploads
+from nas.service.searches.lifecycle import find
 from nas.service.service import Service, UploadKind
 from nas.service.settings import NAME
-from nas.service.tables import uploads
-from nas.service.tokens import Caller
 from nas.service.uploads.convert import KEPT, convert_dataset
 from nas.service.uploads.kept import (
     FullError,

@@ -21,7 +21,7 @@ from latency.fingerprint import Fingerprint
 from latency.profile import Profile
 from latency.profiler import ProfileProgress, Status
 from latency.target import Latency, Target
-from nas.service.database import patiently
+from nas.service.database.engine import patiently
 from nas.service.devices.targets import DeviceTarget, check_profile, find_target, kept_profile
 from nas.service.devices.tasks import (
     LEASE_S,

@@ -22,11 +22,11 @@ from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target
-from nas.service.access import forget_shares
-from nas.service.database import count_in_turn, execute, first_row
+from nas.service.access.visibility import forget_shares
+from nas.service.database.engine import count_in_turn, execute, first_row
+from nas.service.database.tables import targets, tasks
 from nas.service.devices.tasks import fail_tasks
 from nas.service.plain_text import check_plain
-from nas.service.tables import targets, tasks
 from supernet.configs import config_names
 from supernet.errors import NasError, shown
 

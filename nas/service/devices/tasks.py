@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from nas.service.database import execute, first_row
-from nas.service.tables import tasks
+from nas.service.database.engine import execute, first_row
+from nas.service.database.tables import tasks
 
 Kind = Literal["profile", "time"]
 Status = Literal["waiting", "claimed", "done", "failed"]

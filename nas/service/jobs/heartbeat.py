@@ -10,8 +10,8 @@ from importlib.metadata import version
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from nas.service.database import execute
-from nas.service.tables import workers
+from nas.service.database.engine import execute
+from nas.service.database.tables import workers
 
 
 class Heartbeat:

@@ -11,7 +11,7 @@ class Job:
     """What a search's process is told.
 
     Args:
-        request: as :class:`nas.service.requests.SearchRequest` reads it.
+        request: as :class:`nas.service.searches.requests.SearchRequest` reads it.
         settings: the service's settings, as JSON.
         scratch: a folder for temporary files, emptied at the beginning and at the end.
     """

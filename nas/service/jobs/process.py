@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nas.service.forks import end_with_parent, forkserver
 from nas.service.jobs.job import Job
+from nas.service.running.forks import end_with_parent, forkserver
 from supernet.errors import NasError
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nas.service.events import Kind
+from nas.service.searches.events import Kind
 from nas.terminal.board import Best, Moment, Show
 from nas.terminal.progress import Bar, Display
 

@@ -15,24 +15,24 @@ from nas.pipeline.pipeline import STAGES, Pipeline
 from nas.pipeline.recipe import Recipe
 from nas.pipeline.request import Aim, Request, Resources
 from nas.pipeline.stage import Workbench
-from nas.service.access import is_visible
-from nas.service.database import engine_of, patiently
+from nas.service.access.tokens import Caller
+from nas.service.access.visibility import is_visible
+from nas.service.database.engine import engine_of, patiently
 from nas.service.devices.remote_device import RemoteDevice
 from nas.service.devices.targets import find_target
 from nas.service.jobs.job import Job
 from nas.service.jobs.reporting import ReportingDisplay, Tell
-from nas.service.requests import (
+from nas.service.searches.lifecycle import find
+from nas.service.searches.requests import (
     MODEL_STAGE,
     SearchRequest,
     server_targets,
     wanted_recipe,
     wanted_space,
 )
-from nas.service.results import publish
-from nas.service.searches import find
+from nas.service.searches.results import publish
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
-from nas.service.tokens import Caller
 from nas.service.uploads.kept import source, upload_folder
 from nas.store.workspace import open_workspace
 from nas.terminal.progress import silence

@@ -23,16 +23,16 @@ from dbos import error as dbos_errors
 from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 
-from nas.service import events, searches
-from nas.service.database import patiently
+from nas.service.database.engine import patiently
+from nas.service.database.revisions import migrate
 from nas.service.devices.tasks import forget_tasks
-from nas.service.forks import start_forkserver
 from nas.service.jobs.durable_queue import APPLICATION, QUEUE, VERSION, WORKFLOW, DurableQueue
 from nas.service.jobs.heartbeat import Heartbeat
 from nas.service.jobs.job import Job
 from nas.service.jobs.process import CrashedError, JobProcess, UnwantedError
-from nas.service.requests import SearchRequest, stage_names
-from nas.service.revisions import migrate
+from nas.service.running.forks import start_forkserver
+from nas.service.searches import events, lifecycle
+from nas.service.searches.requests import SearchRequest, stage_names
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
 from supernet.errors import NasError
@@ -159,9 +159,9 @@ class Worker:
         """
         engine = self.service.engine
         search_id, attempt = process.job.search_id, process.job.attempt
-        if not patiently(lambda: searches.is_wanted(engine, search_id, attempt)):
+        if not patiently(lambda: lifecycle.is_wanted(engine, search_id, attempt)):
             return {"stopped": True}
-        patiently(lambda: searches.note_stage(engine, search_id, attempt, stage))
+        patiently(lambda: lifecycle.note_stage(engine, search_id, attempt, stage))
         began = time.monotonic()
         self._tell(search_id, "stage", {"stage": stage, "state": "began"})
         if self._stopping.is_set():
@@ -189,14 +189,14 @@ class Worker:
     def forget_tasks(self, search_id: str, attempt: int) -> None:
         """Forget the tasks of an attempt that has ended, unless a later attempt has begun."""
         service = self.service
-        found = patiently(lambda: searches.find(service.engine, search_id))
+        found = patiently(lambda: lifecycle.find(service.engine, search_id))
         if found is None or found.attempt == attempt:
             patiently(lambda: forget_tasks(service.engine, service.settings.data, search_id))
 
     def _goes_on(self, search_id: str, attempt: int) -> bool:
         """Whether a running stage is still wanted; while the database is away, it is."""
         try:
-            return searches.is_wanted(self.service.engine, search_id, attempt)
+            return lifecycle.is_wanted(self.service.engine, search_id, attempt)
         except sa.exc.SQLAlchemyError:
             return True
 
@@ -228,8 +228,8 @@ class Worker:
     def _end_lost(self) -> None:
         """Fail the searches whose jobs DBOS has given up."""
         engine = self.service.engine
-        for search_id, attempt in self._queue.lost(searches.under_way(engine)):
-            if searches.finish(engine, search_id, attempt, error=_LOST_JOB):
+        for search_id, attempt in self._queue.lost(lifecycle.under_way(engine)):
+            if lifecycle.finish(engine, search_id, attempt, error=_LOST_JOB):
                 self.forget_tasks(search_id, attempt)
 
 
@@ -267,9 +267,9 @@ def _run(process: JobProcess, stages: Sequence[str]) -> Json:
 @DBOS.step(name="begin")
 def _begin(search_id: str, attempt: int) -> Json | None:
     engine = _current().service.engine
-    if not patiently(lambda: searches.begin(engine, search_id, attempt)):
+    if not patiently(lambda: lifecycle.begin(engine, search_id, attempt)):
         return None
-    found = patiently(lambda: searches.find(engine, search_id))
+    found = patiently(lambda: lifecycle.find(engine, search_id))
     return None if found is None else dict(found.request)
 
 
@@ -291,5 +291,5 @@ def _end(search_id: str, attempt: int, models: list[Json] | None, error: str | N
     if models is None and error is None:
         return "stopped"
     engine = worker.service.engine
-    patiently(lambda: searches.finish(engine, search_id, attempt, models=models, error=error))
+    patiently(lambda: lifecycle.finish(engine, search_id, attempt, models=models, error=error))
     return "ended"

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from latency.atomic import sync
-from nas.service.database import open_database, shown
+from nas.service.database.engine import open_database, shown
 from nas.service.settings import ServiceSettings
 from supernet.errors import NasError
 

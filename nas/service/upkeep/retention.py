@@ -23,13 +23,13 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.service.access import forget_shares
+from nas.service.access.visibility import forget_shares
+from nas.service.database.tables import audit, events, searches, tasks, uploads
 from nas.service.jobs.durable_queue import forget_jobs
-from nas.service.metrics import stats_of_files
-from nas.service.searches import ENDED
+from nas.service.running.metrics import stats_of_files
+from nas.service.searches.lifecycle import ENDED
 from nas.service.service import UploadKind
 from nas.service.settings import ServiceSettings
-from nas.service.tables import audit, events, searches, tasks, uploads
 from nas.store.workspace import Workspace
 from supernet.errors import NasError
 

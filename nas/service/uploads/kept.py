@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
 from latency.atomic import sync
-from nas.service.access import forget_shares
-from nas.service.database import count_in_turn, first_row
+from nas.service.access.visibility import forget_shares
+from nas.service.database.engine import count_in_turn, first_row
+from nas.service.database.tables import searches, uploads
 from nas.service.service import Service, UploadKind
-from nas.service.tables import searches, uploads
 from supernet.errors import NasError
 
 NAMED_AT: dict[UploadKind, tuple[tuple[str, ...], ...]] = {

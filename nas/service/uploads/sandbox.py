@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nas.service.forks import end_with_parent, forkserver
+from nas.service.running.forks import end_with_parent, forkserver
 from nas.settings import forget_secrets
 from supernet.errors import NasError
 

@@ -21,14 +21,14 @@ import structlog
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
-from nas.service.database import open_database
-from nas.service.logs import set_up_logs
-from nas.service.revisions import migrate
-from nas.service.server import Server
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import migrate
+from nas.service.running.logs import set_up_logs
+from nas.service.running.server import Server
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
-from nas.service.tokens import create_token
 from tests.nas.service.browsing import browser, open_page  # noqa: F401 fixtures
 from tests.nas.service.databases import database_of
 from tests.nas.service.scripted import Scripted, served

@@ -10,12 +10,12 @@ from pydantic import BaseModel
 from latency.asked import TimeAsked
 from latency.profile import Profile
 from latency.target import Target
+from nas.service.access.tokens import Scope, create_token
 from nas.service.api.upload_records import DatasetRecord, SupernetRecord
+from nas.service.database.tables import events, searches, tasks, tokens, uploads
 from nas.service.devices.targets import find_target, register_target, store_profile
 from nas.service.devices.tasks import claim_task, submit_task, task_folder
 from nas.service.service import Service
-from nas.service.tables import events, searches, tasks, tokens, uploads
-from nas.service.tokens import Scope, create_token
 from supernet.architecture import Architecture, EncoderShape
 from tests.nas.service.seeded import finished_search
 

@@ -16,10 +16,10 @@ from latency.target import Target
 from nas.data.summary import ClassShare, DataSummary
 from nas.report import page as report
 from nas.report.record import Calibration, Candidate, Evaluated, FrontPoint, Report
-from nas.service import events, results
-from nas.service.requests import SearchRequest
+from nas.service.database.tables import searches
+from nas.service.searches import events, results
+from nas.service.searches.requests import SearchRequest
 from nas.service.service import Service
-from nas.service.tables import searches
 from supernet.architecture import Architecture
 
 TEACHER_MS, TEACHER_SCORE = 7.47, 0.968

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from nas.commands.admin import app
-from nas.service.database import open_database
+from nas.service.access.tokens import find_caller
+from nas.service.database.engine import open_database
+from nas.service.database.tables import audit, searches
 from nas.service.service import Service
-from nas.service.tables import audit, searches
-from nas.service.tokens import find_caller
 from supernet.errors import NasError
 
 Admin = Callable[..., Result]

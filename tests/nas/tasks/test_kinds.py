@@ -10,7 +10,7 @@ import pytest
 from transformers import BertConfig
 
 from nas.service.api.upload_records import LabelSummary
-from nas.service.requests import Metric
+from nas.service.searches.requests import Metric
 from nas.tasks.kind import Kind, LabelColumn
 from nas.tasks.kinds import KINDS, METRICS, kind_of_head, kind_of_labels, kind_of_metric
 from nas.tasks.task import Task

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from fastapi import Response
 from fastapi.testclient import TestClient
 
+from nas.service.access.tokens import Caller, create_token, revoke_token
 from nas.service.api.app import create_app
 from nas.service.api.body_limits import LARGE_AT_ONCE, BodyLimits
 from nas.service.settings import Limits
-from nas.service.tokens import Caller, create_token, revoke_token
 
 JSON = {"Content-Type": "application/json"}
 

@@ -11,11 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from nas.pipeline import pipeline
-from nas.service import broadcast, events, requests, searches
+from nas.service.access.tokens import create_token, revoke_token
 from nas.service.api import auth
 from nas.service.api.app import create_app
 from nas.service.devices.tasks import find_task, submit_task
-from nas.service.tokens import create_token, revoke_token
+from nas.service.searches import broadcast, events, lifecycle, requests
 from tests.nas.service.databases import on_both
 from tests.nas.service.live import wait_for
 
@@ -79,14 +79,14 @@ def test_requests_at_once_make_no_more_than_that(make_service):
 
     def create(_: int) -> bool:
         try:
-            searches.create(service, "ada", wanted, None)
-        except searches.NotPossibleError:
+            lifecycle.create(service, "ada", wanted, None)
+        except lifecycle.NotPossibleError:
             return False
         return True
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(create, range(16))) == 2
-    assert len(searches.under_way(service.engine)) == 2
+    assert len(lifecycle.under_way(service.engine)) == 2
 
 
 @on_both
@@ -248,9 +248,9 @@ def stream(client, search_id, last=None) -> list[tuple[str, str, dict]]:
 @on_both
 def test_events_are_followed_from_any_place_to_the_end(client, service):
     search_id = submit(client)["id"]
-    assert searches.begin(service.engine, search_id, 1)
+    assert lifecycle.begin(service.engine, search_id, 1)
     events.record(service.engine, search_id, "line", {"text": "hello\nthere", "level": "info"})
-    assert searches.finish(service.engine, search_id, 1, models=[])
+    assert lifecycle.finish(service.engine, search_id, 1, models=[])
     whole = stream(client, search_id)
     assert [kind for _, kind, _ in whole] == ["status", "status", "line", "status", "end"]
     assert [number for number, _, _ in whole[:-1]] == ["1", "2", "3", "4"]
@@ -260,8 +260,8 @@ def test_events_are_followed_from_any_place_to_the_end(client, service):
 
 def test_what_is_told_after_the_last_status_has_an_end_too(client, service):
     search_id = submit(client)["id"]
-    assert searches.begin(service.engine, search_id, 1)
-    assert searches.finish(service.engine, search_id, 1, models=[])
+    assert lifecycle.begin(service.engine, search_id, 1)
+    assert lifecycle.finish(service.engine, search_id, 1, models=[])
     events.record(service.engine, search_id, "line", {"text": "late", "level": "info"})
     assert [kind for _, kind, _ in stream(client, search_id, last=3)] == ["line", "end"]
     assert [kind for _, kind, _ in stream(client, search_id, last=4)] == ["end"]
@@ -272,7 +272,7 @@ def test_a_stream_ends_after_its_hour_and_is_taken_up_again(client, service, mon
     search_id = submit(client)["id"]
     monkeypatch.setattr(broadcast, "LASTS_S", 0.0)
     (queued,) = stream(client, search_id)
-    assert searches.begin(service.engine, search_id, 1)
+    assert lifecycle.begin(service.engine, search_id, 1)
     (begun,) = stream(client, search_id, last=queued[0])
     assert [queued[2]["status"], begun[2]["status"]] == ["queued", "running"]
 
@@ -323,12 +323,12 @@ def test_one_user_has_half_of_the_streams(make_service, listen):
 @on_both
 def test_an_attempt_ends_once(client, service):
     search_id = submit(client)["id"]
-    assert searches.begin(service.engine, search_id, 1)
-    assert searches.begin(service.engine, search_id, 1)  # a worker that took it up again
-    assert searches.finish(service.engine, search_id, 1, error="no room")
-    assert not searches.finish(service.engine, search_id, 1, models=[])
+    assert lifecycle.begin(service.engine, search_id, 1)
+    assert lifecycle.begin(service.engine, search_id, 1)  # a worker that took it up again
+    assert lifecycle.finish(service.engine, search_id, 1, error="no room")
+    assert not lifecycle.finish(service.engine, search_id, 1, models=[])
     client.post(f"/v1/searches/{search_id}:retry")
-    assert not searches.begin(service.engine, search_id, 1)
+    assert not lifecycle.begin(service.engine, search_id, 1)
     told = [e.data for e in events.read_after(service.engine, {search_id: 0})[search_id]]
     assert [one["status"] for one in told] == ["queued", "running", "failed", "queued"]
     assert told[2]["error"] == "no room"

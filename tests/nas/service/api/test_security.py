@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
 
+from nas.service.access.tokens import SCOPES, create_token, revoke_token
 from nas.service.api.app import create_app
 from nas.service.api.auth import is_public, refuse_open_routes, scopes_of
-from nas.service.tables import tokens
-from nas.service.tokens import SCOPES, create_token, revoke_token
+from nas.service.database.tables import tokens
 
 CANARY = "only who escaped from the data folder reads this"
 PARAMETER = re.compile(r"\{[^}]+\}")

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs tailorbert[service]")
 
-from nas.service.tokens import create_token, revoke_token
+from nas.service.access.tokens import create_token, revoke_token
 from tests.nas.service.databases import on_both
 
 
@@ -14,7 +14,7 @@ from tests.nas.service.databases import on_both
 def test_tokens_are_listed_page_by_page_newest_first(client, service, monkeypatch):
     made = []
     for moment in (2e9, 2e9, 2e9, 3e9, 4e9):  # three of them within one tick of the clock
-        monkeypatch.setattr("nas.service.tokens.time.time", lambda at=moment: at)
+        monkeypatch.setattr("nas.service.access.tokens.time.time", lambda at=moment: at)
         made.append(create_token(service.engine, "bob", ["read"])[0])
     monkeypatch.undo()
     seen, sizes, cursor = [], [], None

@@ -105,7 +105,7 @@ def test_ones_own_words_and_a_webhook_are_sent_where_they_are_given(scripted, na
 
 
 def test_what_is_submitted_is_what_the_service_accepts(scripted, nas):
-    from nas.service.requests import SearchRequest
+    from nas.service.searches.requests import SearchRequest
 
     scripted.on("POST /v1/searches", json(SEARCH, 201))
     nas("submit", "--latency", "4x")

@@ -10,13 +10,13 @@ from threading import Thread
 import pytest
 
 from nas.commands.watching import Watcher
-from nas.service import searches
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
 from nas.service.client import ServiceClient
 from nas.service.client.connection import RefusedError
 from nas.service.client.event_stream import StreamEvent
+from nas.service.searches import lifecycle
 from nas.service.service import Service
-from nas.service.tokens import create_token
 from nas.service.upkeep.retention import collect
 from nas.terminal.progress import Display
 from tests.nas.service.live import serving, wait_for
@@ -104,9 +104,9 @@ def test_watching_outlives_a_restart_of_the_server(service: Service):
         search_id = client.create_search({"budgets": ["4x"]}).id
         watching = Thread(target=watch)
         watching.start()
-        searches.begin(service.engine, search_id, 1)
+        lifecycle.begin(service.engine, search_id, 1)
     wait_for(lambda: lost)
-    searches.finish(service.engine, search_id, 1, error="out of luck")
+    lifecycle.finish(service.engine, search_id, 1, error="out of luck")
     with serving(service, port):
         watching.join(120)
     assert not watching.is_alive()

@@ -21,13 +21,13 @@ from latency.onnx_graph import classifier_model
 from latency.profile import Profile
 from latency.profiler import Status
 from latency.target import Target
+from nas.service.access.tokens import create_token
+from nas.service.database.tables import targets, tasks
 from nas.service.devices import remote_device
 from nas.service.devices.remote_device import RemoteDevice
 from nas.service.devices.targets import find_target, register_target, store_profile
 from nas.service.devices.tasks import claim_task, forget_tasks
 from nas.service.service import Service
-from nas.service.tables import targets, tasks
-from nas.service.tokens import create_token
 from supernet.architecture import Architecture, EncoderShape
 from supernet.configs import load_space
 from supernet.errors import NasError

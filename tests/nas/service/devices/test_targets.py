@@ -17,6 +17,7 @@ from latency.asked import TimeAsked
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target, Workload
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
 from nas.service.devices.targets import (
     ChangedError,
@@ -27,7 +28,6 @@ from nas.service.devices.targets import (
 )
 from nas.service.devices.tasks import id_of_task, submit_task
 from nas.service.service import Service
-from nas.service.tokens import create_token
 from supernet.architecture import Architecture
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError

@@ -16,8 +16,10 @@ from sqlalchemy import Engine
 
 from latency.asked import TimeAsked, latencies_to_dicts
 from latency.target import Latency, Target
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
-from nas.service.database import open_database
+from nas.service.database.engine import open_database
+from nas.service.database.tables import metadata, tasks
 from nas.service.devices.targets import find_target
 from nas.service.devices.tasks import (
     MOST_CLAIMS,
@@ -33,8 +35,6 @@ from nas.service.devices.tasks import (
     task_folder,
 )
 from nas.service.service import Service
-from nas.service.tables import metadata, tasks
-from nas.service.tokens import create_token
 from supernet.architecture import Architecture, EncoderShape
 from tests.nas.service.databases import KINDS, database_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from nas.service.database.tables import workers
 from nas.service.jobs.heartbeat import Heartbeat
-from nas.service.tables import workers
 
 
 class Clock:

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 pytest.importorskip("dbos", reason="needs tailorbert[service]")
 
-from nas.service.database import open_database
-from nas.service.tables import events
-from nas.service.tokens import create_token
+from nas.service.access.tokens import create_token
+from nas.service.database.engine import open_database
+from nas.service.database.tables import events
 from supernet.configs import read_config
 from tests.nas.service.serving import serving, write_questions
 

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 
 pytest.importorskip("dbos", reason="needs tailorbert[service]")
 
-from nas.service.database import open_database
+from nas.service.database.engine import open_database
+from nas.service.database.tables import events
 from nas.service.jobs.durable_queue import forget_jobs
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import load_service
-from nas.service.tables import events
 from supernet.configs import read_config
 from tests.nas.conftest import PostgresServer
 from tests.nas.service.live import wait_for

@@ -19,20 +19,20 @@ import uvicorn
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from latency.target import Target
-from nas.service import events
-from nas.service.access import readers_of
+from nas.service.access.tokens import Scope, create_token, find_caller
+from nas.service.access.visibility import readers_of
 from nas.service.api.app import create_app
 from nas.service.api.page import asset_names
-from nas.service.database import open_database
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import migrate
+from nas.service.database.tables import events as happened
+from nas.service.database.tables import searches, targets, workers
 from nas.service.devices.targets import find_target, register_target
-from nas.service.requests import NewSearch
-from nas.service.revisions import migrate
-from nas.service.searches import begin, create, find, finish
+from nas.service.searches import events
+from nas.service.searches.lifecycle import begin, create, find, finish
+from nas.service.searches.requests import NewSearch
 from nas.service.service import Service
 from nas.service.settings import ServiceSettings
-from nas.service.tables import events as happened
-from nas.service.tables import searches, targets, workers
-from nas.service.tokens import Scope, create_token, find_caller
 from nas.service.uploads.kept import delete_upload, find_upload, keep_upload
 from tests.nas.service.browsing import browsing
 from tests.nas.service.conftest import Waiting

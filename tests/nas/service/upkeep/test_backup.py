@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from nas.service.database import open_database
+from nas.service.access.tokens import create_token, find_caller
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import migrate
+from nas.service.database.tables import events, searches
 from nas.service.jobs.worker import migrate_all
-from nas.service.revisions import migrate
 from nas.service.service import NobodysQueue, Service
 from nas.service.settings import ServiceSettings
-from nas.service.tables import events, searches
-from nas.service.tokens import create_token, find_caller
 from nas.service.upkeep import backup
 from nas.service.upkeep.backup import back_up, restore
 from nas.service.upkeep.retention import alone

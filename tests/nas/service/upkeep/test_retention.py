@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.service.tables import audit, events, searches, tasks
+from nas.service.database.tables import audit, events, searches, tasks
 from nas.service.upkeep.retention import Kept, alone, collect, older, over_quota, planned
 from nas.store.workspace import Workspace
 from supernet.errors import NasError

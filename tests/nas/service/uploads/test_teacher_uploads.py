@@ -27,10 +27,10 @@ from transformers import (
 
 from nas.data.task_data import load_data
 from nas.models.teacher import load_teacher
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
 from nas.service.jobs.job import Job
 from nas.service.jobs.stages import Stages
-from nas.service.tokens import create_token
 from nas.service.uploads.kept import source, upload_folder
 from nas.service.uploads.teachers import check_teacher
 from nas.tasks.classification import CLASSIFICATION

@@ -20,10 +20,10 @@ from safetensors.torch import load, save
 from transformers import BertConfig, BertForSequenceClassification
 
 from nas.data.task_data import load_data, load_texts
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
+from nas.service.database.tables import searches
 from nas.service.service import Service
-from nas.service.tables import searches
-from nas.service.tokens import create_token
 from nas.service.upkeep.retention import collect
 from nas.service.uploads.kept import (
     begin_arrival,

@@ -19,13 +19,20 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from nas.service import webhooks
-from nas.service.events import read_after
-from nas.service.requests import NewSearch
-from nas.service.searches import cancel, create, find, finish, retry
+from nas.service.database.tables import deliveries
+from nas.service.searches import webhooks
+from nas.service.searches.events import read_after
+from nas.service.searches.lifecycle import cancel, create, find, finish, retry
+from nas.service.searches.requests import NewSearch
+from nas.service.searches.webhooks import (
+    PAUSES_S,
+    check_webhook,
+    claim,
+    settle,
+    signature,
+    signing_key,
+)
 from nas.service.service import Service
-from nas.service.tables import deliveries
-from nas.service.webhooks import PAUSES_S, check_webhook, claim, settle, signature, signing_key
 from supernet.errors import NasError
 from tests.nas.service.databases import on_both
 from tests.nas.service.live import wait_for

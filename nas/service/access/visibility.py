@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, Engine
 
-from nas.service.database import first_row
+from nas.service.access.tokens import OWNER, Caller
+from nas.service.database.engine import first_row
+from nas.service.database.tables import searches, shares, targets, uploads
 from nas.service.service import Service
-from nas.service.tables import searches, shares, targets, uploads
-from nas.service.tokens import OWNER, Caller
 
 Kind = Literal["search", "dataset", "teacher", "supernet", "target"]
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace as Row
 import pytest
 import sqlalchemy as sa
 
-from nas.service.forecast import Waiting, forecast, in_order, start
-from nas.service.requests import NewSearch
-from nas.service.searches import begin, create, find, finish
+from nas.service.database.tables import events as happened
+from nas.service.database.tables import searches, workers
+from nas.service.searches.forecast import Waiting, forecast, in_order, start
+from nas.service.searches.lifecycle import begin, create, find, finish
+from nas.service.searches.requests import NewSearch
 from nas.service.service import Service
-from nas.service.tables import events as happened
-from nas.service.tables import searches, workers
 from tests.nas.service.databases import on_both
 
 

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.service.tables import searches, targets, tasks, workers
+from nas.service.database.tables import searches, targets, tasks, workers
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES_KEPT_S = 300.0

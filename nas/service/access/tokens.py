@@ -13,8 +13,8 @@ from typing import Literal, get_args
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from nas.service.database import execute, first_row
-from nas.service.tables import tokens
+from nas.service.database.engine import execute, first_row
+from nas.service.database.tables import tokens
 from supernet.errors import NasError
 
 Scope = Literal["read", "submit", "device", "admin"]

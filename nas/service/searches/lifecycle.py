@@ -17,13 +17,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
-from nas.service import events, webhooks
-from nas.service.access import forget_shares
-from nas.service.database import count_in_turn, execute, first_row
-from nas.service.requests import NewSearch, SearchRequest
+from nas.service.access.visibility import forget_shares
+from nas.service.database.engine import count_in_turn, execute, first_row
+from nas.service.database.tables import events as happened
+from nas.service.database.tables import searches
+from nas.service.searches import events, webhooks
+from nas.service.searches.requests import NewSearch, SearchRequest
 from nas.service.service import Service
-from nas.service.tables import events as happened
-from nas.service.tables import searches
 from nas.service.uploads.kept import hold_upload, uploads_named
 from supernet.errors import NasError
 

@@ -10,18 +10,18 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from nas.service.database import open_database
-from nas.service.revisions import VERSION_TABLE, is_current, migrate
-from nas.service.tables import metadata, searches
-from nas.service.tokens import create_token, find_caller, revoke_token
+from nas.service.access.tokens import create_token, find_caller, revoke_token
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import VERSION_TABLE, is_current, migrate
+from nas.service.database.tables import metadata, searches
 from supernet.errors import NasError
 from tests.nas.service.databases import on_both
 
 STARTS = """
 import sys
 from dbos import DBOS
-from nas.service.database import open_database
-from nas.service.revisions import migrate
+from nas.service.database.engine import open_database
+from nas.service.database.revisions import migrate
 sys.stdin.read()
 migrate(open_database(sys.argv[1]))
 DBOS.migrate(sys.argv[1])

@@ -13,19 +13,19 @@ from fastapi.testclient import TestClient
 
 from latency.asked import TimeAsked
 from latency.profile import Profile
-from nas.service.access import readers_of, share
+from nas.service.access.tokens import create_token
+from nas.service.access.visibility import readers_of, share
 from nas.service.api.app import create_app
 from nas.service.api.upload_records import DatasetRecord
+from nas.service.database.tables import shares, targets
 from nas.service.devices.targets import find_target, register_target, remove_target, store_profile
 from nas.service.devices.tasks import submit_task
 from nas.service.jobs.job import Job
 from nas.service.jobs.reporting import ReportingDisplay
 from nas.service.jobs.stages import build_pipeline
-from nas.service.requests import NewSearch
-from nas.service.searches import create, find, remove
+from nas.service.searches.lifecycle import create, find, remove
+from nas.service.searches.requests import NewSearch
 from nas.service.service import Service
-from nas.service.tables import shares, targets
-from nas.service.tokens import create_token
 from nas.service.uploads.kept import keep_upload
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError

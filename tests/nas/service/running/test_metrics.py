@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nas.service.api import operations
 from nas.service.api.app import create_app
-from nas.service.metrics import folder_bytes
-from nas.service.tables import searches, targets, tasks
+from nas.service.database.tables import searches, targets, tasks
+from nas.service.running.metrics import folder_bytes
 
 
 def values(client):

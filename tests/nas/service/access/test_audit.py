@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs tailorbert[service]")
 
-from nas.service.tokens import create_token
+from nas.service.access.tokens import create_token
 from tests.nas.service.databases import on_both
 
 NEW = {"owner": "bob", "scopes": ["read"]}

@@ -21,14 +21,14 @@ from latency.options import load_target
 from latency.target import Target
 from nas.data.sources import PYDOC
 from nas.pipeline.recipe import Recipe, load_recipe, parse_recipe
-from nas.service.access import visible
-from nas.service.own_recipes import check_choices, check_work
+from nas.service.access.tokens import Caller
+from nas.service.access.visibility import visible
+from nas.service.database.tables import targets, uploads
 from nas.service.plain_text import check_plain, check_text
+from nas.service.searches.own_recipes import check_choices, check_work
+from nas.service.searches.webhooks import check_webhook
 from nas.service.service import EMBEDDED_TEACHER, Service, UploadKind
 from nas.service.settings import Name
-from nas.service.tables import targets, uploads
-from nas.service.tokens import Caller
-from nas.service.webhooks import check_webhook
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError
 from supernet.space import SearchSpace

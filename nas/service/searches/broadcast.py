@@ -12,7 +12,7 @@ from anyio import to_thread
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.service.events import Event, read_after
+from nas.service.searches.events import Event, read_after
 
 _EVERY_S = 0.25
 _LOOKS = 40  # without news, about twenty seconds; then to see whether the search is still there

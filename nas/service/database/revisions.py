@@ -41,5 +41,5 @@ def _newest_revision() -> str | None:
 
 def _alembic() -> Config:
     config = Config()
-    config.set_main_option("script_location", "nas.service:migrations")
+    config.set_main_option("script_location", "nas.service.database:migrations")
     return config

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
-from nas.service.tables import events, searches
+from nas.service.database.tables import events, searches
 
 Kind = Literal["status", "stage", "progress", "search", "line"]
 

@@ -1,7 +1,7 @@
 """The service's tables. Times are seconds since 1970, UTC; JSON columns hold plain values.
 
 DBOS has its tables in the same database, so that a search and its job appear in one transaction. A
-change here needs a migration (:mod:`nas.service.migrations`).
+change here needs a migration (:mod:`nas.service.database.migrations`).
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import HTTPProtocolType
 
-from nas.service.connections import Connection
-from nas.service.listening import listening
+from nas.service.running.connections import Connection
+from nas.service.running.listening import listening
 from nas.service.settings import ServiceSettings
 
 _log = structlog.stdlib.get_logger(__name__)

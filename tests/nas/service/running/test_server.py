@@ -21,10 +21,10 @@ import httpx
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
-from nas.service import events
+from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
-from nas.service.server import Server
-from nas.service.tokens import create_token
+from nas.service.running.server import Server
+from nas.service.searches import events
 from supernet.errors import NasError
 from tests.nas.service.live import wait_for
 from tests.nas.service.seeded import finished_search
@@ -251,8 +251,8 @@ SCRIPT = """
 import asyncio
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
-from nas.service.logs import set_up_logs
-from nas.service.server import Server, run_server
+from nas.service.running.logs import set_up_logs
+from nas.service.running.server import Server, run_server
 from nas.service.settings import ServiceSettings
 
 app = FastAPI()

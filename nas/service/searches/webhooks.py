@@ -28,8 +28,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.service import events
-from nas.service.tables import deliveries, searches
+from nas.service.database.tables import deliveries, searches
+from nas.service.searches import events
 from supernet.errors import NasError
 
 _log = logging.getLogger(__name__)

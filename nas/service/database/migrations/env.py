@@ -1,11 +1,11 @@
-"""Runs the migrations on the connection that :func:`nas.service.revisions.migrate` gives."""
+"""Runs the migrations on the connection that :mod:`nas.service.database.revisions` gives."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from nas.service.revisions import VERSION_TABLE
-from nas.service.tables import metadata
+from nas.service.database.revisions import VERSION_TABLE
+from nas.service.database.tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

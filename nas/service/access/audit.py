@@ -6,10 +6,10 @@ import time
 
 from sqlalchemy import Engine
 
-from nas.service.database import execute
-from nas.service.logs import without_secrets
-from nas.service.tables import audit
-from nas.service.tokens import Caller
+from nas.service.access.tokens import Caller
+from nas.service.database.engine import execute
+from nas.service.database.tables import audit
+from nas.service.running.logs import without_secrets
 from supernet.errors import printable
 
 NOBODY = "-"

@@ -18,9 +18,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from nas.service.searches import SearchRow
+from nas.service.database.tables import events, searches, workers
+from nas.service.searches.lifecycle import SearchRow
 from nas.service.service import Service
-from nas.service.tables import events, searches, workers
 
 _COUNTED = 10
 """How many of a recipe's searches count: the newest that were done at their first attempt."""

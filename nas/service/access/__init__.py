@@ -1,0 +1,1 @@
+"""Who asks, who may see what, and who did what."""

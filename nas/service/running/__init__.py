@@ -1,0 +1,1 @@
+"""The service as processes: its socket, its log, its figures, and what it forks."""

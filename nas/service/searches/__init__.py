@@ -1,0 +1,1 @@
+"""Searches: what may be asked for, how they move on, and what is told of them."""
