@@ -8,8 +8,8 @@ from typing import Self
 
 from nas.service.client.connection import one_line
 from nas.service.client.event_stream import StreamEvent
-from nas.service.client.replies import Progress, SearchMoment, understood
-from nas.terminal.board import Show
+from nas.service.client.replies import Progress, understood
+from nas.terminal.board import Moment, Show
 from nas.terminal.progress import Bar, Display
 
 _WAITING = {"queued": "waits for a worker", "running": "is running"}
@@ -42,7 +42,7 @@ class Watcher:
         if event.kind == "progress":
             self._progress(understood(Progress, data))
         elif event.kind == "search":
-            self._search(understood(SearchMoment, data))
+            self._search(understood(Moment, data))
         elif event.kind == "line":
             say = self._display.warn if data.get("level") == "warning" else self._display.say
             say(one_line(str(data.get("text", ""))))
@@ -63,7 +63,7 @@ class Watcher:
         self._bar(progress.done, progress.total)
         self._bar.note(progress.note)
 
-    def _search(self, moment: SearchMoment) -> None:
+    def _search(self, moment: Moment) -> None:
         if self._show_board is None:
             self._clear()
             board = self._display.board("Search", self._named(len(moment.best)))

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import Annotated
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,40 +16,35 @@ from rich.table import Table
 from rich.text import Text
 
 
-class Best(Protocol):
-    """The best for a budget: a :class:`nas.search.front.Point`, or a service's answer.
+class Best(BaseModel):
+    """The best for a budget, made from any object with these attributes."""
 
-    The architecture is shown as text.
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    latency_ms: float
+    score: float
+    architecture: Annotated[str, BeforeValidator(str)]
+
+
+class Moment(BaseModel):
+    """What is shown of a search, made from any object with these attributes.
+
+    See :class:`nas.search.progress.SearchProgress`.
     """
 
-    @property
-    def architecture(self) -> object: ...
-    @property
-    def latency_ms(self) -> float: ...
-    @property
-    def score(self) -> float: ...
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    scored: int
+    planned: int
+    front_size: int
+    per_minute: float | None
+    seconds_left: float | None
+    expected_gain: float | None
+    best: list[Best | None]
 
 
-class Moment(Protocol):
-    """What is shown of a search: a :class:`nas.search.progress.SearchProgress`, or an answer."""
-
-    @property
-    def scored(self) -> int: ...
-    @property
-    def planned(self) -> int: ...
-    @property
-    def best(self) -> Sequence[Best | None]: ...
-    @property
-    def front_size(self) -> int: ...
-    @property
-    def expected_gain(self) -> float | None: ...
-    @property
-    def per_minute(self) -> float | None: ...
-    @property
-    def seconds_left(self) -> float | None: ...
-
-
-Show = Callable[[Moment], None]
+Show = Callable[[object], None]
+"""Shows a search's progress: takes a :class:`Moment`, or an object that one is made from."""
 
 
 @contextmanager
@@ -56,19 +52,20 @@ def live_board(console: Console, title: str, budgets: Sequence[str]) -> Iterator
     """A table that is drawn at most four times a second, and is removed at the end."""
     begun = Text(f"{title} ...")
     with Live(begun, console=console, refresh_per_second=4, transient=True) as live:
-        yield lambda progress: live.update(board(title, budgets, progress))
+        yield lambda progress: live.update(board(title, budgets, Moment.model_validate(progress)))
 
 
 def plain_board(say: Callable[[str], None], title: str, budgets: Sequence[str]) -> Show:
     """Says a line at each tenth of the plan."""
     said = 0
 
-    def show(progress: Moment) -> None:
+    def show(progress: object) -> None:
         nonlocal said
-        tenth = 10 * progress.scored // max(progress.planned, 1)
+        moment = Moment.model_validate(progress)
+        tenth = 10 * moment.scored // max(moment.planned, 1)
         if tenth > said:
             said = tenth
-            say(f"{title}: {one_line(budgets, progress)}")
+            say(f"{title}: {one_line(budgets, moment)}")
 
     return show
 
@@ -124,4 +121,4 @@ def _left(progress: Moment) -> str:
 def _cells(best: Best | None) -> tuple[str, str, str]:
     if best is None:
         return "", "", "nothing yet"
-    return f"{best.latency_ms:.3g} ms", f"{best.score:.4f}", str(best.architecture)
+    return f"{best.latency_ms:.3g} ms", f"{best.score:.4f}", best.architecture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -93,8 +94,6 @@ class Display:
 
 def silence() -> None:
     """Silence the messages and bars of libraries."""
-    import warnings
-
     warnings.filterwarnings("ignore", module="torch|transformers|accelerate|sklearn")
     from transformers.utils import logging as chatter
 

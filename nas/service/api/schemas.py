@@ -9,10 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from nas.service.access.visibility import Readers
-from nas.service.searches.lifecycle import SearchRow
+from nas.service.searches.lifecycle import SearchRow, Status
 from nas.service.searches.requests import Note, SearchRequest, Title
-
-Status = Literal["queued", "running", "done", "failed", "cancelled"]
 
 SHAPE: JsonDict = {
     "hidden_size": 192,
@@ -149,32 +147,6 @@ class Search(BaseModel):
     error: str | None = Field(description="Of one that failed: what to do about it.")
     expired: bool = Field(description="Whether its archives have gone, to make room.")
     models: list[Model] | None = Field(description="Of one that is done: one for each goal.")
-
-
-class ForecastTold(BaseModel):
-    """How long a search is likely to wait and to take, by earlier ones."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "status": "queued",
-                "ahead": 1,
-                "running": 1,
-                "starts_in_s": 540.0,
-                "takes_s": 620.0,
-                "counted": 10,
-            }
-        }
-    )
-
-    status: Status | None = Field(description="That it has; null of one not submitted yet.")
-    ahead: int = Field(description="Searches that are likely to begin before it.")
-    running: int = Field(description="Searches under way.")
-    starts_in_s: float | None = Field(
-        description="null where nobody can tell, and of one that runs or has ended."
-    )
-    takes_s: float | None = Field(description="The median of earlier ones; null without any.")
-    counted: int = Field(description="How many earlier ones by this recipe that is of.")
 
 
 class SearchChange(BaseModel):

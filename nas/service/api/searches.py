@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -23,14 +22,14 @@ from nas.service.api.operation_ids import by_name
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import ForecastTold, Search, SearchChange, Searches, Status, search_of
+from nas.service.api.schemas import Search, SearchChange, Searches, search_of
 from nas.service.database.tables import searches as table
 from nas.service.devices.tasks import forget_tasks
 from nas.service.searches import lifecycle
 from nas.service.searches.broadcast import NoSeatError
 from nas.service.searches.events import Event, read_after
-from nas.service.searches.forecast import forecast
-from nas.service.searches.lifecycle import ENDED, SearchRow
+from nas.service.searches.forecast import ForecastTold, forecast
+from nas.service.searches.lifecycle import ENDED, SearchRow, Status
 from nas.service.searches.requests import NewSearch, check_request, check_words
 from nas.service.service import Service
 
@@ -267,7 +266,7 @@ def _foreseen(
     service: Service, recipe: object, owner: str, search: SearchRow | None = None
 ) -> ForecastTold:
     named = recipe if isinstance(recipe, str) else None
-    return ForecastTold(**asdict(forecast(service, named, owner, search)))
+    return forecast(service, named, owner, search)
 
 
 def _told(service: Service, search: SearchRow) -> Search:

@@ -84,27 +84,7 @@ class Progress(_Reply):
     note: str = ""
 
 
-class Best(_Reply):
-    """What is best for a budget."""
-
-    architecture: str
-    latency_ms: float
-    score: float
-
-
-class SearchMoment(_Reply):
-    """A moment of the search stage, by the names of :class:`nas.search.progress.SearchProgress`."""
-
-    scored: int
-    planned: int
-    best: list[Best | None]
-    front_size: int
-    expected_gain: float | None
-    per_minute: float | None
-    seconds_left: float | None
-
-
-_Kind = TypeVar("_Kind", bound=_Reply)
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 def understood(kind: type[_Kind], data: object) -> _Kind:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from nas.service.searches.events import Kind
-from nas.terminal.board import Best, Moment, Show
+from nas.terminal.board import Moment, Show
 from nas.terminal.progress import Bar, Display
 
 Tell = Callable[[Kind, Mapping[str, Any]], None]
@@ -74,9 +74,10 @@ class ReportingDisplay(Display):
     def board(self, title: str, budgets: Sequence[str]) -> Iterator[Show]:
         pace = Pace()
 
-        def show(progress: Moment) -> None:
-            if pace.lets(always=progress.scored >= progress.planned):
-                self._tell("search", search_event(budgets, progress))
+        def show(progress: object) -> None:
+            moment = Moment.model_validate(progress)
+            if pace.lets(always=moment.scored >= moment.planned):
+                self._tell("search", search_event(budgets, moment))
 
         yield show
 
@@ -91,26 +92,8 @@ class ReportingDisplay(Display):
         return line.replace(self._data, "")
 
 
-def search_event(budgets: Sequence[str], progress: Moment) -> dict[str, Any]:
-    """A moment of a search as plain values."""
-    return {
-        "scored": progress.scored,
-        "planned": progress.planned,
-        "front_size": progress.front_size,
-        "per_minute": progress.per_minute,
-        "seconds_left": progress.seconds_left,
-        "expected_gain": progress.expected_gain,
-        "best": [
-            None if best is None else _best(budget, best)
-            for budget, best in zip(budgets, progress.best, strict=True)
-        ],
-    }
-
-
-def _best(budget: str, best: Best) -> dict[str, Any]:
-    return {
-        "budget": budget,
-        "latency_ms": best.latency_ms,
-        "score": best.score,
-        "architecture": str(best.architecture),
-    }
+def search_event(budgets: Sequence[str], moment: Moment) -> dict[str, Any]:
+    """A moment of a search as plain values, with each budget beside the best for it."""
+    told = moment.model_dump()
+    pairs = zip(budgets, told["best"], strict=True)
+    return told | {"best": [best and {"budget": budget, **best} for budget, best in pairs]}

@@ -16,10 +16,11 @@ from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, Row
 
 from nas.service.database.tables import events, searches, workers
-from nas.service.searches.lifecycle import SearchRow
+from nas.service.searches.lifecycle import SearchRow, Status
 from nas.service.service import Service
 
 _COUNTED = 10
@@ -41,30 +42,36 @@ class Waiting:
     takes_s: float
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What can be said about a search before it has ended.
+class ForecastTold(BaseModel):
+    """How long a search is likely to wait and to take, by earlier ones."""
 
-    Args:
-        status: None for a search that is not submitted.
-        ahead: how many searches are likely to begin before it, as far as that can be told.
-        running: how many searches run.
-        starts_in_s: None where nobody can tell, and for a search that runs or has ended.
-        takes_s: seconds from beginning to end, the median of earlier searches; None without any.
-        counted: how many earlier searches the median is of.
-    """
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "example": {
+                "status": "queued",
+                "ahead": 1,
+                "running": 1,
+                "starts_in_s": 540.0,
+                "takes_s": 620.0,
+                "counted": 10,
+            }
+        },
+    )
 
-    status: str | None
-    ahead: int
-    running: int
-    starts_in_s: float | None
-    takes_s: float | None
-    counted: int
+    status: Status | None = Field(description="Its status; null of a search that is not submitted yet.")
+    ahead: int = Field(description="Searches that are likely to begin before it.")
+    running: int = Field(description="Searches under way.")
+    starts_in_s: float | None = Field(
+        description="null where nobody can tell, and of one that runs or has ended."
+    )
+    takes_s: float | None = Field(description="The median of earlier ones; null without any.")
+    counted: int = Field(description="How many earlier ones by this recipe that is of.")
 
 
 def forecast(
     service: Service, recipe: str | None, owner: str, search: SearchRow | None = None
-) -> Forecast:
+) -> ForecastTold:
     """The forecast of a search or, without one, of a search that an owner would submit now.
 
     Args:
@@ -94,7 +101,14 @@ def forecast(
             waiting.append(Waiting(_NEXT, owner, float("inf")))
         per_user = min(service.settings.jobs.per_user, service.settings.jobs.at_once)
         ahead, starts_in_s = start(left, waiting, mine, places, per_user)
-    return Forecast(status, ahead, len(under_way), starts_in_s, takes_s, len(known))
+    return ForecastTold(
+        status=status,
+        ahead=ahead,
+        running=len(under_way),
+        starts_in_s=starts_in_s,
+        takes_s=takes_s,
+        counted=len(known),
+    )
 
 
 def start(

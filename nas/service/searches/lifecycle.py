@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row
@@ -27,6 +27,7 @@ from nas.service.service import Service
 from nas.service.uploads.kept import hold_upload, uploads_named
 from supernet.errors import NasError
 
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
 
 SearchRow = Row[Any]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nas.search.front import Point
 from nas.search.progress import SearchProgress
-from nas.terminal.board import board
+from nas.terminal.board import Moment, board
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture, Layer
 
@@ -34,7 +34,7 @@ def console(*, terminal: bool, width: int = 100) -> Console:
 
 def drawn(progress: SearchProgress, width: int = 100) -> list[str]:
     out = console(terminal=True, width=width)
-    out.print(board("Search", BUDGETS, progress))
+    out.print(board("Search", BUDGETS, Moment.model_validate(progress)))
     return [line.rstrip() for line in out.export_text().splitlines()]
 
 
