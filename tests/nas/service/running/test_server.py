@@ -274,7 +274,7 @@ finally:
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_ends_streams_and_cuts_nobody_off(told):
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         cwd=root,
