@@ -32,9 +32,7 @@ from rich.table import Table
 from latency.atomic import write_text
 from latency.fingerprint import Fingerprint
 from supernet.architecture import Architecture
-from supernet.distill.mixup import Mixup
-from supernet.distill.replacement import Replacement
-from supernet.distill.stage import Losses
+from supernet.distill.stage import Losses, Mixup, Replacement
 
 STUDENTS = {
     "9.4x": Architecture.uniform(

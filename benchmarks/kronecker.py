@@ -43,8 +43,7 @@ from nas.models.export import onnx_model
 from supernet.architecture import Architecture, EncoderShape
 from supernet.compress.kronecker import densified, factorized, plan
 from supernet.distill.fitted_start import fit_to_teacher
-from supernet.distill.replacement import Replacement
-from supernet.distill.stage import Losses
+from supernet.distill.stage import Losses, Replacement
 from supernet.errors import NasError
 from supernet.factors import Rule, low_rank, sums_of
 from supernet.model import Supernet

@@ -21,7 +21,8 @@ import numpy as np
 import onnxruntime
 
 from latency.fingerprint import Fingerprint
-from latency.onnx_graph import OUTPUT, classifier_model
+from latency.kernels import OUTPUT
+from latency.onnx_graph import classifier_model
 from latency.runtimes import workload
 from latency.target import Target
 from latency.timing import Call, Protocol, measure

@@ -18,9 +18,9 @@ class Accuracy:
     Args:
         models: N.
         mape_percent: mean absolute error relative to the measurement.
-        within_5_percent, within_10_percent: share of models, 0 to 1, that are that near.
-        bias_percent: median of predicted over measured, less one; above 0 is too slow.
-        kendall_tau: rank correlation (tau-b); 0 where one model, or equal times, have no order.
+        within_5_percent, within_10_percent: share of models with an error up to that, 0 to 1.
+        bias_percent: median of predicted over measured, minus one; above 0 is too slow.
+        kendall_tau: rank correlation (tau-b); 0 if there is one model, or all times are equal.
     """
 
     models: int
@@ -38,12 +38,12 @@ class Accuracy:
 class PredictorErrors(Accuracy):
     """A predictor's accuracy beside the repeatability floor, both of medians (p50).
 
-    The floor is the same agreement between two measurements of the same models, each built anew
-    for the second. No predictor can be much better than it.
+    The floor is the agreement between two measurements of the same models, which are built anew for
+    the second. No predictor can be much better.
 
     Args:
-        margin_95_percent: a latency is below its prediction and so much more with 95% probability;
-            None where too few models were measured to tell.
+        margin_95_percent: with 95% probability, a latency exceeds its prediction by less than this;
+            None if too few models were measured.
         by_latency: the accuracy of the fastest, middle and slowest third of the models, by the
             range of their measured milliseconds, such as ``"0.2 to 1.5 ms"``.
     """

@@ -1,4 +1,4 @@
-"""Keeps threads on cores of their own while latencies are measured."""
+"""Pins threads to cores of their own while latencies are measured."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from latency.fingerprint import usable_cores
 
 MOST_THREADS = 4
-"""Threads by default, at most: small models gain little from more."""
+"""The most threads by default: small models gain little from more."""
 
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 @contextmanager
 def pinned(threads: int) -> Iterator[tuple[int, ...]]:
-    """Holds this thread, and those started within, to as many cores as the target has threads.
+    """Within, pin this thread and those it starts to as many cores as the target has threads.
 
-    The cores are the last ones, for the first serve most interrupts, and each of its own
-    physical core as far as there are enough. Nothing is done where the machine has no more cores
-    than threads, or its operating system does not let a process choose.
+    The last cores are taken, because the first serve most interrupts, and no two of one physical
+    core if there are enough. Nothing is pinned if the machine has no more cores than threads, or
+    the operating system does not support it.
 
     Returns:
-        The logical cores, empty where nothing was done.
+        The logical cores; empty if nothing was pinned.
     """
     before = usable_cores()
     if not hasattr(os, "sched_setaffinity") or len(before) <= threads:
@@ -39,12 +39,12 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
 
 
 def default_threads() -> int:
-    """As many as this process may use cores, up to :data:`MOST_THREADS`."""
+    """The number of cores that this process may use, up to :data:`MOST_THREADS`."""
     return min(MOST_THREADS, len(usable_cores()))
 
 
 def quiet_cores(cores: list[int], threads: int) -> list[int]:
-    """``threads`` of ``cores``, last ones first, no two of one physical core if possible."""
+    """Choose ``threads`` of ``cores``: the last ones, no two of one physical core if possible."""
     firsts: dict[str, int] = {}
     for core in sorted(cores, reverse=True):
         firsts.setdefault(_physical(core), core)
@@ -54,7 +54,7 @@ def quiet_cores(cores: list[int], threads: int) -> list[int]:
 
 
 def _physical(core: int) -> str:
-    """A name that a core shares with its hyper-threads; its own where that is not known."""
+    """A name that all hyper-threads of a core share; the core's own if that is not known."""
     try:
         return Path(_SIBLINGS.format(core)).read_text(encoding="ascii").strip()
     except OSError:

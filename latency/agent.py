@@ -1,7 +1,7 @@
-"""The agent of a device: measures there what searches of a service ask for.
+"""The agent of a device: measures on it what the searches of a service ask for.
 
-What it is at stands in a folder: an agent that was killed goes on where it was, and a result is
-kept until the service has taken it. While the service does not answer, measuring goes on.
+A folder holds the current task, so an agent that was killed continues it. A result is kept until
+the service has taken it. Measuring goes on while the service does not answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from supernet.architecture import Architecture
 from supernet.errors import NasError
 
 WAIT_S = 20.0
-"""For a task, in one request."""
+"""Seconds that one request waits for a task."""
 
 Say = Callable[[str], None]
 
@@ -39,10 +39,10 @@ class Agent:
 
     Args:
         link: to the service.
-        name: of the target.
-        target: what is measured here.
+        name: name of the target.
+        target: what is measured on this device.
         state: a folder of the agent's own.
-        say: tells a person what happens, in one line.
+        say: prints one line for a person.
     """
 
     def __init__(self, link: Link, name: str, target: Target, state: Path, say: Say) -> None:
@@ -68,7 +68,7 @@ class Agent:
             raise NasError(f"state {self._state} is in use by another agent") from error
 
     def _announce(self) -> None:
-        """Tell the service of this device; wait until it answers."""
+        """Register this device with the service; wait until the service answers."""
         machine = Fingerprint.of_this_machine(self._target)
         for warning in machine.warnings(self._target):
             self._say(f"{self._name}: warning: {warning}")
@@ -84,7 +84,7 @@ class Agent:
         self._say(f"{self._name}: {self._target}, waits for tasks of {self._link.server}")
 
     def _step(self) -> None:
-        """Claim a task, or the one that this agent was at when it was ended, and end it."""
+        """Do one task: the one that was interrupted, or else the next."""
         task = _read(self._task_file)
         if task is None or not self._result_file.exists():
             task = self._claimed(task)
@@ -102,22 +102,22 @@ class Agent:
         self._forget()
 
     def _claimed(self, before: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """The next task, kept in the folder before anything is done about it."""
+        """Claim the next task, and write it to the folder before starting it."""
         resume = None if before is None else {"id": before["id"], "attempt": before["attempt"]}
         task = self._link.insist(
             "POST", f"{self._place}/tasks:claim", {"wait_s": WAIT_S, "resume": resume}
         )
         if before is None or task is None or task["id"] != before["id"]:
-            self._forget()  # what lies there is of a task that was given up, or is someone else's
+            self._forget()  # the folder holds a task that was given up, or is another agent's
         if task is not None:
             write_text(self._task_file, json.dumps(task))
         return task
 
     def _outcome(self, task: Mapping[str, Any]) -> dict[str, Any]:
-        """What comes of a task: a result, or an error.
+        """Run a task; return its result or its error.
 
         Raises:
-            LostError: it is no longer this agent's.
+            LostError: the task is no longer this agent's.
             DeniedError: the agent may not speak to the service.
         """
         try:
@@ -167,7 +167,7 @@ class Agent:
     def _model(
         self, task: Mapping[str, Any], number: int, model: Architecture | ModelFile
     ) -> Architecture | Path:
-        """The model itself, or the file of it, fetched."""
+        """The architecture, or the model's file once it is fetched."""
         if isinstance(model, Architecture):
             return model
         path = self._models / f"{number}.onnx"  # the service has no say in where files lie here
@@ -175,9 +175,9 @@ class Agent:
         return path
 
     def _tell(self, task: Mapping[str, Any], share: float, **more: Any) -> None:
-        """Say how far a task is, if the service answers.
+        """Report the progress of a task, if the service answers.
 
-        Between two measurements, not beside them: a thread of its own would disturb them.
+        This happens between two measurements: a separate thread would disturb them.
 
         Raises:
             LostError: the task is no longer this agent's.
@@ -188,7 +188,7 @@ class Agent:
         )
 
     def _deliver(self, task: Mapping[str, Any]) -> None:
-        """Give what came of a task to the service, however long that does not answer."""
+        """Send the outcome of a task, and retry until the service answers."""
         outcome = _read(self._result_file) or {"error": "the agent lost what it had measured"}
         task_id, attempt = task["id"], task["attempt"]
         with suppress(LostError):
@@ -212,7 +212,7 @@ class Agent:
     def _forget(self) -> None:
         """Clear the folder for the next task.
 
-        The task goes last: whenever this is cut short, what is left is of the task that it names.
+        The task's file is deleted last. So after an interruption, all files left belong to it.
         """
         for path in (self._result_file, self._profile_file):
             path.unlink(missing_ok=True)
@@ -221,7 +221,7 @@ class Agent:
 
 
 def _is_of_another(path: Path, fingerprint: Fingerprint) -> bool:
-    """Whether a profile in the making cannot be gone on with: other software, or damaged."""
+    """Whether an unfinished profile cannot be continued: other software, or a damaged file."""
     try:
         return path.exists() and Profile.load(path).fingerprint != fingerprint
     except NasError:
@@ -229,7 +229,7 @@ def _is_of_another(path: Path, fingerprint: Fingerprint) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a file of the agent's own holds; None where it is missing or damaged."""
+    """Content of one of the agent's files; None if it is missing or damaged."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

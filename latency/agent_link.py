@@ -1,4 +1,4 @@
-"""The agent's link to its service, which may be cut at any time."""
+"""The agent's connection to its service, which may be interrupted at any time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import httpx
 from latency.atomic import replacing
 from supernet.errors import NasError
 
-_PATIENCE_S = 30.0  # between attempts, at the most
-_ANSWER_S = 150.0  # of a request that may wait for a task, or have a large profile checked
-_GLANCE_S, _GLANCE_EVERY_S = 3.0, 2.0  # of one beside which measuring stands still
+_PATIENCE_S = 30.0  # the longest wait between attempts
+_ANSWER_S = 150.0  # time limit of a request that waits for a task, or sends a large profile
+_GLANCE_S, _GLANCE_EVERY_S = 3.0, 2.0  # limit and interval of requests that delay measuring
 
 
 def read_token(path: Path) -> str:
-    """The token that a file holds.
+    """Read a token from a file.
 
     Raises:
-        NasError: it cannot be read, or holds something else.
+        NasError: the file cannot be read, or holds something else.
     """
     try:
         token = path.read_text(encoding="ascii").strip()
@@ -36,15 +36,15 @@ def read_token(path: Path) -> str:
 
 
 class LostError(Exception):
-    """A task that is no longer the agent's, or no longer there."""
+    """The task is no longer the agent's, or no longer exists."""
 
 
 class DeniedError(NasError):
-    """The agent may not speak to the service."""
+    """The service refuses the agent's token."""
 
 
 class RefusedError(NasError):
-    """What the service will not take, however often it is sent."""
+    """The service rejects a request, and would reject it again."""
 
 
 class Link:
@@ -52,11 +52,11 @@ class Link:
 
     Args:
         server: its address, such as ``https://nas.example.org``.
-        token: of scope ``device``; None where none is asked for.
-        say: tells a person when the link is cut and when it is there again.
+        token: a token of scope ``device``; None if the service requires none.
+        say: prints a line when the connection is lost, and when it is back.
 
     Raises:
-        NasError: no HTTP address.
+        NasError: the server is no HTTP address.
     """
 
     def __init__(self, server: str, token: str | None, say: Callable[[str], None]) -> None:
@@ -79,71 +79,54 @@ class Link:
         self._client.close()
 
     def insist(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
-        """What the service answers, once it does; None where it has nothing to say.
+        """Send a request until the service answers; None if its answer is empty.
 
         Raises:
-            LostError: what the path names is not there, or not the agent's any more.
+            LostError: the task in the path does not exist, or is no longer the agent's.
             DeniedError: the token is refused.
-            RefusedError: the request is.
+            RefusedError: the request is refused.
         """
         while True:
-            time.sleep(max(0.0, self._next_s - time.monotonic()))
-            try:
-                answer = self._client.request(method, path, json=body)
-            except httpx.TransportError as error:
-                self._failed(str(error) or type(error).__name__)
-                continue
-            if _is_passing(answer):
-                self._failed(f"status {answer.status_code}", answer.headers.get("Retry-After"))
-                continue
-            return self._checked(answer)
+            answer = self._answer(lambda: self._client.request(method, path, json=body))
+            if answer is not None:
+                return self._checked(answer)
 
     def attempt(self, path: str, body: Mapping[str, Any]) -> None:
-        """Tell the service something, at once or not at all, and not more often than is of use.
+        """Send a request once. Do nothing if the last one was too recent, or the service is away.
 
-        Raises:
-            LostError: what the path names is not there, or not the agent's any more.
-            DeniedError: the token is refused.
-            RefusedError: the request is.
+        Raises: as :meth:`insist`.
         """
         if time.monotonic() < max(self._next_s, self._glanced_s + _GLANCE_EVERY_S):
             return
         self._glanced_s = time.monotonic()
-        try:
-            answer = self._client.post(path, json=body, timeout=_GLANCE_S)
-        except httpx.TransportError as error:
-            self._failed(str(error) or type(error).__name__)
-            return
-        if _is_passing(answer):
-            self._failed(f"status {answer.status_code}", answer.headers.get("Retry-After"))
-        else:
+        answer = self._answer(lambda: self._client.post(path, json=body, timeout=_GLANCE_S))
+        if answer is not None:
             self._checked(answer)
 
     def fetch(self, path: str, into: Path, sha256: str) -> None:
-        """A file of the service, whole.
+        """Download a file of a task.
 
         Raises:
-            LostError: there is none.
+            LostError: there is no such file.
             DeniedError: the token is refused.
-            NasError: what comes is not what the task says.
+            NasError: the file has another checksum than the task states.
         """
         while True:
-            time.sleep(max(0.0, self._next_s - time.monotonic()))
             digest = hashlib.sha256()
-            try:
+
+            def written(digest: Any = digest) -> httpx.Response:
                 with self._client.stream("GET", path) as answer:
-                    if answer.status_code == 200:
-                        with replacing(into) as temporary, temporary.open("wb") as file:
-                            for part in answer.iter_bytes():
-                                digest.update(part)
-                                file.write(part)
-                    else:
+                    if answer.status_code != 200:
                         answer.read()
-            except httpx.TransportError as error:
-                self._failed(str(error) or type(error).__name__)
-                continue
-            if _is_passing(answer):
-                self._failed(f"status {answer.status_code}", answer.headers.get("Retry-After"))
+                        return answer
+                    with replacing(into) as temporary, temporary.open("wb") as file:
+                        for part in answer.iter_bytes():
+                            digest.update(part)
+                            file.write(part)
+                return answer
+
+            answer = self._answer(written)
+            if answer is None:
                 continue
             if answer.status_code != 200:
                 self._checked(answer)
@@ -151,6 +134,19 @@ class Link:
             if digest.hexdigest() != sha256:
                 raise NasError(f"{path} is not the file that the task asks to be timed")
             return
+
+    def _answer(self, ask: Callable[[], httpx.Response]) -> httpx.Response | None:
+        """The service's answer, once it is time to ask; None if the caller should try later."""
+        time.sleep(max(0.0, self._next_s - time.monotonic()))
+        try:
+            answer = ask()
+        except httpx.TransportError as error:
+            self._failed(str(error) or type(error).__name__)
+            return None
+        if _is_passing(answer):
+            self._failed(f"status {answer.status_code}", answer.headers.get("Retry-After"))
+            return None
+        return answer
 
     def _checked(self, answer: httpx.Response) -> Any:
         self._reached()
@@ -164,11 +160,11 @@ class Link:
         raise RefusedError(f"{self.server}: {detail}")
 
     def _failed(self, why: str, retry_after: str | None = None) -> None:
-        """Wait longer each time, and not as long as all others that wait."""
+        """Note a failure. Wait longer each time, and for a random time."""
         if not self._failures:
             self._say(f"{self.server} does not answer ({why}); trying again")
         self._failures += 1
-        # Agents that lost one server together do not come back together; it is no secret when.
+        # Agents that lost a server together must not return together. The chance is no secret.
         wait_s = min(_PATIENCE_S, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
         if retry_after is not None and retry_after.isdecimal():
             wait_s = max(wait_s, min(_PATIENCE_S, float(retry_after)))
@@ -181,7 +177,7 @@ class Link:
 
 
 def _is_passing(answer: httpx.Response) -> bool:
-    """Whether the same request may fare better later; what is between may answer in its stead."""
+    """Whether the same request may succeed later. A proxy may have answered instead."""
     status = answer.status_code
     return status < 200 or 300 <= status < 400 or status in (408, 429) or status >= 500
 
@@ -194,7 +190,7 @@ def _json(answer: httpx.Response) -> Any:
 
 
 def _detail(answer: httpx.Response) -> str:
-    """The problem's one line."""
+    """The line of text in a problem report."""
     try:
         return str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):

@@ -1,8 +1,9 @@
-"""What is asked of a device elsewhere and what it answers, as JSON values."""
+"""Requests to a device elsewhere, and its answers, as JSON values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from supernet.space import SearchSpace
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileAsked:
-    """Measure a profile; arguments as :func:`latency.profiler.profile_device` takes them."""
+    """A request to measure a profile; see :func:`latency.profiler.profile_device`."""
 
     target: Target
     space: SearchSpace
@@ -40,7 +41,7 @@ class ProfileAsked:
         Raises:
             NasError: something else.
         """
-        try:
+        with _understood("the task's request is"):
             return cls(
                 target=Target.from_dict(data["target"]),
                 space=SearchSpace.from_dict(data["space"]),
@@ -49,8 +50,6 @@ class ProfileAsked:
                 seed=int(data["seed"]),
                 count_disturbed=bool(data["count_disturbed"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise NasError(f"the task's request is not understood: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class ModelFile:
     """An exported model that the device fetches.
 
     Args:
-        name: among the task's files.
-        sha256: hexadecimal.
+        name: its name among the task's files.
+        sha256: its checksum, hexadecimal.
     """
 
     name: str
@@ -68,7 +67,7 @@ class ModelFile:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeAsked:
-    """Time models side by side; see :func:`latency.beside.time_beside`."""
+    """A request to time models side by side; see :func:`latency.beside.time_beside`."""
 
     target: Target
     shape: EncoderShape
@@ -93,7 +92,7 @@ class TimeAsked:
         Raises:
             NasError: something else.
         """
-        try:
+        with _understood("the task's request is"):
             return cls(
                 target=Target.from_dict(data["target"]),
                 shape=EncoderShape(**data["shape"]),
@@ -105,12 +104,10 @@ class TimeAsked:
                 ),
                 rounds=int(data["rounds"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise NasError(f"the task's request is not understood: {error!r}") from error
 
 
 def latencies_to_dicts(latencies: Sequence[Latency]) -> list[dict[str, Any]]:
-    """What a device answers to :class:`TimeAsked`."""
+    """The answer of a device to :class:`TimeAsked`."""
     return [asdict(one) | {"samples_ms": list(one.samples_ms)} for one in latencies]
 
 
@@ -118,12 +115,12 @@ def latencies_from_dicts(data: Any, count: int) -> list[Latency]:
     """The inverse of :func:`latencies_to_dicts`.
 
     Args:
-        count: of the models that were asked for.
+        count: number of models in the request.
 
     Raises:
         NasError: something else.
     """
-    try:
+    with _understood("the latencies are"):
         found = [Latency(**one | {"samples_ms": tuple(one["samples_ms"])}) for one in data]
         values = [
             ms
@@ -131,10 +128,17 @@ def latencies_from_dicts(data: Any, count: int) -> list[Latency]:
             for ms in (one.p50_ms, one.p95_ms, one.minimum_ms, one.steady_ms, *one.samples_ms)
         ]
         sound = all(isinstance(ms, int | float) and 0 < ms < 1e7 for ms in values)
-    except (KeyError, TypeError) as error:
-        raise NasError(f"the latencies are not understood: {error!r}") from error
     if len(found) != count or not sound:
         raise NasError(
             f"result: {count} latencies are needed, of milliseconds above 0 and below 1e7"
         )
     return found
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Turn what reading of wrong data raises into one clear line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise NasError(f"{what} not understood: {error!r}") from error

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Writes files whole or not at all, whatever ends the process that writes them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
-    """A file to write in place of ``path``, which it becomes once written and on the disk.
+    """A temporary file that replaces ``path`` once it is written and on the disk.
 
-    A failure leaves ``path`` as it was and nothing beside it.
+    A failure leaves ``path`` as it was, and no temporary file.
 
     Args:
-        mode: who may read it; while it is written, its owner alone.
+        mode: permissions of the file. While it is written, only its owner may read it.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file, or a folder's entries, before the next step relies on it."""
+    """Flush a file, or a folder's entries, to the disk before the next step relies on it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Whole models timed side by side, as candidates and finished models are beside a teacher."""
+"""Times whole models side by side, such as candidates beside their teacher."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latency.timing import Progress, Protocol, measure
 from supernet.architecture import Architecture, EncoderShape
 
 VERIFY = Protocol(rounds=40, block_ms=10.0)
-"""How models are timed side by side: about a second each."""
+"""The protocol for models timed side by side: about a second each."""
 
 
 def time_beside(
@@ -26,13 +26,13 @@ def time_beside(
     rounds: int | None = None,
     progress: Progress | None = None,
 ) -> list[Latency]:
-    """Latencies of models that are built or loaded here, side by side.
+    """Build or load models here, and time them side by side.
 
     Args:
-        models: architectures, which get random weights, as weights do not matter for time; and
-            exported models, in the form that :meth:`latency.runtimes.Runtime.load` takes.
-        shape: what the architectures have besides, and what all models' inputs keep to.
-        rounds: blocks timed of each; None takes those of :data:`VERIFY`.
+        models: architectures, which get random weights because weights do not matter for time; and
+            exported models that :meth:`latency.runtimes.Runtime.load` accepts.
+        shape: vocabulary, positions, labels and activation of the models and their inputs.
+        rounds: timed blocks of each model; None takes those of :data:`VERIFY`.
 
     Raises:
         NasError: a model that does not load, or the target's runtime or device is not here.
@@ -50,7 +50,7 @@ def time_beside(
 
 @contextmanager
 def held(target: Target) -> Iterator[None]:
-    """Holds to the target's threads and cores what is built and measured within."""
+    """Within, models are built and measured on the target's threads and cores."""
     with runtime_of(target).threads(target), pinned(target.threads):
         yield
 
@@ -63,12 +63,12 @@ def time_models(
     rounds: int | None = None,
     progress: Progress | None = None,
 ) -> list[Latency]:
-    """Latencies of models side by side, their blocks interleaved.
+    """Time models side by side, with their blocks interleaved.
 
-    Of a mix of lengths, the expected latency (:meth:`latency.target.Target.coarse`).
+    For a mix of lengths the result is the expected latency (:meth:`latency.target.Target.coarse`).
 
     Args:
-        rounds: blocks timed of each; None takes those of :data:`VERIFY`.
+        rounds: timed blocks of each model; None takes those of :data:`VERIFY`.
     """
     runtime = runtime_of(target)
     workloads = target.coarse().workloads()

@@ -1,8 +1,8 @@
 """Writes a bundle: one file that profiles a device on which only NumPy and ONNX Runtime run.
 
 A bundle is a Python zip application. It holds the graphs of a static design without their weights
-(:mod:`latency.weightless`), those of our own modules that measuring needs, and
-:mod:`latency.bundle_runner`, which puts them together on the device.
+(:mod:`latency.weightless`), the modules of this project that measuring needs, and
+:mod:`latency.bundle_runner`, which runs them on the device.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RUNNER = "latency.bundle_runner"
 OURS = ("latency", "supernet")
 
 _SHEBANG = b"#!/usr/bin/env python3\n"
-_DATE = (2020, 1, 1, 0, 0, 0)  # of every entry, so that equal bundles are equal bytes
+_DATE = (2020, 1, 1, 0, 0, 0)  # date of every entry: equal bundles have equal bytes
 
 
 def write_bundle(
@@ -59,15 +59,15 @@ def write_bundle(
 
     Args:
         workloads: batch sizes and sequence lengths to measure.
-        threads: of the target; None leaves it to the device.
+        threads: threads of the target; None leaves the number to the device.
         chosen, drawn: see :func:`latency.static_design.static_design`.
-        progress: called with the graphs built, and all there are.
+        progress: called with the number of graphs built, and the number of all graphs.
 
     Returns:
-        Its size in bytes.
+        The size of the bundle in bytes.
 
     Raises:
-        NasError: a target that no bundle serves, or ``path`` cannot be written.
+        NasError: bundles do not support the target, or ``path`` cannot be written.
     """
     _check(target, workloads, shape)
     plan = static_design(spaces, workloads, chosen=chosen, drawn=drawn, seed=seed)
@@ -106,7 +106,7 @@ def write_bundle(
 
 
 def sources(module: str) -> dict[str, Path]:
-    """The files of ``module`` and of all of ours that importing it imports, by module."""
+    """The files of ``module`` and of all modules of this project that it imports, by module."""
     found: dict[str, Path] = {}
     waiting = [module]
     while waiting:
@@ -123,9 +123,9 @@ def sources(module: str) -> dict[str, Path]:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """The modules of ours that a file imports as it loads; what its functions import is left out.
+    """The modules that a file imports when it loads. Imports inside functions do not count.
 
-    ``from package import module`` is not followed to the module; nothing of ours is written so.
+    ``from package import module`` gives the package only; this project has no such import.
     """
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -150,7 +150,7 @@ def _check(target: Target, workloads: Sequence[Workload], shape: EncoderShape) -
 def graph_of(
     subject: Subject, target: Target, shape: EncoderShape, seed: int
 ) -> tuple[bytes, dict[str, Stub]]:
-    """What the device runs for a subject, in the target's number type."""
+    """The graph of a subject, in the target's number type, and the stubs of its weights."""
     if isinstance(subject.what, Kernel):
         own = kernel_shape(shape, target.of(subject.workload))
         model = kernel_model(subject.what, own, copies=subject.copies, seed=seed)

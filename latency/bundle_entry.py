@@ -1,4 +1,4 @@
-"""Becomes ``__main__.py`` of a bundle: says in one line what the device lacks."""
+"""The ``__main__.py`` of a bundle: says in one line which package the device lacks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Runs in a bundle, on a device with NumPy and ONNX Runtime alone: measures and writes a profile.
+"""Runs in a bundle, on a device with only NumPy and ONNX Runtime: measures and writes a profile.
 
-What is measured, and its order, the host has chosen (:mod:`latency.bundle`); how, is
-:mod:`latency.timing`, as everywhere.
+The host has chosen what to measure and in which order (:mod:`latency.bundle`).
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
@@ -28,11 +26,11 @@ from latency.design import Planned
 from latency.durations import parse_seconds
 from latency.fingerprint import Fingerprint
 from latency.kernels import Kernel
-from latency.onnx_session import feeds, start
+from latency.onnx_session import feeds, model_of, start
 from latency.profile import Profile
 from latency.profile_rows import subject_of
 from latency.profiler import GROUP, LEAST_DRAWN, MeasuringSession
-from latency.runtimes import Inputs, Model
+from latency.runtimes import Model
 from latency.target import Target, Workload
 from latency.weightless import RandomWeights, Stub
 from supernet.architecture import Architecture, EncoderShape
@@ -43,12 +41,12 @@ MANIFEST = "bundle.json"
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds.
+    """The content of a bundle.
 
     Args:
-        manifest: its description, as :func:`latency.bundle.write_bundle` writes it.
+        manifest: its description, which :func:`latency.bundle.write_bundle` writes.
         graphs: the ONNX graphs of all subjects, without weights.
-        stubs: their weights.
+        stubs: descriptions of the graphs' weights.
     """
 
     manifest: dict[str, Any]
@@ -72,15 +70,15 @@ class Bundle:
             )
 
     def plan(self) -> list[Planned]:
-        """What to measure, in order."""
+        """The measurements to make, in order."""
         subjects = list(self.graphs)
         return [(subjects[number], role) for number, role in self.manifest["plan"]]
 
     def profile(self, threads: int | None) -> Profile:
-        """The profile to fill, of this device, with nothing in it.
+        """An empty profile of this device.
 
         Args:
-            threads: None takes the bundle's, or else as many as suit this device.
+            threads: None takes the bundle's number, or else one that suits this device.
         """
         target = Target.from_dict(self.manifest["target"])
         threads = threads or self.manifest["threads"] or default_threads()
@@ -101,7 +99,7 @@ class BundledRuntime:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._weights = RandomWeights(bundle.manifest["seed"])
-        # Sessions read their weights in place, so these are held for as long as those are.
+        # A session reads its weights in place, so they must live as long as the session.
         self._read: WeakKeyDictionary[InferenceSession, Mapping[str, NDArray[Any]]]
         self._read = WeakKeyDictionary()
 
@@ -123,14 +121,7 @@ class BundledRuntime:
     def model(
         self, architecture: Architecture, target: Target, *, shape: EncoderShape, seed: int = 0
     ) -> Model:
-        session = self._session(Subject(architecture, target.workload), target)
-        names = [argument.name for argument in session.get_inputs()]
-
-        def run(inputs: Inputs) -> NDArray[np.float32]:
-            outputs = session.run(None, {name: inputs[name] for name in names})
-            return cast("NDArray[np.float32]", outputs[0])
-
-        return run
+        return model_of(self._session(Subject(architecture, target.workload), target))
 
     def load(self, path: Path, target: Target) -> Model:
         raise NasError("a bundle loads no models but its own")
@@ -151,12 +142,12 @@ def measure_plan(
     time_budget_s: float,
     progress: Callable[[float, int], None],
 ) -> Profile:
-    """``profile`` with the bundle's plan measured, kept at ``path`` after every group.
+    """Measure the bundle's plan; save the profile at ``path`` after every group.
 
     Args:
-        time_budget_s: no further group is begun that would end later, once enough models drawn at
-            random are measured.
-        progress: called with the share that is done, and how many are measured.
+        time_budget_s: once enough models drawn at random are measured, no group begins that would
+            end after so many seconds.
+        progress: called with the share that is done, and the number of measurements.
 
     Raises:
         NasError: ``path`` cannot be written.

@@ -1,4 +1,4 @@
-"""What is timed, and what it holds: whole models, and copies of a kernel, as calls of a runtime."""
+"""What is timed: calls of a runtime that run a whole model, or copies of a kernel."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from supernet.batch import IntArray
 from supernet.errors import NasError, check_number
 
 COPIES = 4
-"""Layers' kernels in one call, so that they meet weights that are not in the nearest cache."""
+"""Copies of a layer's kernel in one call, so that the nearest cache cannot hold their weights."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing to time.
+    """A kernel or model to time.
 
     Args:
         what: a kernel or a whole model.
         workload: its input.
-        copies: of the kernel in the call; 1 of a model.
+        copies: copies of the kernel in the call; 1 for a model.
 
     Raises:
-        NasError: a count below 1, or several copies of what a call holds once.
+        NasError: a count below 1, or several copies of something that a call holds once.
     """
 
     what: Kernel | Architecture
@@ -47,11 +47,11 @@ class Subject:
 
     @classmethod
     def kernel(cls, kernel: Kernel, workload: Workload) -> Subject:
-        """As many copies of ``kernel`` as are timed in one call."""
+        """``kernel`` with the number of copies that are timed in one call."""
         return cls(kernel, workload, COPIES if kernel.kind in STACKED else 1)
 
     def kernels(self, *, first_token_last_layer: bool) -> list[Kernel]:
-        """All that one call runs, the call itself included."""
+        """All kernels that one call runs, the call itself included."""
         if isinstance(self.what, Architecture):
             return kernels_of(self.what, first_token_last_layer=first_token_last_layer)
         call = [] if self.what.kind == "call" else [Kernel("call", ())]

@@ -1,4 +1,4 @@
-"""Architectures as a person gives them: JSON text, files, folders of models."""
+"""Reads architectures from what a person gives: JSON text, files, folders of models."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from supernet.errors import NasError
 
 
 class Candidate(NamedTuple):
-    """An architecture, and what else its model has where that is known."""
+    """An architecture, and its model's shape if that is known."""
 
     architecture: Architecture
     shape: EncoderShape | None
     told: bool = True
-    """Whether the architecture tells of all factored matrices of the model."""
+    """Whether the architecture describes all factored matrices of the model."""
 
 
 def read_candidates(text: str) -> list[Candidate]:
@@ -28,7 +28,7 @@ def read_candidates(text: str) -> list[Candidate]:
             configuration; or a folder with a ``config.json``, itself or in its ``model``.
 
     Raises:
-        NasError: none of these, or not a BERT-like encoder.
+        NasError: something else, or not a BERT-like encoder.
     """
     if text.lstrip().startswith(("{", "[")):
         return _parsed(text, "architecture")

@@ -1,4 +1,4 @@
-"""What a profile, its predictor and a comparison say to a person, as tables."""
+"""Tables for people: a profile, its predictor's errors, predictions, and comparisons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SAMPLE = 400  # architectures of a space, to know its quartiles
 
 
 def profile_table(profile: Profile) -> Table:
-    """What was measured on what, and when."""
+    """A profile's target, device, grid, spaces and sessions."""
     roles = Counter(one.role for one in profile.measurements)
     counts = ", ".join(f"{roles[role]} {role}" for role in ("chosen", "drawn", "again"))
     models = sum(isinstance(one.subject.what, Architecture) for one in profile.measurements)
@@ -54,9 +54,9 @@ def profile_table(profile: Profile) -> Table:
 
 
 def error_table(errors: PredictorErrors) -> Table:
-    """Mean errors on models that were each predicted from all others, also by range of latency.
+    """Errors on models that were each predicted from all others, for each range of latency.
 
-    Beside them stands the floor, how far a second measurement is off the first.
+    The last row is the floor: the errors of a first measurement as a prediction of a second.
     """
     table = Table(Column("drawn at random", no_wrap=True), "models", "error", "within 5%",
                   "within 10%", "bias", "tau")  # fmt: skip
@@ -74,7 +74,7 @@ def error_table(errors: PredictorErrors) -> Table:
 
 
 def margin_line(errors: PredictorErrors) -> str:
-    """How far above its prediction a latency may be."""
+    """A sentence on how far a latency may exceed its prediction."""
     margin = errors.margin_95_percent
     if margin is None:
         return "Too few models were measured to bound a latency with 95% confidence."
@@ -82,7 +82,7 @@ def margin_line(errors: PredictorErrors) -> str:
 
 
 def reference_table(predictor: LatencyPredictor) -> Table:
-    """Predicted latency of each space's extremes and of some between them, at the target."""
+    """Predicted latencies of each space's smallest, largest and quartile architectures."""
     table = Table("of the space", "architecture", "parameters", "p50 ms", "p95 ms")
     for name, architecture in _references(predictor):
         p50, p95 = (predictor.predict([architecture], p)[0] for p in (50, 95))
@@ -99,7 +99,7 @@ def prediction_table(
     profile: Profile,
     confidence: float,
 ) -> Table:
-    """Predictions for the architectures asked for, (N,) each."""
+    """Predictions and upper bounds for some architectures."""
     table = Table("architecture", "parameters", "predicted ms", f"at most ms, {confidence:.0%}")
     for one, predicted, upper in zip(candidates, predicted_ms, upper_ms, strict=True):
         parameters = one.architecture.parameters(one.shape or profile.shape)
@@ -114,7 +114,7 @@ def prediction_rows(
     *,
     profile: Profile,
 ) -> list[dict[str, Any]]:
-    """As :func:`prediction_table`, for programs."""
+    """The content of :func:`prediction_table`, for programs."""
     return [
         {
             "architecture": one.architecture.to_dict(),
@@ -127,7 +127,7 @@ def prediction_rows(
 
 
 def differences(first: Profile, second: Profile) -> list[str]:
-    """Where two profiles' targets and machines differ."""
+    """The differences of two profiles' targets and machines, a line each."""
     ours, theirs = first.target, second.target
     targets = [
         f"{name}: {getattr(ours, name)}, not {getattr(theirs, name)}"
@@ -138,7 +138,7 @@ def differences(first: Profile, second: Profile) -> list[str]:
 
 
 def comparison_table(comparison: Comparison, first: str, second: str) -> Table:
-    """Median latencies by size, and their ratio."""
+    """Median latencies and their ratio, for groups of architectures by size."""
     table = Table("parameters", f"{first} ms", f"{second} ms", "ratio", "least to most")
     for group in comparison.groups:
         mean, least, most = group.ratio
@@ -153,7 +153,7 @@ def comparison_table(comparison: Comparison, first: str, second: str) -> Table:
 
 
 def comparison_line(comparison: Comparison, first: str, second: str) -> str:
-    """The answer in a sentence."""
+    """A sentence on which device is faster, and whether both rank models alike."""
     ratio, tau = comparison.ratio, comparison.kendall_tau
     slower, faster = (second, first) if ratio >= 1 else (first, second)
     order = "carries over" if tau > 0.9 else "mostly carries over" if tau > 0.7 else "does not"
@@ -192,7 +192,7 @@ def _accuracy(of: Accuracy) -> tuple[str, ...]:
 
 
 def _shown(percent: float, form: str) -> str:
-    """Nothing where there is no model to tell it of."""
+    """A percentage; empty if there is no model."""
     return "" if math.isnan(percent) else f"{percent:{form}}%"
 
 

@@ -1,4 +1,4 @@
-"""Two devices beside each other: how much faster one is, and whether the order carries over."""
+"""Compares two devices: how much faster one is, and whether it ranks models alike."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from supernet.errors import NasError
 from supernet.space import SearchSpace
 
 GROUPS = 4
-"""Of architectures by size, in a comparison's table."""
+"""Number of groups of architectures by size in a comparison."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Architectures of about one size.
+    """Architectures of similar size.
 
     Args:
-        parameters: least and most.
-        first_ms, second_ms: their median predicted latencies on the two.
-        ratio: geometric mean of the second's over the first's, and its least and most.
+        parameters: least and most parameters.
+        first_ms, second_ms: median predicted latency on each device.
+        ratio: second latency over first: geometric mean, least and most.
     """
 
     parameters: tuple[int, int]
@@ -40,11 +40,11 @@ class Comparison:
     """Predictions for the same N architectures from two profiles.
 
     Args:
-        workload: what each runs.
-        first_ms, second_ms: (N,)
-        groups: by size, smallest first.
-        ratio: geometric mean of the second's latencies over the first's.
-        kendall_tau: agreement of the two orders, -1 to 1.
+        workload: the input of all predictions.
+        first_ms, second_ms: predictions on each device, (N,)
+        groups: architectures by size, smallest first.
+        ratio: geometric mean of second over first latencies.
+        kendall_tau: agreement of the two rankings, -1 to 1.
     """
 
     workload: Workload
@@ -57,7 +57,9 @@ class Comparison:
 
 
 def compare(first: Profile, second: Profile, *, count: int = 200, seed: int = 0) -> Comparison:
-    """Predict a sample of the spaces that both profiles cover; all of either's if they share none.
+    """Compare predictions for a sample of the spaces that both profiles cover.
+
+    If the profiles share no space, the sample is from the spaces of both.
 
     Raises:
         NasError: they have no workload in common, or one is not complete.
@@ -85,7 +87,7 @@ def compare(first: Profile, second: Profile, *, count: int = 200, seed: int = 0)
 
 
 def common_workload(first: Profile, second: Profile) -> Workload:
-    """The first of ``first``'s grid that ``second`` holds for too, its target's own before others.
+    """A workload that both profiles serve: that of ``first``'s target, or the first in its grid.
 
     Raises:
         NasError: there is none.
@@ -104,9 +106,9 @@ def common_workload(first: Profile, second: Profile) -> Workload:
 
 
 def common_spaces(first: Profile, second: Profile) -> list[SearchSpace]:
-    """The spaces that both profiles cover; where they share none, all of either's.
+    """The spaces that both profiles cover; if they share none, the spaces of both.
 
-    Compressed layers are among those only where both profiles have some.
+    The latter include compressed layers only if both profiles have some.
     """
     shared = [SearchSpace.from_dict(space) for space in first.spaces if space in second.spaces]
     if shared:

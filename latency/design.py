@@ -1,4 +1,7 @@
-"""What to measure next: models drawn at random to know the error, and what would lower it most."""
+"""Chooses what to measure: models drawn at random, and what would lower the error most.
+
+The error on models drawn at random tells how good the predictor is on any model.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ from supernet.space import SearchSpace
 
 Planned = tuple[Subject, Role]
 
-_SAMPLE = 500  # architectures drawn to learn which kernels a space can ask for
-_OPENING = 3  # kernels of each kind to begin with
+_SAMPLE = 500  # architectures drawn to learn which kernels occur in a space
+_OPENING = 3  # kernels of each kind in the opening
 _CANDIDATES = 150  # models, and as many kernels, to choose from
-_POOL = 200  # models whose variance is to be lowered
+_POOL = 200  # models whose predictive variance the choice lowers
 
 
 def opening(
@@ -33,7 +36,7 @@ def opening(
     first_token_last_layer: bool,
     rng: np.random.Generator,
 ) -> list[Planned]:
-    """The first of all: the call, a few kernels of each kind, each space's extremes."""
+    """The first measurements: the call, a few kernels of each kind, each space's extremes."""
     kernels = [Kernel("call", ())]
     for kind, shapes in kernel_shapes(spaces, first_token_last_layer, rng).items():
         picked = shapes[spread(np.log(shapes), _OPENING)]
@@ -50,7 +53,7 @@ def draw(
     count: int,
     rng: np.random.Generator,
 ) -> list[Subject]:
-    """Models of the spaces in turn, each at a workload of the grid, all at random."""
+    """``count`` random models, from the spaces in turn, each with a random workload of the grid."""
     first = int(rng.integers(len(spaces)))
     return [
         Subject(spaces[(first + number) % len(spaces)].sample(rng), _pick(workloads, rng))
@@ -67,7 +70,7 @@ def most_useful(
     first_token_last_layer: bool,
     rng: np.random.Generator,
 ) -> list[Subject]:
-    """The kernels and models whose measurement lowers the error over the spaces most a second.
+    """The kernels and models that lower the error over the spaces most for each second measured.
 
     See :meth:`latency.process.Posterior.gains`. Models with a layer of each size teach more than
     ones with equal layers, whatever the space has.
@@ -90,7 +93,10 @@ def most_useful(
 
 
 def cost_ms(subjects: Sequence[Subject], times_ms: FloatArray) -> FloatArray:
-    """About what building and measuring takes, (N,): ten rounds, and a matrix's bytes to write."""
+    """Approximate milliseconds to build and measure each subject, (N,).
+
+    Building grows with the weights to write, measuring with ten rounds of calls.
+    """
     width = [
         sum(layer.weights(s.what.hidden_size) for layer in s.what.layers)
         if isinstance(s.what, Architecture)
@@ -101,7 +107,7 @@ def cost_ms(subjects: Sequence[Subject], times_ms: FloatArray) -> FloatArray:
 
 
 def _matrix(kernel: Kernel) -> int:
-    """About how many weights the largest matrix of a kernel has."""
+    """Approximate number of weights in the largest matrix of a kernel."""
     sizes = kernel.sizes[:-1] if "factored" in kernel.kind else kernel.sizes
     return sizes[0] * sizes[-1] // kernel.layer.compression if sizes else 0
 

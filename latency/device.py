@@ -1,4 +1,4 @@
-"""Device: where a target's latencies are measured, which is this machine or another."""
+"""Device: the machine on which latencies are measured, this one or another."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ class Device(Protocol):
 
     @property
     def identity(self) -> str:
-        """Whose measurements these are, whatever the machine says of itself; empty for the machine
-        that the process runs on. What one device measured never stands for another.
+        """A name for the origin of measurements, which are never reused for another device.
+
+        It does not depend on what the machine says of itself. It is empty for the machine that the
+        process runs on.
         """
         ...
 
     def fingerprint(self, target: Target) -> Fingerprint:
-        """The machine and its software, with what matters to ``target``.
+        """The machine and the software that matters to ``target``.
 
         Raises:
-            NasError: it is not known, and the machine does not answer.
+            NasError: the fingerprint is not known, and the machine does not answer.
         """
         ...
 
@@ -46,11 +48,11 @@ class Device(Protocol):
         path: Path,
         progress: ProfileProgress,
     ) -> Profile:
-        """What a latency predictor of ``space`` needs; see :func:`latency.profiler.profile_device`.
+        """A profile for predictors of ``space``; see :func:`latency.profiler.profile_device`.
 
         Args:
-            path: a file to keep what was measured in, and to go on from after a crash. A device
-                elsewhere keeps its own.
+            path: file that holds the measurements and is continued after a crash. A device
+                elsewhere has its own.
 
         Raises:
             NasError: it cannot be measured, or the machine does not answer.

@@ -1,4 +1,4 @@
-"""How our pictures look: colours, canvas, axes.
+"""The look of all plots: colours, canvas, axes.
 
 Drawn with matplotlib's object interface, which keeps no global figures. Colours are Okabe and
 Ito's, told apart by people with any colour vision; shapes differ as well.
@@ -39,7 +39,7 @@ Series = tuple[str, ArrayLike, ArrayLike]
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw within."""
+    """Within, plots are drawn in this style."""
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "tailorbert",  # equal figures give equal bytes
@@ -71,7 +71,7 @@ def canvas() -> tuple[Figure, Axes]:
 
 
 def legend_below(figure: Figure, *, columns: int) -> None:
-    """Outside the axes, where it covers no point."""
+    """Put the legend below the axes, where it covers no point."""
     figure.legend(loc="outside lower center", ncols=columns)
 
 
@@ -94,7 +94,7 @@ def log_axis(axes: Axes, name: str, *, most_labels: int = 9) -> None:
 
 
 def draw_agreement(axes: Axes, series: Sequence[Series], *, x_label: str, y_label: str) -> None:
-    """Two ways of knowing the same milliseconds, with the line of equality and 10% about it.
+    """Plot two estimates of the same milliseconds, with the line of equality and a band of 10%.
 
     Args:
         series: up to two, the first as dots, the second as stars.
@@ -128,7 +128,7 @@ def draw_agreement(axes: Axes, series: Sequence[Series], *, x_label: str, y_labe
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a picture that could not be written, before the work that it would show.
+    """Refuse the path of a plot that could not be written, before the work that it shows.
 
     Raises:
         NasError: another form than PNG, SVG or PDF, or no such folder.

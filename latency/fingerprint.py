@@ -1,4 +1,4 @@
-"""Which machine and which software a measurement belongs to."""
+"""Fingerprint: the machine and the software that a measurement belongs to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = {
     "torch-compile": ("torch", "transformers"),
     "torch-cuda-graphs": ("torch", "transformers"),
 }
-"""Of each runtime: the packages whose versions a latency depends on."""
+"""For each runtime, the packages whose versions matter to a latency."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
@@ -28,14 +28,14 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A machine and the versions of what runs on it.
+    """A machine and the versions of its software.
 
     Args:
         cpu: the processor's model name.
         cores: logical cores that this process may use.
-        memory_gib: of the machine, rounded; 0 where it is not known.
-        governor: what sets the clock speed, such as ``"performance"``; "" where not known.
-        gpu: the CUDA device's name where the target is one, else "".
+        memory_gib: memory of the machine, rounded; 0 if not known.
+        governor: policy of the clock speed, such as ``"performance"``; "" if not known.
+        gpu: name of the CUDA device if the target uses it, else "".
         machine: instruction set, such as ``"x86_64"``.
         system: operating system and its release.
         versions: of Python and of the runtime's packages.
@@ -52,7 +52,7 @@ class Fingerprint:
 
     @classmethod
     def of_this_machine(cls, target: Target) -> Self:
-        """This machine, with what matters to ``target``."""
+        """This machine, with the software that matters to ``target``."""
         return cls(
             cpu=_cpu_model(),
             cores=len(usable_cores()),
@@ -68,7 +68,7 @@ class Fingerprint:
         )
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """What is not the same, such as ``"governor: powersave, not performance"``."""
+        """The fields that differ, such as ``"governor: powersave, not performance"``."""
         return [
             f"{field.name}: {_shown(getattr(self, field.name))}, "
             f"not {_shown(getattr(other, field.name))}"
@@ -77,7 +77,7 @@ class Fingerprint:
         ]
 
     def warnings(self, target: Target) -> list[str]:
-        """Why latencies of ``target`` on this machine would tell little; empty if nothing."""
+        """Reasons why latencies of ``target`` on this machine would be of little use, if any."""
         if target.device != "cpu" or target.threads <= self.cores:
             return []
         cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
@@ -152,7 +152,7 @@ def _package_versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
-    """What a file of the operating system says; nothing where it is not there."""
+    """Content of a file of the operating system; empty if it does not exist."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

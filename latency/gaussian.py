@@ -65,9 +65,19 @@ def matern(first: FloatArray, second: FloatArray) -> FloatArray:
     Args:
         first, second: the points in units of the length scale, (M, D) and (K, D).
     """
-    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
-    distance = np.sqrt(5 * np.maximum(squares, 0.0))
-    covariance: FloatArray = (1 + distance + distance**2 / 3) * np.exp(-distance)
+    # Computed in place: a search predicts for millions of pairs.
+    squares = first @ second.T
+    squares *= -2
+    squares += (first**2).sum(axis=1)[:, None]
+    squares += (second**2).sum(axis=1)
+    np.maximum(squares, 0.0, out=squares)
+    squares *= 5
+    distance = np.sqrt(squares)
+    squares /= 3
+    squares += distance
+    squares += 1
+    np.negative(distance, out=distance)
+    covariance: FloatArray = np.multiply(squares, np.exp(distance, out=distance), out=squares)
     return covariance
 
 

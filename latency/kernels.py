@@ -1,4 +1,4 @@
-"""What an architecture executes: kernels with their shapes, as a runtime runs them after fusion.
+"""The kernels that an architecture executes, with their shapes, after the runtime's fusion.
 
 A kernel is a maximal piece of the model whose time does not depend on its neighbours' shapes
 (nn-Meter, Zhang et al., MobiSys 2021): a residual block of a transformer layer, the embedding,
@@ -29,30 +29,35 @@ SIZES: Mapping[str, tuple[str, ...]] = {
     "first_token_factored_feed_forward": ("hidden_size", "intermediate_size", "compression"),
     "head": ("hidden_size",),
 }
-"""Kinds of kernels, and the sizes that the time of each depends on.
+"""Kinds of kernels, and the sizes that determine the time of each.
 
-``call`` is one entry into the runtime that does nothing. ``attention`` and ``feed_forward`` are
-the two residual blocks of a layer with their normalizations; the ``first_token_`` kinds compute
-the first token's output alone, which is all that a classifier reads of its last layer. The matrices
-of ``factored`` ones are sums of columns times rows (:class:`supernet.architecture.Layer`).
+- ``call``: one entry into the runtime that does nothing.
+- ``attention``, ``feed_forward``: the two residual blocks of a layer, normalization included.
+- ``first_token_...``: the same block for the first token's output only, which is all that a
+  classifier reads of its last layer.
+- ``..._factored_...``: the same block with factored matrices, each a sum of columns times rows
+  (:class:`supernet.architecture.Layer`).
 """
 
 STACKED = frozenset(kind for kind in SIZES if kind.endswith(("attention", "feed_forward")))
-"""Kinds of which a model has one for each layer, so that one measurement may hold several."""
+"""Kinds that a model has once for each layer. One measurement may hold several copies of them."""
 
 _LAYER = ("num_heads", "qkv_size", "intermediate_size", "compression")
 
 HIDDEN = "hidden"
-"""The input, in a kernel's graph, of what the layers before pass on."""
+"""Name of the graph input that carries the hidden states from the layers before."""
+
+OUTPUT = "logits"
+"""Name of a classifier's graph output."""
 
 
 @dataclass(frozen=True, order=True)
 class Kernel:
-    """One kernel.
+    """One kernel of a model.
 
     Args:
         kind: a key of :data:`SIZES`.
-        sizes: values of the sizes named there, in that order.
+        sizes: values of the sizes that :data:`SIZES` names for this kind, in that order.
 
     Raises:
         NasError: an unknown kind, or the wrong number of sizes.
@@ -73,7 +78,7 @@ class Kernel:
 
     @property
     def layer(self) -> Layer:
-        """A layer that has this kernel; sizes that the kernel does not have are 1."""
+        """A layer that contains this kernel. Sizes that the kernel lacks are 1."""
         sizes = dict(zip(SIZES[self.kind], self.sizes, strict=True))
         return Layer(*(sizes.get(field, 1) for field in _LAYER))
 
@@ -86,12 +91,12 @@ def lower(batch: ArchitectureBatch, *, first_token_last_layer: bool) -> dict[str
 
     Args:
         first_token_last_layer: whether the runtime computes the last layer for the first token
-            alone.
+            only.
 
     Returns:
-        For each kind that may occur, sizes of shape (N, K, D): K the most kernels of that kind in
-        a model, D the sizes named in :data:`SIZES`. Absent kernels are zeros. ``call``, which
-        has no sizes, is left out: every model has one.
+        The sizes of each kind of kernel that may occur, (N, K, D). K is the largest number of
+        kernels of that kind in one model; D is the number of sizes in :data:`SIZES`. Absent
+        kernels are zeros. ``call`` is not included: it has no sizes, and every model has one.
     """
     batch = batch.expanded()
     depth = batch.qkv_size.shape[1]

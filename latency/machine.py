@@ -1,4 +1,4 @@
-"""How busy a machine is with other things than this process."""
+"""How busy the machine is with other processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _STAT = Path("/proc/stat")
 
 @dataclass(frozen=True)
 class Usage:
-    """Processor time so far, in seconds; compare two readings.
+    """Processor time so far, in seconds. The difference of two readings tells the usage.
 
     Args:
-        all_s: of all cores together, idle time included.
-        busy_s: of all cores together, in whatever process; time that a hypervisor took counts.
-        own_s: of this process, all its threads, and those of its children that have ended.
+        all_s: time of all cores, idle time included.
+        busy_s: time of all cores in any process, time taken by a hypervisor included.
+        own_s: time of this process, its threads, and its children that have ended.
     """
 
     all_s: float
@@ -25,7 +25,7 @@ class Usage:
 
     @classmethod
     def now(cls) -> Usage | None:
-        """The machine's counters; None where the operating system does not show them."""
+        """The machine's counters; None if the operating system does not show them."""
         try:
             fields = _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
         except OSError:
@@ -37,7 +37,7 @@ class Usage:
 
 
 def others_share(before: Usage | None, after: Usage | None) -> float:
-    """Of all cores' time between two readings, what others than this process used, 0 to 1."""
+    """The share of all cores' time that other processes used between two readings, 0 to 1."""
     if before is None or after is None or after.all_s <= before.all_s:
         return 0.0
     others = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)

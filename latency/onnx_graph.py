@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from latency.kernels import HIDDEN, STACKED, Kernel
+from latency.kernels import HIDDEN, OUTPUT, STACKED, Kernel
 from latency.onnx_builder import MICROSOFT, GraphBuilder
 from latency.weights import (
     FloatArray,
@@ -33,9 +33,8 @@ from supernet.architecture import Architecture, EncoderShape, Layer
 from supernet.errors import NasError
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUT = "logits"
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
-"""Names in transformers: by the error function, by tanh under two names, and ReLU."""
+"""Accepted activations, by their names in transformers: GELU, GELU by tanh (two names), ReLU."""
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 
@@ -194,7 +193,7 @@ class _BertWriter:
         return self._residual(f"{prefix}output.", context, hidden)
 
     def first_token_attention(self, index: int, layer: Layer, hidden: str) -> str:
-        """As :meth:`attention`, for the first token's output alone: (batch, 1, hidden)."""
+        """As :meth:`attention`, for the first token's output only: (batch, 1, hidden)."""
         heads, size, width = layer.num_heads, layer.head_size, layer.qkv_size
         prefix = f"{layer_prefix(index)}attention."
         query, key, value = (f"{prefix}self.{name}" for name in ("query", "key", "value"))
@@ -229,7 +228,7 @@ class _BertWriter:
         return self._residual(f"{prefix}output.", context, first)
 
     def feed_forward(self, index: int, hidden: str) -> str:
-        """The feed-forward network, residual and normalization, for however many tokens."""
+        """The feed-forward network, residual and normalization, for any number of tokens."""
         prefix = layer_prefix(index)
         inner = self._product(hidden, f"{prefix}intermediate.dense.weight")
         bias = self._weight(f"{prefix}intermediate.dense.bias")
@@ -259,7 +258,7 @@ class _BertWriter:
         return self.graph.add("Cast", "attention_mask", to=onnx.TensorProto.FLOAT)
 
     def _mask(self, form: str) -> str:
-        """The mask as int32 (batch, tokens), or as what is added to scores (batch, 1, tokens)."""
+        """The mask as int32, (batch, tokens), or to be added to scores, (batch, 1, tokens)."""
         if form not in self._masks:
             if form == "integer":
                 mask = self.graph.add("Cast", "attention_mask", to=onnx.TensorProto.INT32)
@@ -285,7 +284,7 @@ class _BertWriter:
         )
 
     def _factored_embedding(self) -> str:
-        """As :meth:`embedding`, of a word table that is a sum of Kronecker products."""
+        """As :meth:`embedding`, if the word table is a sum of Kronecker products."""
         add, constant, integers = self.graph.add, self.graph.constant, self.graph.integers
         factors = factors_of(self._weights, WORDS)
         assert factors is not None, "the caller has looked"
@@ -307,7 +306,7 @@ class _BertWriter:
         return any(factors_of(self._weights, f"{p}.weight") is not None for p in projections)
 
     def _attended(self, projections: Sequence[str], layer: Layer, queried: str, hidden: str) -> str:
-        """What the queries of ``queried`` find in ``hidden``, by three products of their own."""
+        """Attention of tokens of ``queried`` to tokens of ``hidden``, by separate projections."""
         parts = [
             self._product(source, f"{name}.weight")
             for source, name in zip((queried, hidden, hidden), projections, strict=True)

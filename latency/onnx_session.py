@@ -1,16 +1,16 @@
-"""Starts ONNX Runtime on a graph, as every measurement and every server of ours does."""
+"""Starts ONNX Runtime on a graph, in the same way for every measurement and every server."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from latency.kernels import HIDDEN
-from latency.runtimes import workload
+from latency.kernels import HIDDEN, OUTPUT
+from latency.runtimes import Inputs, Model, workload
 from latency.target import Target
 from supernet.architecture import EncoderShape
 from supernet.errors import NasError
@@ -62,6 +62,17 @@ def feeds(
         else:
             found[argument.name] = inputs[argument.name]
     return found
+
+
+def model_of(session: onnxruntime.InferenceSession) -> Model:
+    """The classifier that a session runs, as a function of its inputs to :data:`OUTPUT`."""
+    names = [argument.name for argument in session.get_inputs()]
+
+    def run(inputs: Inputs) -> NDArray[np.float32]:
+        outputs = session.run([OUTPUT], {name: inputs[name] for name in names})
+        return cast("NDArray[np.float32]", outputs[0])
+
+    return run
 
 
 def _check_provider(target: Target, found: list[str]) -> None:

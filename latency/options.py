@@ -1,4 +1,4 @@
-"""What the command line takes: shares, grids of workloads and targets, from text."""
+"""Reads shares, grids of workloads and targets from the text of command-line options."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SHARE = re.compile(r"\s*(?P<value>\d+\.?\d*|\.\d+)\s*%\s*")
 
 
 def parse_share(text: str) -> float:
-    """The share that ``"3%"`` is of one, 0.03.
+    """Read a share such as ``"3%"``, which is 0.03.
 
     Raises:
-        NasError: any other form, or not between 0% and 100%.
+        NasError: another form, or a share not between 0% and 100%.
     """
     match = _SHARE.fullmatch(text)
     share = float(match["value"]) / 100 if match else 0.0
@@ -32,10 +32,10 @@ def parse_share(text: str) -> float:
 
 
 def parse_counts(name: str, text: str) -> tuple[int, ...]:
-    """Whole numbers of ``"1,8"``, in their order, each once.
+    """Read whole numbers such as ``"1,8"``, in order, each once.
 
     Raises:
-        NasError: anything else, naming ``name``.
+        NasError: another form. The error names ``name``.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
@@ -61,13 +61,13 @@ def default_target() -> Target:
 
 
 def changed(target: Target, *, lengths: Path | None = None, **given: Any) -> Target:
-    """``target`` with what was given in place of its own; what is None was not given.
+    """``target`` with the given values instead of its own; None means not given.
 
     Args:
         lengths: a JSON or YAML file of a histogram, {tokens: texts}.
 
     Raises:
-        NasError: a value that is not accepted, a file that is none, or both lengths and a
+        NasError: a value that is not accepted, a file of another form, or both lengths and a
             sequence length.
     """
     data = target.to_dict() | {name: value for name, value in given.items() if value is not None}
@@ -84,7 +84,7 @@ def changed(target: Target, *, lengths: Path | None = None, **given: Any) -> Tar
 def grid(
     target: Target, batch_sizes: Sequence[int], sequence_lengths: Sequence[int]
 ) -> tuple[Workload, ...]:
-    """All combinations to measure; where none are given, the target's own.
+    """All combinations of sizes and lengths to measure; by default the target's own.
 
     >>> grid(Target(threads=1, batch_size=1, sequence_length=64), (1, 8), ())
     (Workload(batch_size=1, sequence_length=64), Workload(batch_size=8, sequence_length=64))

@@ -1,4 +1,4 @@
-"""Pictures of a profile and of two devices beside each other."""
+"""Plots of a profile, and of a comparison of two devices."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _KINDS = {
 
 
 def profile_plot(predictor: LatencyPredictor) -> Figure:
-    """Predictions against measurements, how far they are off beside the floor, and kernels.
+    """Three panels: predictions and measurements, errors and their floor, times of kernels.
 
-    Each model of the first two panels was predicted from all other measurements.
+    In the first two panels, each model is predicted from all other measurements.
     """
     with style():
         figure = Figure(figsize=(12.6, 4.2), layout="constrained", facecolor=PALETTE["surface"])
@@ -50,7 +50,7 @@ def profile_plot(predictor: LatencyPredictor) -> Figure:
 
 
 def comparison_plot(comparison: Comparison, first: str, second: str) -> Figure:
-    """Predicted latency on the second device over the first's, by the first's."""
+    """Ratio of predicted latencies, second device over first, by latency on the first."""
     with style():
         figure, axes = canvas()
         layers = [architecture.num_layers for architecture in comparison.architectures]
@@ -72,7 +72,7 @@ def comparison_plot(comparison: Comparison, first: str, second: str) -> Figure:
 
 
 def multiply_adds(kernel: Kernel, workload: Workload) -> int:
-    """Of a kernel's matrix products; 0 for those that have none.
+    """Multiply-adds of a kernel's matrix products; 0 if it has none.
 
     >>> multiply_adds(Kernel("feed_forward", (256, 1024)), Workload(1, 64))
     33554432
@@ -97,7 +97,7 @@ def multiply_adds(kernel: Kernel, workload: Workload) -> int:
 
 
 def _draw_errors(axes: Axes, predictor: LatencyPredictor) -> None:
-    """How far predictions are off, and how far a second measurement is, by latency."""
+    """Errors of predictions, and of a second measurement, by latency."""
     predicted, measured = predictor.held_out()
     first, second = predictor.repeated()
     errors, floor = 100 * (predicted / measured - 1), 100 * (second / first - 1)
@@ -116,7 +116,7 @@ def _draw_errors(axes: Axes, predictor: LatencyPredictor) -> None:
 
 
 def _draw_kernels(axes: Axes, profile: Profile) -> None:
-    """Milliseconds of each measured kernel over its arithmetic."""
+    """Milliseconds of each measured kernel, by its multiply-adds."""
     points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _KINDS}
     for one, latency in profile.counted:
         kernel = one.subject.what

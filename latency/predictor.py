@@ -89,8 +89,8 @@ class LatencyPredictor:
         """Milliseconds at a percentile (50 or 95) on the undisturbed device, (N,).
 
         Args:
-            target: with the workload to predict for; None takes the profile's own. Of a mix of
-                lengths it is the expected latency.
+            target: holds the workload to predict for; None takes the profile's own. For a mix of
+                lengths the prediction is the expected latency.
 
         Raises:
             NasError: another percentile, or a target that the profile does not serve.
@@ -112,7 +112,7 @@ class LatencyPredictor:
         *,
         target: Target | None = None,
     ) -> FloatArray:
-        """What an architecture's latency is below with probability ``confidence``, (N,).
+        """Upper bounds: latencies are below them with probability ``confidence``, (N,).
 
         Raises:
             NasError: see :meth:`predict` and :meth:`margin`.
@@ -121,15 +121,15 @@ class LatencyPredictor:
         return self.predict(architectures, percentile, target=target) * (1 + margin)
 
     def margin(self, confidence: float = 0.95, percentile: int = 50) -> float:
-        """How far above its prediction a latency is at most, relative, at a confidence.
+        """Largest relative excess of a latency over its prediction, at a confidence.
 
-        The conformal quantile (Vovk et al. 2005; Barber et al. 2021 for its form by folds) of the
+        This is the conformal quantile (Vovk et al. 2005; with folds, Barber et al. 2021) of the
         relative errors on models drawn at random from the profile's spaces, each predicted from
-        measurements of others: for another model so drawn it holds, about, whatever the errors'
-        distribution is.
+        measurements of others. It holds approximately for another model drawn in the same way,
+        for any distribution of errors.
 
         Raises:
-            NasError: a confidence that the number of drawn models does not support.
+            NasError: the number of drawn models does not support the confidence.
         """
         predicted, measured = self.held_out(percentile)
         errors = np.sort(measured / predicted - 1)
@@ -144,7 +144,7 @@ class LatencyPredictor:
 
     @property
     def max_confidence(self) -> float:
-        """The most that :meth:`margin` supports."""
+        """The highest confidence that :meth:`margin` supports."""
         drawn = len(self.held_out(50)[0])
         return drawn / (drawn + 1)
 
@@ -204,7 +204,7 @@ class LatencyPredictor:
     # ---- many architectures -------------------------------------------------------------------
 
     def _steady(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
-        """Milliseconds of one workload, (N,)."""
+        """Milliseconds for one workload, (N,)."""
         streamed, other = _megabytes(batch, workload, first_token=self.first_token_last_layer)
         *of_traffic, model_ms, layer_ms = self.posterior_.extras
         total = self._kernels(batch, workload)
@@ -213,11 +213,11 @@ class LatencyPredictor:
         return self._likely(total * (1 + self._level(batch, workload)))
 
     def _likely(self, times_ms: FloatArray) -> FloatArray:
-        """Times, none below the fastest that was measured: a model holds more than any kernel."""
+        """Raise times to the fastest that was measured: a model takes longer than any kernel."""
         return np.maximum(times_ms, self._fastest_ms)
 
     def _kernels(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
-        """The call and all kernels, (N,)."""
+        """Milliseconds of the call and all kernels, (N,)."""
         hidden = batch.hidden_size
         total = self._table("embedding", workload)(hidden)
         total += self._table("head", workload)(hidden)
@@ -236,10 +236,10 @@ class LatencyPredictor:
     def _layers(
         self, prefix: str, workload: Workload, hidden: IntArray, sizes: Sequence[IntArray]
     ) -> FloatArray:
-        """Both kernels of layers; 0 where a layer is absent.
+        """Milliseconds of both kernels of each layer; 0 where a layer is absent.
 
         Args:
-            sizes: num_heads, qkv_size, intermediate_size and compression; all broadcast.
+            sizes: num_heads, qkv_size, intermediate_size and compression, which broadcast.
         """
         heads, qkv, intermediate, compression = sizes
         if not (compression > 1).any():
@@ -277,7 +277,11 @@ class LatencyPredictor:
         return self._tables[key]
 
     def _level(self, batch: ArchitectureBatch, workload: Workload) -> FloatArray:
-        """See :meth:`latency.process.Posterior.level`, (N,): a parabola, told by three points."""
+        """What whole models take besides, relative, (N,).
+
+        :meth:`latency.process.Posterior.level` is a parabola in the logarithm of the weights, so
+        three of its values suffice.
+        """
         tokens = math.log(workload.batch_size * workload.sequence_length)
         points = np.array([[-1.0, tokens], [0.0, tokens], [1.0, tokens]])
         below, middle, above = self.posterior_.level(points)
@@ -300,7 +304,7 @@ def _geometric_mean(values: FloatArray) -> float:
 def _megabytes(
     batch: ArchitectureBatch, workload: Workload, *, first_token: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """Weights that are read for one token each, and all others, (N,) each; see latency.terms."""
+    """Megabytes of weights read for a single token, and of all others, (N,) each."""
     hidden = batch.hidden_size.astype(np.float64)
     weights = batch.weights
     layers = batch.over_layers(weights)

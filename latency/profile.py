@@ -1,4 +1,4 @@
-"""Profile: what was measured of one device and runtime, and how it is put into a file."""
+"""Profile: the measurements of one device and runtime, and their file."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from supernet.errors import NasError
 from supernet.space import SearchSpace
 
 Role = Literal["chosen", "drawn", "again"]
-"""Why something was measured: chosen to learn from; drawn at random from the spaces, so that the
-predictor's error on it is the error on any; or drawn before, and built and measured again."""
+"""Why something was measured: ``chosen`` to learn from it; ``drawn`` at random from the spaces, so
+that the predictor's error on it is typical; or drawn before, and built and measured ``again``."""
 
 MOST_DISTURBED = 0.5
-"""A profile with a larger share of unsteady measurements is refused."""
+"""The largest accepted share of unsteady measurements."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Something as measured.
+    """A measured kernel or model.
 
     Args:
-        session: which of the profile's sessions it belongs to.
+        session: index of its session in the profile.
     """
 
     subject: Subject
@@ -61,7 +61,7 @@ class Session:
 
     Args:
         began: date and time in ISO 8601, UTC.
-        others_share: of all the machine's cores, what other processes used meanwhile, 0 to 1.
+        others_share: share of all the machine's cores that other processes used, 0 to 1.
     """
 
     began: str
@@ -73,17 +73,17 @@ class Profile:
     """What was measured of one device and runtime.
 
     Args:
-        target: device, runtime, threads and dtype that it holds for, and a workload.
-        workloads: the grid of batch sizes and sequence lengths that was measured.
-        fingerprint: the machine and software it was measured on.
+        target: the device, runtime, threads and dtype of all measurements, and a workload.
+        workloads: the measured grid of batch sizes and sequence lengths.
+        fingerprint: the machine and its software.
         spaces: mappings (``SearchSpace.to_dict``) of the spaces whose sizes are covered.
-        shape: what all measured models have besides what is searched.
+        shape: vocabulary, positions, labels and activation of all measured models.
         seed: of the choice of what to measure.
-        seconds: that measuring and building took.
+        seconds: time spent on building and measuring.
         count_disturbed: whether measurements of a busy machine count too.
-        complete: whether it was measured to its time or target error.
-        sessions: the processes that measured, in their order.
-        measurements: everything measured, in the order taken.
+        complete: whether measuring went on to its time or target error.
+        sessions: the processes that measured, in order.
+        measurements: all measurements, in the order taken.
     """
 
     target: Target
@@ -100,9 +100,9 @@ class Profile:
 
     @cached_property
     def usual(self) -> tuple[Usual, ...]:
-        """The reference on the undisturbed machine, one a session.
+        """Times of the reference on the undisturbed machine, for each session.
 
-        NaN where a session has measured nothing yet.
+        They are NaN for a session without measurements.
         """
         sessions: list[list[Record]] = [[] for _ in self.sessions]
         for one in self.measurements:
@@ -114,12 +114,12 @@ class Profile:
 
     @cached_property
     def pace_ms(self) -> float:
-        """The reference's usual time in most of the profile, which is the pace of predictions."""
+        """The median of the reference's usual time: the pace that predictions are made for."""
         return float(np.median([self.usual[m.session].pace_ms for m in self.measurements]))
 
     @cached_property
     def latencies(self) -> tuple[Latency, ...]:
-        """One a measurement; ``steady_ms`` at the profile's pace."""
+        """The latency of each measurement, with ``steady_ms`` at the profile's pace."""
         found = []
         for one in self.measurements:
             usual = self.usual[one.session]
@@ -130,7 +130,7 @@ class Profile:
 
     @cached_property
     def steady(self) -> tuple[bool, ...]:
-        """Of each measurement, whether the machine was quiet enough for it to count."""
+        """For each measurement, whether the machine was quiet enough for it to count."""
         return tuple(
             self.count_disturbed or m.record.is_steady(self.usual[m.session])
             for m in self.measurements
@@ -144,11 +144,11 @@ class Profile:
 
     @property
     def unsteady_share(self) -> float:
-        """Share of the measurements that do not count, 0 to 1."""
+        """The share of measurements that do not count, 0 to 1."""
         return 1 - sum(self.steady) / max(1, len(self.steady))
 
     def warnings(self) -> list[str]:
-        """What was amiss while it was measured, for people; empty if nothing."""
+        """Lines for people about what went wrong while measuring; empty if nothing did."""
         found = self.fingerprint.warnings(self.target)
         others = max((session.others_share for session in self.sessions), default=0.0)
         if self.unsteady_share > 0.05:
@@ -166,7 +166,7 @@ class Profile:
         return found
 
     def _slowdown(self, session: int) -> float:
-        """The reference's time in the last fifth of a session over that in its first fifth."""
+        """The reference's time in the last fifth of a session, over that in the first fifth."""
         records = [m.record for m in self.measurements if m.session == session]
         fifth = len(records) // 5
         if fifth < 3:
@@ -175,7 +175,7 @@ class Profile:
         return last.pace_ms / first.pace_ms
 
     def check_steady(self) -> None:
-        """Refuse a profile of a machine that was busy with something else.
+        """Refuse a profile of a busy machine.
 
         Raises:
             NasError: most measurements are unsteady.
@@ -187,7 +187,7 @@ class Profile:
             )
 
     def check_serves(self, target: Target) -> None:
-        """Refuse a target that this profile tells nothing of.
+        """Refuse a target that this profile holds no measurements for.
 
         Raises:
             NasError: another device, runtime, dtype or number of threads, or a batch size or
@@ -211,9 +211,9 @@ class Profile:
                 )
 
     def covers(self, target: Target, space: SearchSpace, shape: EncoderShape) -> bool:
-        """Whether predictions of all models of ``space`` on ``target`` are as good as it says.
+        """Whether the profile predicts all models of ``space`` on ``target`` as well as it states.
 
-        Of a model's shape its activation alone matters for time.
+        Of a model's shape, only the activation matters for time.
         """
         try:
             self.check_serves(target)
@@ -224,7 +224,7 @@ class Profile:
         )
 
     def check_continues(self, other: Profile) -> None:
-        """Refuse to put measurements of ``other`` beside these.
+        """Refuse to put the measurements of ``other`` into one profile with these.
 
         Raises:
             NasError: another device, runtime, software or shape of models.
@@ -238,7 +238,7 @@ class Profile:
             raise NasError(f"the profile is of models of shape {self.shape}, not {other.shape}")
 
     def merged(self, other: Profile) -> Self:
-        """All that two profiles of one device hold; each keeps its own pace.
+        """A profile with all measurements of two profiles of one device; each keeps its own pace.
 
         Raises:
             NasError: they are not of one device, runtime, software and shape of models, one is not

@@ -1,4 +1,7 @@
-"""Measures a profile: what teaches most, a few at a time, until it is good enough or time is up."""
+"""Measures a profile, a few kernels and models at a time, until it is good enough or time is up.
+
+Each next measurement is the one that teaches the predictor most (:mod:`latency.design`).
+"""
 
 from __future__ import annotations
 
@@ -27,31 +30,33 @@ from supernet.space import SearchSpace
 
 REFERENCES = (Kernel("feed_forward", (256, 1024)), Kernel("head", (1448,)))
 REFERENCE_WORKLOAD = Workload(1, 64)
-"""The reference, run beside everything in the target's runtime, and its input: a kernel that
-arithmetic bounds, by which drift is told, and one that memory does, for it reads 8 MB of weights
-once. Neighbours on a machine may disturb either."""
+"""The reference, which runs beside every measurement in the target's runtime, and its input.
+
+The first kernel is bound by arithmetic and shows drift of the clock speed. The second is bound by
+memory: it reads 8 MB of weights once. Other processes on the machine may disturb either."""
 
 LEAST_DRAWN = 20
-"""Models drawn at random at the least, however little time there is: what 95% bounds need."""
+"""The least number of models drawn at random, however short the time: 95% bounds need as many."""
 
 GROUP = 8
-"""Subjects measured side by side, and held in memory together."""
+"""How many subjects are measured side by side, and held in memory together."""
 
-_BATCH = 4  # groups planned at once
-_DRAWN, _AGAIN = 12, 4  # of a batch: models drawn, and models drawn before, built anew
-_ATTEMPTS = 3  # at a steady measurement of one subject
+_BATCH = 4  # groups that are planned at once
+_DRAWN, _AGAIN = 12, 4  # in a batch: models drawn, and drawn models that are built anew
+_ATTEMPTS = 3  # to measure a subject steadily
 _PROTOCOL = Protocol(rounds=10, extra_rounds=5)
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a profile is.
+    """Progress of a profile.
 
     Args:
-        share: of its time, or of the way to its target error, whichever is more, 0 to 1.
-        measured: kernels and models so far.
-        error_percent: mean error on models drawn at random, each predicted from all others; None
-            until there are enough.
+        share: of the time budget spent, or of the way to the target error, whichever is larger,
+            0 to 1.
+        measured: kernels and models measured so far.
+        error_percent: mean error on models drawn at random, each predicted from all others. None
+            until enough models are measured.
     """
 
     share: float
@@ -75,17 +80,18 @@ def profile_device(
     shape: EncoderShape = EncoderShape(),
     progress: ProfileProgress | None = None,
 ) -> Profile:
-    """Measure what a latency predictor of ``spaces`` on ``target`` needs.
+    """Measure a profile for a latency predictor of ``spaces`` on ``target``.
 
     Args:
-        workloads: batch sizes and sequence lengths to measure; none takes those of
+        workloads: batch sizes and sequence lengths to measure. Empty: those of
             :meth:`latency.target.Target.grid`.
-        time_budget_s: seconds for building and measuring, those of earlier sessions included; on
-            a slow device the least that is useful may take longer.
+        time_budget_s: seconds for building and measuring, earlier sessions included. The minimum
+            that is useful may take longer on a slow device.
         target_error: a mean relative error, such as 0.03, at which measuring stops early.
-        count_disturbed: see :class:`latency.profile.Profile`; of a machine that is never quiet.
-        path: where the profile is kept after every group, and continued from if it is there.
-        shape: what all models have besides what is searched, their activation above all.
+        count_disturbed: for a machine that is never quiet; see :class:`latency.profile.Profile`.
+        path: file that holds the profile, saved after every group. If it exists, measuring
+            continues from it.
+        shape: vocabulary, positions, labels and activation of all models.
 
     Raises:
         NasError: ``path`` holds a profile of another target, machine, grid, space, shape or seed.
@@ -115,10 +121,10 @@ def profile_device(
 
 
 def _continued(fresh: Profile, path: Path | None) -> Profile:
-    """What ``path`` holds of the profile that is wanted, else ``fresh``, which holds nothing.
+    """The profile at ``path``, or ``fresh`` where there is no file.
 
     Raises:
-        NasError: ``path`` holds a profile of something else.
+        NasError: the profile at ``path`` differs from ``fresh`` in what it measures.
     """
     if path is None or not path.exists():
         return fresh
@@ -135,13 +141,13 @@ def _continued(fresh: Profile, path: Path | None) -> Profile:
 
 @dataclass(frozen=True)
 class _Goal:
-    """When measuring ends."""
+    """The condition on which measuring ends."""
 
     time_budget_s: float
     target_error: float | None
 
     def reached(self, profile: Profile, error: float | None) -> bool:
-        """Whether the error is low enough, or another group might end after the time is up."""
+        """Whether the error is low enough, or another group would likely exceed the time."""
         if not has_enough(profile):
             return False
         if self.target_error is not None and error is not None and error <= self.target_error:
@@ -150,7 +156,7 @@ class _Goal:
         return profile.seconds * (1 + 1 / groups) > self.time_budget_s
 
     def share(self, profile: Profile, error: float | None) -> float:
-        """How much of the way there is done, 0 to 1."""
+        """The part of the way that is done, 0 to 1."""
         shares = [profile.seconds / self.time_budget_s]
         if self.target_error is not None and error:
             shares.append((self.target_error / error) ** 2)  # an error falls as the root of time
@@ -158,9 +164,9 @@ class _Goal:
 
 
 def has_enough(profile: Profile) -> bool:
-    """Whether it is of use: enough different models drawn at random, measured steadily.
+    """Whether a predictor can use the profile: enough different drawn models, measured steadily.
 
-    A small space, or a busy machine, may not have them; then after twice as many attempts.
+    A small space or a busy machine may never give enough. Then twice as many attempts suffice.
     """
     drawn = [m.subject for m in profile.measurements if m.role == "drawn"]
     steady = _measured_steadily(profile)
@@ -175,7 +181,7 @@ def _measured(
     path: Path | None,
     progress: ProfileProgress | None,
 ) -> Profile:
-    """``profile`` with what it still needs, kept in ``path`` after every group."""
+    """Measure until the goal is reached; save the profile at ``path`` after every group."""
     session = MeasuringSession(profile, runtime, min(60.0, goal.time_budget_s / 20))
     while True:
         predictor = _fitted(profile)
@@ -201,7 +207,7 @@ def _measured(
 
 
 class MeasuringSession:
-    """Builds and times groups of subjects, and keeps account of what that takes."""
+    """Builds and times groups of subjects, and records the seconds that this takes."""
 
     def __init__(self, profile: Profile, runtime: Runtime, group_limit_s: float) -> None:
         self._session = Session(now())
@@ -215,7 +221,7 @@ class MeasuringSession:
         self._begun = False
 
     def measure(self, profile: Profile, group: Sequence[Planned]) -> Profile:
-        """``profile`` with ``group`` measured, in a session that begins with its first group."""
+        """``profile`` with the measurements of ``group`` added, in this session."""
         records = record(
             [self._build(subject) for subject, _ in group],
             reference=self._reference,
@@ -251,7 +257,7 @@ class MeasuringSession:
 def reference_calls(
     runtime: Runtime, target: Target, shape: EncoderShape
 ) -> list[Callable[[], object]]:
-    """The reference, ready to be timed."""
+    """The reference kernels, ready to be timed."""
     fixed = target.of(REFERENCE_WORKLOAD)
     return [runtime.kernel(kernel, fixed, shape=shape) for kernel in REFERENCES]
 
@@ -259,7 +265,7 @@ def reference_calls(
 def _planned(
     profile: Profile, predictor: LatencyPredictor | None, spaces: Sequence[SearchSpace]
 ) -> list[Planned]:
-    """What to measure next, in the order to measure it in."""
+    """The next subjects to measure, in order."""
     rng = np.random.default_rng([profile.seed, len(profile.measurements)])
     first_token = profile.target.first_token_last_layer
     grid = profile.workloads
@@ -280,7 +286,7 @@ def _planned(
 
 
 def _once_more(profile: Profile, rng: np.random.Generator) -> list[Planned]:
-    """Some models drawn before, to be built anew; and what was not steady, if not tried enough."""
+    """Drawn models to build and measure again, and subjects not measured steadily yet."""
     steady = _measured_steadily(profile)
     attempts = Counter(m.subject for m in profile.measurements)
     again = {m.subject for m in profile.measurements if m.role == "again"}
@@ -299,11 +305,11 @@ def _once_more(profile: Profile, rng: np.random.Generator) -> list[Planned]:
 
 
 def _measured_steadily(profile: Profile) -> set[Subject]:
-    return {m.subject for m, ok in zip(profile.measurements, profile.steady, strict=True) if ok}
+    return {one.subject for one, _ in profile.counted}
 
 
 def _fitted(profile: Profile) -> LatencyPredictor | None:
-    """A predictor from what there is so far; None where that is too little."""
+    """A predictor fitted to the measurements so far; None if they are too few."""
     steady = _measured_steadily(profile)
     drawn = {m.subject for m in profile.measurements if m.role == "drawn"}
     if len(drawn & steady) < min(_DRAWN // 2, len(drawn)) or not drawn:
@@ -314,7 +320,7 @@ def _fitted(profile: Profile) -> LatencyPredictor | None:
 
 
 def _kinds(profile: Profile) -> set[str]:
-    """The kinds of kernels that models of the profile's spaces have."""
+    """The kinds of kernels in models of the profile's spaces."""
     models = set()
     for space in map(SearchSpace.from_dict, profile.spaces):
         deepest = space.largest
@@ -334,5 +340,5 @@ def _kinds_of(profile: Profile, subjects: set[Subject]) -> set[str]:
 
 
 def _error(predictor: LatencyPredictor | None) -> float | None:
-    """Mean relative error on models drawn at random, each predicted from all others."""
+    """Mean relative error on drawn models, each predicted from all other measurements."""
     return None if predictor is None else predictor.errors().mape_percent / 100

@@ -1,4 +1,4 @@
-"""What a person sees of something that takes time: a bar, the time, how far it is."""
+"""Progress of a long command, for people: a bar, or lines in a file or pipe."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 Show = Callable[[float, str], None]
-"""Called with the share that is done, 0 to 1, and a note of how it is."""
+"""Called with the share that is done, 0 to 1, and a note."""
 
 
 @contextmanager
 def bar(console: Console, title: str) -> Iterator[Show]:
-    """A bar while something runs; in a file or a pipe one line, and another every quarter.
+    """Show a bar within; in a file or pipe, a line at the start and after every quarter.
 
-    It is drawn when it is told of progress and at no other time: a thread that redraws it would
-    take turns with what is being timed.
+    The bar is redrawn only when progress is reported: a thread that redraws it would disturb what
+    is being timed.
     """
     if not console.is_terminal:
         yield _Lines(console, title)

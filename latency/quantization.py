@@ -1,4 +1,4 @@
-"""Int8 models: weights quantized ahead of time, activations as they come or by calibration."""
+"""Int8 models: weights quantized beforehand, activations in each call or by calibration."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from onnxruntime.quantization import (
 from latency.runtimes import Inputs
 
 _OPERATORS = ["Attention", "EmbedLayerNormalization", "MatMul"]
-"""What has weights; a ``Gemm`` becomes a ``MatMul`` and a sum."""
+"""Operators with weights. A ``Gemm`` becomes a ``MatMul`` and a sum."""
 _PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
-"""What tells the quantizer that a graph is optimized already; it warns of others."""
+"""Metadata that marks a graph as optimized. The quantizer warns about other graphs."""
 
 
 def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -41,7 +41,7 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def calibrated(model: onnx.ModelProto, batches: Iterable[Inputs]) -> onnx.ModelProto:
-    """As :func:`quantized`, with the ranges of activations fixed by what occurs in ``batches``.
+    """As :func:`quantized`, with the ranges of activations fixed beforehand, from ``batches``.
 
     Args:
         batches: real inputs.

@@ -1,8 +1,8 @@
-"""What to measure on a device that cannot choose for itself: all of it chosen beforehand.
+"""Chooses all measurements beforehand, for a device that cannot choose while it measures.
 
-:mod:`latency.design` picks what teaches most given what was measured. Here nothing is, so a device
-is assumed whose kernels take time in proportion to their arithmetic: what teaches most depends on
-that only by the shares that kernels have of models.
+:mod:`latency.design` chooses what teaches most given what was measured. Here nothing is measured
+yet, so the choice assumes a device whose kernels take time in proportion to their arithmetic. The
+assumption matters little: the choice depends only on the shares that kernels have in models.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from latency.target import Workload
 from latency.terms import FloatArray, kernel_terms
 from supernet.space import SearchSpace
 
-_REPEATED = 3  # of so many models drawn, one is measured twice
-_START_MS, _PACE_MS = 3e-3, 1e-7  # of a kernel, and of a unit of its terms
+_REPEATED = 3  # one in so many drawn models is measured twice
+_START_MS, _PACE_MS = 3e-3, 1e-7  # assumed time of a kernel, and of a unit of its terms
 
 
 def static_design(
@@ -31,12 +31,12 @@ def static_design(
     drawn: int,
     seed: int,
 ) -> list[Planned]:
-    """What to measure, in the order to measure it in: whoever stops early has a bit of all.
+    """The measurements, in order. A device that stops early has some of every kind.
 
     Args:
-        chosen: kernels, and models with a layer of each size, to learn from.
-        drawn: models drawn at random, at least :data:`latency.profiler.LEAST_DRAWN`; some of them
-            are measured twice besides.
+        chosen: number of kernels and models to learn from.
+        drawn: number of models drawn at random, at least :data:`latency.profiler.LEAST_DRAWN`. Some
+            of them are measured a second time.
     """
     rng = np.random.default_rng(seed)
     models = list(dict.fromkeys(draw(spaces, workloads, max(drawn, LEAST_DRAWN), rng)))
@@ -74,7 +74,7 @@ def _shuffled(plan: Sequence[Planned], rng: np.random.Generator) -> list[Planned
 
 
 def _firsts_before_repeats(plan: Sequence[Planned]) -> list[Planned]:
-    """``plan`` with each model's "again" after its "drawn"."""
+    """``plan`` with the role "again" only after a model's "drawn"."""
     seen: set[object] = set()
     found: list[Planned] = []
     for subject, role in plan:

@@ -1,4 +1,4 @@
-"""ShapeTable: what a function of a few sizes gives, computed once a shape and then looked up."""
+"""ShapeTable: values of a function of a few sizes, computed once and then looked up."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from latency.terms import FloatArray
 from supernet.batch import IntArray
 
 MOST_CELLS = 2**21
-"""Of a table: 16 MB."""
+"""Limit of a table's cells, which take 16 MB."""
 
 _ABSENT, _UNKNOWN = 0, 1  # the first two places along each axis
-_AT_ONCE = 1024  # shapes that are computed and not kept
+_AT_ONCE = 1024  # shapes computed in one call of the function, if they are not kept
 
 
 class ShapeTable:
-    """Values of ``function`` by shape, in an array with an axis a size.
+    """Values of ``function`` by shape, in an array with an axis for each size.
 
-    Millions of shapes are looked up by arithmetic on their places along the axes; only distinct
-    ones are ever computed, when they first occur. Shapes with which the table would outgrow
-    :data:`MOST_CELLS` are computed each time.
+    Millions of shapes are looked up by arithmetic on their places along the axes. A value is
+    computed once, when its shape first occurs. If new shapes would make the table outgrow
+    :data:`MOST_CELLS`, they are computed each time.
 
     Args:
         function: from shapes, (N, D), to values, (N,), all finite.
@@ -59,7 +59,7 @@ class ShapeTable:
         return math.prod(lengths) <= MOST_CELLS
 
     def _computed(self, shapes: IntArray) -> FloatArray:
-        """Values of shapes, (N, D), that are not kept, (N,)."""
+        """Values of shapes that the table does not keep: (N, D) to (N,)."""
         once, back = np.unique(shapes, axis=0, return_inverse=True)
         parts = [self._function(once[i : i + _AT_ONCE]) for i in range(0, len(once), _AT_ONCE)]
         values: FloatArray = np.concatenate(parts)[back.reshape(-1)]
@@ -72,13 +72,13 @@ class ShapeTable:
         return self._table.reshape(-1)[flat]
 
     def _reach(self, axis: int, largest: int) -> None:
-        """Have places for sizes up to ``largest``."""
+        """Make places along an axis for sizes up to ``largest``."""
         missing = largest + 1 - len(self._places[axis])
         if missing > 0:
             self._places[axis] = np.pad(self._places[axis], (0, missing), constant_values=_UNKNOWN)
 
     def _learn(self, shapes: IntArray) -> None:
-        """Compute ``shapes``, (M, D), and keep them in a table with places for all their sizes."""
+        """Compute ``shapes``, (M, D), and keep their values in a larger table."""
         kept, places_before = self._table, self._places
         values_before = self._values
         self._values = [
@@ -108,7 +108,7 @@ def distinct(*sizes: IntArray) -> IntArray:
 
 
 def _unknown(size: Sequence[int]) -> FloatArray:
-    """A table that knows nothing yet: NaN, but 0 where any place is that of an absent size."""
+    """A table without values: NaN, but 0 where any size is absent."""
     table = np.full(size, np.nan)
     for axis in range(table.ndim):
         table[(slice(None),) * axis + (_ABSENT,)] = 0.0

@@ -1,4 +1,4 @@
-"""Target, Latency and Budget: what is timed on what, the outcome, and the limit a user sets."""
+"""Target, Latency and Budget: where a model runs, how long it takes, and how long it may take."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _SERVED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("cuda", "torch-compile"): _TORCH_CUDA,
     ("cuda", "torch-cuda-graphs"): _TORCH_CUDA,
 }
-"""The number types of each runtime on each device."""
+"""The accepted number types of each runtime on each device."""
 
 MOST: Mapping[str, int] = {"threads": 1024, "batch_size": 4096, "sequence_length": 8192}
-"""More of any is a slip, which would cost a device its memory."""
+"""The largest accepted values. A larger one is a slip, and would exhaust a device's memory."""
 
-_MOST_MEASURED = 8  # lengths
-_SHARES_ADD_UP = 1e-9  # to 1, but for rounding
+_MOST_MEASURED = 8  # lengths of a mix that are measured
+_SHARES_ADD_UP = 1e-9  # accepted difference of the shares' sum from 1
 
 _BUDGET = re.compile(r"\s*(?P<value>[0-9.]+)\s*(?P<unit>ms|x)\s*(?:@\s*p(?P<percentile>\d+)\s*)?")
 
 
 class Workload(NamedTuple):
-    """One call's input: so many sequences of so many tokens, padding included."""
+    """The input of a call: number of sequences, and tokens in each, padding included."""
 
     batch_size: int
     sequence_length: int
@@ -54,20 +54,20 @@ class Target:
     Args:
         device: ``"cpu"`` or ``"cuda"``.
         runtime: ``"onnxruntime"``, ``"torch-eager"``, ``"torch-compile"``, or
-            ``"torch-cuda-graphs"`` (on ``"cuda"`` alone).
+            ``"torch-cuda-graphs"`` (on ``"cuda"`` only).
         threads: worker threads of the runtime on the CPU.
-        dtype: ``"float32"``; ``"int8"`` for ``"onnxruntime"`` on the CPU (weights quantized
-            ahead, activations as they come); ``"float16"`` and ``"bfloat16"`` for PyTorch on
+        dtype: ``"float32"``; ``"int8"`` for ``"onnxruntime"`` on the CPU (weights are quantized
+            beforehand, activations in each call); ``"float16"`` and ``"bfloat16"`` for PyTorch on
             ``"cuda"``.
         batch_size: sequences in a call.
         sequence_length: tokens in a sequence, padding included.
-        lengths: where texts differ, (tokens, share of the texts) ascending by tokens: a batch is
-            padded to its longest. The longest is then ``sequence_length``, and the latency is
-            the expected one. Empty: every sequence has ``sequence_length`` tokens.
+        lengths: pairs of tokens and share of the texts, ascending by tokens. A batch is padded to
+            its longest text, and the latency is the expected one. The last length is
+            ``sequence_length``. Empty: every sequence has ``sequence_length`` tokens.
 
     Raises:
-        NasError: a name that is not offered, a combination that is not, or a count below 1 or
-            above :data:`MOST`.
+        NasError: an unknown name, an unsupported combination, or a count below 1 or above
+            :data:`MOST`.
     """
 
     device: str = "cpu"
@@ -120,7 +120,7 @@ class Target:
 
     @property
     def workload(self) -> Workload:
-        """The longest call."""
+        """The workload of the longest texts."""
         return Workload(self.batch_size, self.sequence_length)
 
     @property
@@ -129,15 +129,16 @@ class Target:
         return self.runtime == "onnxruntime"
 
     def of(self, workload: Workload) -> Self:
-        """This device and runtime with another workload, of one length."""
+        """This device and runtime with another workload of a single length."""
         size, length = workload
         return replace(self, batch_size=size, sequence_length=length, lengths=())
 
     def workloads(self) -> tuple[tuple[Self, float], ...]:
-        """The targets of one length that calls amount to, and the share of each.
+        """The targets of a single length that make up this mix, and the share of calls of each.
 
-        A batch of B texts is padded to its longest, so one of length l has the share
-        F(l)^B - F(l')^B, F the cumulative shares of the texts and l' the next shorter length.
+        A batch of B texts is padded to its longest. So batches of length l have the share
+        F(l)^B - F(l')^B, where F are the cumulative shares of the texts and l' is the next shorter
+        length.
 
         >>> mix = Target(threads=1, batch_size=2, sequence_length=64,
         ...     lengths=((32, 0.5), (64, 0.5)))
@@ -155,7 +156,7 @@ class Target:
         return tuple(found)
 
     def grid(self) -> tuple[Workload, ...]:
-        """What a profile of this target measures: its workload, or its lengths, few of many.
+        """The workloads that a profile of this target measures: one, or one for each length.
 
         >>> Target(threads=1, batch_size=2, sequence_length=64).grid()
         (Workload(batch_size=2, sequence_length=64),)
@@ -165,10 +166,10 @@ class Target:
         return tuple(Workload(self.batch_size, tokens) for tokens in sequences)
 
     def coarse(self) -> Self:
-        """This target with so few lengths that each can be measured.
+        """This target with at most eight lengths, so that each can be measured.
 
-        Of more than eight, texts count as of the next of eight that are evenly spread by rank, so
-        that a measured latency is rather too high than too low.
+        If there are more, eight are chosen evenly by rank, and each text counts as one of the next
+        longer of them. So a measured latency is rather too high than too low.
         """
         if len(self.lengths) <= _MOST_MEASURED:
             return self
@@ -196,8 +197,8 @@ class Target:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`; keys with a default may be left out.
 
-        ``lengths`` is a mapping from tokens to shares, which need not add up to 1 (counts will
-        do); ``sequence_length`` is then by default the longest.
+        ``lengths`` is a mapping from tokens to shares or counts; shares need not add up to 1. The
+        default of ``sequence_length`` is then the longest.
 
         Raises:
             NasError: not a mapping, an unknown key, a missing one, or a value out of range.
@@ -230,13 +231,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured of one callable on one target.
+    """Times of one callable on one target.
 
     Args:
         p50_ms, p95_ms: percentiles of the samples, as the clock showed them.
         minimum_ms: the fastest sample.
-        steady_ms: the median with the machine's drift divided out (:mod:`latency.timing`): the
-            most repeatable of them, used for fitting.
+        steady_ms: the median with the machine's drift divided out (:mod:`latency.timing`). It is
+            the most repeatable statistic, and predictors are fitted to it.
         samples_ms: every accepted sample, in the order taken.
     """
 
@@ -266,7 +267,7 @@ class Latency:
 
     @classmethod
     def expected(cls, latencies: Sequence[Self], shares: Sequence[float]) -> Self:
-        """Of a mix of calls: every statistic the mean, weighted by ``shares``."""
+        """The latency of a mix of calls: every statistic is the mean, weighted by ``shares``."""
 
         def mean(values: Sequence[float]) -> float:
             return math.fsum(v * s for v, s in zip(values, shares, strict=True))
@@ -297,10 +298,10 @@ class Budget:
     Args:
         milliseconds: the limit, or None where ``speedup`` is given.
         speedup: the teacher's latency over the model's, or None where ``milliseconds`` is given.
-        percentile: which percentile is limited, 50 or 95.
+        percentile: the percentile that the limit applies to, 50 or 95.
 
     Raises:
-        NasError: both or neither given, a value that is not positive, another percentile.
+        NasError: both or neither given, a value that is not positive, or another percentile.
 
     >>> Budget.parse("5ms")
     Budget(milliseconds=5.0, speedup=None, percentile=50)
@@ -322,7 +323,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``"5ms"``, ``"4x"`` (a speed-up over the teacher), ``"5ms@p95"``.
+        """Read ``"5ms"``, ``"5ms@p95"``, or ``"4x"`` for a speed-up over the teacher.
 
         Raises:
             NasError: any other form.
@@ -343,7 +344,10 @@ class Budget:
         return cls(speedup=value, percentile=percentile)
 
     def limit_ms(self, teacher_ms: float | None = None) -> float:
-        """The limit in milliseconds; a speed-up needs the teacher's latency at the percentile.
+        """The limit in milliseconds.
+
+        Args:
+            teacher_ms: the teacher's latency at the percentile, which a speed-up needs.
 
         Raises:
             NasError: a speed-up without the teacher's latency.
@@ -360,7 +364,7 @@ class Budget:
 
 
 def _lengths(given: object) -> tuple[tuple[int, float], ...]:
-    """Ascending lengths with their shares, from a mapping of lengths to counts or shares."""
+    """Lengths in ascending order with their shares, from a mapping to counts or shares."""
     wrong = NasError(
         f"target: lengths must map tokens to shares, such as {{32: 0.8, 64: 0.2}}, not {given!r}"
     )

@@ -1,4 +1,4 @@
-"""What a kernel's time grows with, by arithmetic and by traffic: known before anything is timed."""
+"""Terms that a kernel's time grows with: arithmetic and memory traffic, known before timing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ STREAMED = frozenset(
         "head",
     }
 )
-"""Kinds that read each weight for one token alone: memory's pace, not arithmetic's, is theirs.
+"""Kinds that read each weight for a single token, so that memory bounds them and not arithmetic.
 
-Of a factored attention that is so for half of them; the other half, of keys and values, is small.
+In a factored attention, half of the weights are read for a single token. The other half, for keys
+and values, is small.
 """
 
 CACHES = 2.0 ** np.arange(-2, 8)
-"""Sizes that a cache may have, from a quarter to 128, in millions of weights' bytes."""
+"""Cache sizes that are considered, from 0.25 to 128 MB."""
 
 _LANES = (8, 16)  # floats of a vector register: AVX2, AVX-512
 
@@ -36,11 +37,13 @@ def kernel_terms(kind: str, shapes: IntArray) -> FloatArray:
         shapes: (N, 2 + D): batch size, sequence length, then the sizes of the kind
             (:data:`latency.kernels.SIZES`).
 
-    Products of matrices grow with tokens x inputs x outputs; where few tokens meet a matrix, with
-    inputs x outputs, which must be read. Runtimes compute heads apart, each padded to whole vector
-    registers: a head of 18 costs what one of 32 does. Normalization, residual and activation grow
-    with tokens x width, softmax with heads x sequence squared. A factored matrix is two products
-    about a narrow waist.
+    - A product of matrices grows with tokens x inputs x outputs. With few tokens it grows with
+      inputs x outputs, because the matrix must be read.
+    - Runtimes compute each head separately and pad it to whole vector registers: a head of size 18
+      costs as much as one of size 32.
+    - Normalization, residual and activation grow with tokens x width, softmax with heads x
+      sequence squared.
+    - A factored matrix is two products with a narrow width between them.
     """
     values = shapes.astype(np.float64)
     batch, sequence = values[:, 0], values[:, 1]
@@ -70,7 +73,7 @@ def kernel_terms(kind: str, shapes: IntArray) -> FloatArray:
         terms = [one, tokens * hidden, hidden * qkv, batch * hidden * qkv]
         terms += [tokens * hidden * heads, tokens * heads]
     elif kind == "first_token_factored_attention":
-        # Keys and values are formed: by factors, nothing is saved in passing them by.
+        # Keys and values are formed: with factored matrices, skipping them would save nothing.
         heads, qkv, weights = values[:, 3], values[:, 4], _factored(shapes, 4)
         terms = [one, tokens * hidden, tokens * heads, tokens * qkv, weights]
         terms += [tokens * weights, tokens * weights / (hidden + qkv), batch * weights]
@@ -88,9 +91,9 @@ def kernel_terms(kind: str, shapes: IntArray) -> FloatArray:
 
 
 def coordinates(kind: str, shapes: IntArray) -> FloatArray:
-    """Where a kernel lies among others of its kind, (N, C): near ones take a similar time.
+    """Coordinates of kernels of one kind, (N, C), in which near kernels take a similar time.
 
-    Logarithms of all sizes; for attention also of what padding its heads adds.
+    They are the logarithms of all sizes, and for attention that of the padding of its heads.
     """
     columns = [np.log(shapes.astype(np.float64))]
     if kind.endswith("attention"):
@@ -100,7 +103,7 @@ def coordinates(kind: str, shapes: IntArray) -> FloatArray:
 
 
 def kernel_megabytes(kind: str, shapes: IntArray) -> FloatArray:
-    """What a kernel reads of weights, (N,), in millions of bytes of float32."""
+    """Megabytes of float32 weights that a kernel reads, (N,)."""
     if kind == "call":
         return np.zeros(len(shapes))
     values = shapes.astype(np.float64)
@@ -117,9 +120,9 @@ def kernel_megabytes(kind: str, shapes: IntArray) -> FloatArray:
 
 
 def missed(total_mb: FloatArray) -> FloatArray:
-    """The share of a call's weights that each of :data:`CACHES` does not hold, (N, caches).
+    """The share of a call's weights that each of :data:`CACHES` misses, (N, caches).
 
-    Calls follow each other, so a call finds in a cache what the one before has left there.
+    Equal calls follow each other, so a call finds in a cache what the call before left there.
     """
     shares: FloatArray = np.maximum(0.0, 1 - CACHES / np.maximum(total_mb, 1e-9)[:, None])
     return shares
@@ -134,7 +137,11 @@ def traffic(streamed_mb: FloatArray, other_mb: FloatArray) -> FloatArray:
 def traffic_ms(
     streamed_mb: FloatArray, other_mb: FloatArray, coefficients: FloatArray
 ) -> FloatArray:
-    """What :func:`traffic` costs, (N,), by milliseconds a megabyte, (2 caches,): most are zero."""
+    """Milliseconds that :func:`traffic` costs, (N,).
+
+    Args:
+        coefficients: milliseconds a megabyte, (2 caches,), most of them zero.
+    """
     total = np.maximum(streamed_mb + other_mb, 1e-9)
     of_streamed, of_other = np.split(coefficients, 2)
     cost = np.zeros(len(total))
@@ -145,7 +152,7 @@ def traffic_ms(
 
 
 def _factored(shapes: IntArray, column: int) -> FloatArray:
-    """Entries of the factors of a hidden by width matrix, (N,), the width in ``column``."""
+    """Entries of the factors of a (hidden, width) matrix, (N,); ``column`` holds the width."""
     return matrix_entries(shapes[:, 2], shapes[:, column], shapes[:, -1]).astype(np.float64)
 
 

@@ -1,13 +1,16 @@
 """The measuring protocol: the only module that reads a clock.
 
-Callables are interleaved, so that a slow minute falls on all of them. In each round every one runs
-a short block: calls that settle caches and threads, then timed calls; and beside each block a fixed
-reference is timed, of one kernel or several. A block is disturbed where the operating system took a
-core from the process meanwhile, or the reference beside it ran slower than usual: it is kept in the
-record, left out of the statistics, and measured again. Before a block the reference is waited for
-to be at its usual pace, for a while. What drift is left, the clock speed's above all, is that of
-the reference's first kernel over a whole round, and is divided out of the statistic used for
-fitting.
+Callables are interleaved, so that a slow minute affects all of them. In each round every callable
+runs a short block: calls that settle caches and threads, then timed calls. Before each block a
+fixed reference, of one or several kernels, is timed. If it is slower than usual, it is timed again,
+for a limited time.
+
+A block is disturbed if the operating system took a core from the process during the block, or if
+the reference was slower than usual. A disturbed block is kept in the record, left out of the
+statistics, and measured again.
+
+Drift remains, mostly of the clock speed. The first kernel of the reference measures it over a whole
+round, and it is divided out of the statistic used for fitting.
 """
 
 from __future__ import annotations
@@ -26,16 +29,17 @@ from supernet.errors import NasError
 
 try:
     import resource
-except ModuleNotFoundError:  # not on Windows: there only the reference tells of disturbances
+except ModuleNotFoundError:  # on Windows, where only the reference shows disturbances
     resource = None  # type: ignore[assignment]
 
 Call = Callable[[], object]
 Progress = Callable[[int, int], None]
-"""Called with the blocks done and the blocks planned."""
+"""Called with the number of blocks done, and the number of blocks planned."""
 
-_USUAL = 25  # percentile over all readings of the reference: the quiet machine, not a lucky one
-_BETWEEN_PREEMPTIONS_MS = 50.0  # in which a core is taken once on a quiet machine too
-_ENOUGH = 3  # undisturbed blocks that tell a median
+_USUAL = 25  # percentile of the reference's times: a quiet machine, but no lucky moment
+_BETWEEN_PREEMPTIONS_MS = 50.0  # even a quiet machine takes a core this often
+_DISTURBED = 1.15  # the reference is slow from this many times its usual time
+_ENOUGH = 3  # undisturbed blocks that suffice for a median
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,12 @@ class Protocol:
 
     Args:
         rounds: undisturbed blocks wanted of each callable.
-        extra_rounds: rounds at the most in which disturbed blocks are measured again.
-        limit_s: no further round is begun after so many seconds, but three are always taken.
-        settle_ms: time spent calling before a block, at least one call.
+        extra_rounds: the most rounds in which disturbed blocks are measured again.
+        limit_s: seconds after which no further round begins; three rounds are always taken.
+        settle_ms: time of the untimed calls before a block, at least one call.
         block_ms: time of a block, at least ``minimum_calls`` calls.
-        minimum_calls: timed calls of a block at the least.
-        disturbed_ratio: the reference is slow where it takes more than this many times its
-            usual time.
-        patience_ms: time spent at most waiting for the reference's usual pace, over all blocks.
+        minimum_calls: the least number of timed calls in a block.
+        patience_ms: the most time spent waiting for the reference's usual pace, over all blocks.
 
     Raises:
         NasError: a count below 1.
@@ -63,7 +65,6 @@ class Protocol:
     settle_ms: float = 1.0
     block_ms: float = 2.0
     minimum_calls: int = 3
-    disturbed_ratio: float = 1.15
     patience_ms: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -77,10 +78,10 @@ class Block:
     """Consecutive calls of one callable.
 
     Args:
-        samples_ms: the calls.
-        reference_ms: the reference's time beside them, of all its kernels.
-        round_reference_ms: its first kernel's low time over the round, a measure of drift.
-        preemptions: how often a core was taken from this process meanwhile.
+        samples_ms: time of each call.
+        reference_ms: time of all the reference's kernels, before the block.
+        round_reference_ms: low time of its first kernel over the round, which measures drift.
+        preemptions: how often a core was taken from this process during the block.
     """
 
     samples_ms: tuple[float, ...]
@@ -90,10 +91,10 @@ class Block:
 
 
 class Usual(NamedTuple):
-    """The reference's times on the undisturbed machine.
+    """Times of the reference on the undisturbed machine.
 
     Args:
-        beside_ms: of all its kernels, beside a block.
+        beside_ms: of all its kernels, before a block.
         pace_ms: of its first kernel over a round.
     """
 
@@ -107,28 +108,27 @@ class Record:
 
     blocks: tuple[Block, ...]
 
-    def quiet(self, usual: Usual, disturbed_ratio: float = 1.15) -> tuple[Block, ...]:
-        """The undisturbed blocks; where there are too few, the least disturbed quarter.
+    def quiet(self, usual: Usual) -> tuple[Block, ...]:
+        """The undisturbed blocks; if they are too few, the least disturbed quarter.
 
-        What the callable itself took has no say in the choice, or the statistics would be of its
-        fastest blocks.
-
+        The choice does not depend on the callable's own times, or its fastest blocks would make
+        the statistics.
         """
-        quiet = tuple(b for b in self.blocks if not _disturbed(b, usual, disturbed_ratio))
+        quiet = tuple(b for b in self.blocks if not _disturbed(b, usual))
         enough = max(_ENOUGH, math.ceil(len(self.blocks) / 4))
         if len(quiet) >= enough:
             return quiet
         by_disturbance = sorted(self.blocks, key=lambda b: (b.preemptions, b.reference_ms))
         return tuple(by_disturbance[:enough])
 
-    def is_steady(self, usual: Usual, disturbed_ratio: float = 1.15) -> bool:
-        """Whether enough blocks are undisturbed to tell the callable's latency."""
-        quiet = sum(not _disturbed(b, usual, disturbed_ratio) for b in self.blocks)
+    def is_steady(self, usual: Usual) -> bool:
+        """Whether enough blocks are undisturbed to know the callable's latency."""
+        quiet = sum(not _disturbed(b, usual) for b in self.blocks)
         return quiet >= min(_ENOUGH, len(self.blocks))
 
-    def latency(self, usual: Usual, disturbed_ratio: float = 1.15) -> Latency:
+    def latency(self, usual: Usual) -> Latency:
         """Statistics over the quiet blocks."""
-        quiet = self.quiet(usual, disturbed_ratio)
+        quiet = self.quiet(usual)
         undrifted = [
             ms * usual.pace_ms / block.round_reference_ms
             for block in quiet
@@ -171,8 +171,8 @@ def measure(
     """Latencies of several callables, measured side by side, in their order.
 
     Args:
-        reference: fixed pieces of work like that measured (same runtime, same threads), the first
-            as a measure of pace; none takes a NumPy kernel.
+        reference: fixed work of the same kind (same runtime, same threads). The first call measures
+            the pace. Empty: a NumPy kernel.
 
     >>> fast, slow = measure([lambda: sum(range(10)), lambda: sum(range(100_000))])
     >>> fast.p50_ms < slow.p50_ms
@@ -182,7 +182,7 @@ def measure(
     if not records:
         return []
     usual = usual_reference(records)
-    return [one.latency(usual, protocol.disturbed_ratio) for one in records]
+    return [one.latency(usual) for one in records]
 
 
 def record(
@@ -196,10 +196,10 @@ def record(
     """As :func:`measure`, returning every sample.
 
     Args:
-        beside_ms: see :class:`Usual`, where it is known from before.
+        beside_ms: see :class:`Usual`, if it is known from before.
     """
     reference = reference or [_numpy_kernel()]
-    patience = _Patience(protocol.patience_ms, protocol.disturbed_ratio, beside_ms)
+    patience = _Patience(protocol.patience_ms, beside_ms)
     taken: list[tuple[Block, ...]] = [() for _ in calls]
     start = perf_counter()
     done = 0
@@ -220,18 +220,17 @@ def record(
 
 @dataclass
 class _Patience:
-    """What waiting is left for the reference to be at its usual pace."""
+    """The time left for waiting until the reference is at its usual pace."""
 
     left_ms: float
-    disturbed_ratio: float
     beside_ms: float
 
     def readings(self, reference: Sequence[Call]) -> list[float]:
-        """The time of each of the reference's kernels, once usual or patience has run out."""
+        """Time of each of the reference's kernels, once it is usual or patience has run out."""
         while True:
             samples = [_run(call, 0.0, 3) for call in reference]
             fastest = [min(times) for times in samples]
-            if sum(fastest) <= self.disturbed_ratio * self.beside_ms or self.left_ms <= 0:
+            if sum(fastest) <= _DISTURBED * self.beside_ms or self.left_ms <= 0:
                 return fastest
             self.left_ms -= sum(map(sum, samples))
 
@@ -263,19 +262,19 @@ def _round(
 
 
 def _wanting(taken: Sequence[tuple[Block, ...]], protocol: Protocol) -> list[int]:
-    """The callables with fewer undisturbed blocks than rounds."""
+    """Indices of the callables with fewer undisturbed blocks than rounds."""
     usual = usual_reference([Record(blocks) for blocks in taken])
     return [
         which
         for which, blocks in enumerate(taken)
-        if sum(not _disturbed(b, usual, protocol.disturbed_ratio) for b in blocks) < protocol.rounds
+        if sum(not _disturbed(b, usual) for b in blocks) < protocol.rounds
     ]
 
 
-def _disturbed(block: Block, usual: Usual, disturbed_ratio: float) -> bool:
-    """Whether the machine did something else: a short block is over before it is preempted."""
+def _disturbed(block: Block, usual: Usual) -> bool:
+    """Whether the machine did something else. A short block may end before it is preempted."""
     tolerated = sum(block.samples_ms) / _BETWEEN_PREEMPTIONS_MS
-    return block.preemptions > tolerated or block.reference_ms > disturbed_ratio * usual.beside_ms
+    return block.preemptions > tolerated or block.reference_ms > _DISTURBED * usual.beside_ms
 
 
 def _run(call: Call, at_least_ms: float, at_least_calls: int) -> list[float]:
@@ -296,7 +295,7 @@ def _preemptions() -> int:
 
 
 def _numpy_kernel() -> Call:
-    """Some 0.1 ms of one core's arithmetic on data that stays in its cache."""
+    """About 0.1 ms of arithmetic on one core, with data that stays in its cache."""
     values = np.linspace(0.0, 1.0, 1 << 14)
     out = np.empty_like(values)
     return lambda: np.exp(values, out=out)

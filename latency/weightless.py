@@ -1,7 +1,7 @@
-"""ONNX graphs that travel without their weights, which are made up anew where they run.
+"""ONNX graphs without their weights, for bundles; the device makes random weights.
 
-A latency does not depend on the values of weights, as long as they are of the same kind: a graph
-that a bundle takes to a device says of each constant its type, size, mean and deviation.
+A latency does not depend on the values of weights, as long as they have the same distribution. So a
+graph in a bundle states the type, size, mean and deviation of each constant instead of its values.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-_KEPT = 16  # elements of a constant that are few enough to travel, as sizes of reshapes are
-_POOL = 1 << 20  # random values that all weights are cut from
+_KEPT = 16  # constants with fewer elements keep their values, such as the sizes of a reshape
+_POOL = 1 << 20  # random values that all weights are taken from
 _ALIGNMENT = 64  # bytes, as ONNX Runtime aligns what it holds itself
 
 
 class Stub(NamedTuple):
-    """A constant that a graph names and does not hold.
+    """A constant whose values a graph does not hold.
 
     Args:
         dtype: NumPy's name of its type.
         size: its dimensions.
-        mean, deviation: of its values.
+        mean, deviation: mean and standard deviation of its values.
     """
 
     dtype: str
@@ -36,10 +36,10 @@ class Stub(NamedTuple):
 
 
 def stripped(model: onnx.ModelProto) -> tuple[bytes, dict[str, Stub]]:
-    """The graph without its large constants, and their stubs by name; ``model`` is left as it is.
+    """The graph without its large constants, and their stubs by name; ``model`` is not changed.
 
-    Constants that are all of one value stay: they compress to nothing, and zero points of
-    quantized weights must be what they are.
+    Constants with a single value stay: they compress to almost nothing, and the zero points of
+    quantized weights must not change.
     """
     import onnx
 
@@ -65,13 +65,13 @@ def stripped(model: onnx.ModelProto) -> tuple[bytes, dict[str, Stub]]:
 
 
 class RandomWeights:
-    """Makes up weights for stubs; quick, for they are all cut from the same random values."""
+    """Makes random weights for stubs, quickly: all are taken from the same random values."""
 
     def __init__(self, seed: int) -> None:
         self._pool = np.random.default_rng(seed).standard_normal(_POOL, dtype=np.float32)
 
     def fill(self, stubs: Mapping[str, Stub]) -> dict[str, NDArray[Any]]:
-        """Arrays by name, of the types and sizes that the stubs say."""
+        """Arrays by name, of the types and sizes of the stubs."""
         return {name: self._values(stub) for name, stub in stubs.items()}
 
     def _values(self, stub: Stub) -> NDArray[Any]:
@@ -87,7 +87,7 @@ class RandomWeights:
 
 
 def aligned(size: list[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array, not filled, whose first element stands at a multiple of 64 bytes."""
+    """An uninitialized array whose first element is at a multiple of 64 bytes."""
     count = int(np.prod(size)) * dtype.itemsize
     room = np.empty(count + _ALIGNMENT, dtype=np.uint8)
     offset = -room.ctypes.data % _ALIGNMENT

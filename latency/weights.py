@@ -51,7 +51,7 @@ def weight_shapes(architecture: Architecture, shape: EncoderShape) -> dict[str, 
 def random_weights(
     architecture: Architecture, shape: EncoderShape, rng: np.random.Generator
 ) -> dict[str, FloatArray]:
-    """Weights drawn as BERT initialises them; a latency does not depend on their values."""
+    """Random weights with BERT's initial distribution; latencies do not depend on their values."""
     weights = {}
     for name, size in weight_shapes(architecture, shape).items():
         values = rng.standard_normal(size, dtype=np.float32) * np.float32(_DEVIATION)
@@ -67,10 +67,10 @@ def random_weights(
 
 
 def factors_of(weights: Weights, name: str) -> tuple[FloatArray, FloatArray] | None:
-    """Of a weight that is a sum of Kronecker products: A (terms, m1, n1) and B (terms, m2, n2).
+    """The factors of a weight: A (terms, m1, n1) and B (terms, m2, n2); None if it is whole.
 
     Args:
-        name: of the weight, which then stands as ``...left`` and ``...right``.
+        name: name of the weight. Its factors are named ``...left`` and ``...right`` instead.
     """
     stem = name.removesuffix("weight")
     if f"{stem}left" not in weights or f"{stem}right" not in weights:

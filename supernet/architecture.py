@@ -1,6 +1,6 @@
-"""Architecture: the one description of a BERT-like encoder that all packages share.
+"""Architecture: the description of a BERT-like encoder that all packages share.
 
-Pure Python: a small device that only measures latencies imports this without NumPy or torch.
+This module is pure Python: a small device imports it without NumPy or torch.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Layer:
 
     Args:
         num_heads: attention heads.
-        qkv_size: joint width of all heads' queries (likewise keys, values); independent of the
-            hidden size, as in AutoTinyBERT (Yin et al., ACL 2021).
+        qkv_size: width of all heads' queries together, and likewise of keys and of values. It does
+            not depend on the hidden size, as in AutoTinyBERT (Yin et al., ACL 2021).
         intermediate_size: width of the feed-forward network.
-        compression: each matrix of the layer is a sum of columns times rows, as many as make it so
-            many times smaller (:func:`supernet.factors.low_rank`); 1 leaves it whole.
+        compression: how many times smaller each matrix of the layer is, factored into a sum of
+            columns times rows (:func:`supernet.factors.low_rank`). 1 leaves matrices whole.
 
     Raises:
         NasError: a size below 1, or ``qkv_size`` not a multiple of ``num_heads``.
@@ -48,7 +48,7 @@ class Layer:
         return self.qkv_size // self.num_heads
 
     def matrices(self, hidden_size: int) -> dict[str, tuple[int, int]]:
-        """Rows and columns (outputs and inputs), by the name of the module in the layer."""
+        """Rows and columns (outputs and inputs) of each matrix, by its module in the layer."""
         h, qkv, intermediate = hidden_size, self.qkv_size, self.intermediate_size
         return {
             "attention.self.query": (qkv, h),
@@ -60,7 +60,7 @@ class Layer:
         }
 
     def factors(self, hidden_size: int) -> dict[str, Factors]:
-        """How :meth:`matrices` are factored; without those too small to be."""
+        """The factors of :meth:`matrices`. Matrices too small to be factored are not included."""
         if self.compression == 1:
             return {}
         found = {
@@ -70,7 +70,7 @@ class Layer:
         return {name: factors for name, factors in found.items() if factors is not None}
 
     def weights(self, hidden_size: int) -> int:
-        """Entries of all matrices or their factors, which are the multiplications for one token."""
+        """Entries of all matrices or of their factors: the multiplications for one token."""
         return sum(
             entries(rows, columns, self.compression)
             for rows, columns in self.matrices(hidden_size).values()
@@ -84,7 +84,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """What a model has besides what is searched.
+    """The part of a model that is not searched.
 
     Args:
         vocab_size, max_positions, type_vocab_size: rows of the three embeddings.
@@ -100,7 +100,7 @@ class EncoderShape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> EncoderShape:
-        """Of the content of a model's ``config.json``; what it leaves out is BERT's own."""
+        """The shape that a model's ``config.json`` describes; BERT's own where a key is missing."""
         labels = config.get("id2label")
         return cls(
             config.get("vocab_size", cls().vocab_size),
@@ -152,7 +152,7 @@ class Architecture:
 
     @property
     def is_native(self) -> bool:
-        """Whether stock ``BertModel`` can hold it: equal layers, ``qkv_size == hidden_size``."""
+        """Whether a stock ``BertModel`` can hold it: equal layers, ``qkv_size == hidden_size``."""
         whole = self.is_uniform and not self.is_factored
         return whole and self.layers[0].qkv_size == self.hidden_size
 
@@ -163,14 +163,14 @@ class Architecture:
 
     @property
     def whole(self) -> Architecture:
-        """The same sizes, with every matrix whole."""
+        """The same sizes with every matrix whole."""
         if not self.is_factored:
             return self
         return replace(self, layers=tuple(replace(one, compression=1) for one in self.layers))
 
     @property
     def factors(self) -> dict[str, Factors]:
-        """How matrices are factored, by the names of their modules in the encoder."""
+        """The factors of all factored matrices, by the names of their modules in the encoder."""
         return {
             f"encoder.layer.{index}.{name}": factors
             for index, layer in enumerate(self.layers)
@@ -178,9 +178,9 @@ class Architecture:
         }
 
     def fits_in(self, other: Architecture) -> bool:
-        """Whether this is a sub-network of ``other``: a leading part of it in every dimension.
+        """Whether this is a sub-network of ``other``: no larger in any dimension.
 
-        A compressed layer fits where the whole one would.
+        A compressed layer fits wherever the whole layer of its sizes fits.
         """
         return (
             self.hidden_size <= other.hidden_size
@@ -194,7 +194,7 @@ class Architecture:
         )
 
     def parameters(self, shape: EncoderShape = EncoderShape()) -> int:
-        """Parameters of a sequence classifier: embeddings, layers, pooler and head."""
+        """Number of parameters of a sequence classifier: embeddings, layers, pooler and head."""
         h = self.hidden_size
         embeddings = (shape.vocab_size + shape.max_positions + shape.type_vocab_size) * h + 2 * h
         layers = sum(
@@ -207,7 +207,7 @@ class Architecture:
         return embeddings + layers + head
 
     def flops(self, sequence_length: int, batch_size: int = 1) -> int:
-        """Floating-point operations of the encoder's matrix products (2 a multiply-add)."""
+        """Floating-point operations of the encoder's matrix products; 2 for a multiply-add."""
         per_token = sum(
             layer.weights(self.hidden_size)
             + 2 * sequence_length * layer.qkv_size  # scores and their sum over values
@@ -247,10 +247,9 @@ class Architecture:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Architecture:
-        """Of the content of a model's ``config.json``, stock BERT's or TailorBERT's.
+        """The architecture that a ``config.json`` describes, of a stock BERT or a TailorBERT.
 
-        Layers whose matrices are factored by any other rule than theirs (:class:`Layer`) are told
-        as whole ones.
+        A layer whose factors do not follow the rule of :class:`Layer` is described as whole.
 
         Raises:
             NasError: another model type, or a key missing.
@@ -272,7 +271,7 @@ class Architecture:
             raise NasError(f"a model configuration of type {kind} needs {error}") from error
 
     def _compressed(self, factors: Mapping[str, Sequence[int]]) -> Architecture:
-        """With the compression of each layer that has just such factors."""
+        """This architecture, each layer with the compression that gives exactly these factors."""
 
         def compressed(index: int, layer: Layer) -> Layer:
             prefix = f"encoder.layer.{index}."
@@ -316,7 +315,7 @@ class Architecture:
         return cls.from_dict(data)
 
     def __str__(self) -> str:
-        """``3x192 6h q192 f768``, or layer by layer where they differ; ``c4`` if compressed."""
+        """``3x192 6h q192 f768``; every layer is written out where layers differ."""
         if self.is_uniform:
             layer = self.layers[0]
             head = f"{self.num_layers}x{self.hidden_size}"
@@ -326,11 +325,11 @@ class Architecture:
 
 
 def layer_map(num_layers: int, of_layers: int) -> list[int]:
-    """Which states of a deeper model stand at the same share of the depth.
+    """For each state of a model, the state of a deeper model at the same share of the depth.
 
-    For states 0 (embeddings) to M of a model of M layers, the state g(m) = m N / M of one of N,
-    rounded (TinyBERT, Jiao et al. 2020, section 3; halves round to the even layer). State m is what
-    layer m, from 1, puts out; the last is always the last.
+    State 0 is the embeddings' output, and state m that of layer m, counted from 1. State m of a
+    model of M layers maps to state m N / M of one of N layers, rounded (TinyBERT, Jiao et al. 2020,
+    section 3; halves round to the even number). The last state maps to the last.
 
     Example:
         >>> layer_map(2, 6)

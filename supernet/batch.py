@@ -1,4 +1,4 @@
-"""ArchitectureBatch: many architectures as columns, for arithmetic over millions of them."""
+"""ArchitectureBatch: many architectures as arrays, for arithmetic over millions of them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ArchitectureBatch:
     Args:
         hidden_size: (N,)
         num_layers: (N,)
-        num_heads, qkv_size, intermediate_size, compression: (N, L), zeros where a layer is absent;
-            or (N, 1) where the layers of each architecture are equal, whatever its depth.
+        num_heads, qkv_size, intermediate_size, compression: (N, L), with zeros where a layer is
+            absent; or (N, 1) if the layers of each architecture are equal, whatever its depth.
     """
 
     hidden_size: IntArray
@@ -72,14 +72,8 @@ class ArchitectureBatch:
 
     def take(self, rows: IntArray | NDArray[np.bool_]) -> ArchitectureBatch:
         """The architectures at ``rows`` (indices or a mask)."""
-        return ArchitectureBatch(
-            self.hidden_size[rows],
-            self.num_layers[rows],
-            self.num_heads[rows],
-            self.qkv_size[rows],
-            self.intermediate_size[rows],
-            self.compression[rows],
-        )
+        hidden_size, num_layers = self.hidden_size[rows], self.num_layers[rows]
+        return ArchitectureBatch(hidden_size, num_layers, *(one[rows] for one in self._layers()))
 
     @property
     def is_factored(self) -> bool:
@@ -102,11 +96,11 @@ class ArchitectureBatch:
         return self.qkv_size.shape[1] == 1
 
     def over_layers(self, values: NDArray[Any], *, but_last: bool = False) -> NDArray[Any]:
-        """Sum of a value a layer, (N, L) or (N, 1) as the sizes are, over the layers, (N,).
+        """Sum over the layers of each architecture, (N,).
 
         Args:
-            values: zero where a layer is absent.
-            but_last: leave each architecture's last layer out.
+            values: one for each layer, (N, L) or (N, 1) like the sizes; 0 where a layer is absent.
+            but_last: whether to leave out each architecture's last layer.
         """
         if self.has_equal_layers:
             return values[:, 0] * (self.num_layers - but_last)
@@ -114,24 +108,18 @@ class ArchitectureBatch:
         return total - self.of_last(values) if but_last else total
 
     def of_last(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Each architecture's last layer's, (N,), of a value a layer, (N, L) or (N, 1)."""
+        """The values of each architecture's last layer, (N,); see :meth:`over_layers`."""
         if self.has_equal_layers:
             return values[:, 0]
         return values[np.arange(len(self)), self.num_layers - 1]
 
     def expanded(self) -> ArchitectureBatch:
-        """The same architectures with a column a layer."""
+        """The same architectures with a column for each layer, (N, L)."""
         if not self.has_equal_layers:
             return self
         present = np.arange(self.num_layers.max(initial=1)) < self.num_layers[:, None]  # (N, L)
-        return ArchitectureBatch(
-            self.hidden_size,
-            self.num_layers,
-            self.num_heads * present,
-            self.qkv_size * present,
-            self.intermediate_size * present,
-            self.compression * present,
-        )
+        layers = (one * present for one in self._layers())
+        return ArchitectureBatch(self.hidden_size, self.num_layers, *layers)
 
     def architecture(self, row: int) -> Architecture:
         depth = int(self.num_layers[row])
@@ -147,9 +135,9 @@ class ArchitectureBatch:
 
 
 def matrix_entries(rows: IntArray, columns: IntArray, compression: IntArray) -> IntArray:
-    """Those of matrices, or of the factors of compressed ones, as :func:`supernet.factors.rank_of`.
+    """Entries of matrices, or of the factors of compressed ones (:func:`supernet.factors.entries`).
 
-    All broadcast; 0 where a matrix is absent.
+    All arguments broadcast. Absent matrices, with 0 rows or columns, have 0 entries.
     """
     whole = rows * columns
     rank = whole // np.maximum(compression, 1) // np.maximum(rows + columns, 1)

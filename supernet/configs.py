@@ -1,4 +1,4 @@
-"""What is configured: spaces, targets and recipes, by name or by path, as plain data."""
+"""Reads configurations of spaces, targets and recipes, by name or by path, as plain data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from supernet.space import SearchSpace
 
 
 def config_folder() -> Path:
-    """The folder of ``spaces/``, ``recipes/`` and ``targets/`` that names refer to.
+    """The folder that holds ``spaces/``, ``recipes/`` and ``targets/``.
 
-    It stands beside the packages in a checkout, where people edit it, and inside ``nas`` in an
-    installed wheel.
+    In a checkout it is beside the packages, where people edit it. In an installed wheel it is in
+    ``nas``.
 
     Raises:
         NasError: neither exists, so the installation is damaged.
@@ -28,7 +28,7 @@ def config_folder() -> Path:
 
 
 def config_names(kind: str) -> list[str]:
-    """The names that ``configs/<kind>`` offers."""
+    """The names of the configurations in ``configs/<kind>``."""
     return sorted(path.stem for path in (config_folder() / kind).glob("*.yaml"))
 
 

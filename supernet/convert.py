@@ -1,4 +1,4 @@
-"""BERT-like checkpoints as stock BERT: same function, BERT's weight names.
+"""Converts BERT-like checkpoints to stock BERT: the same function, with BERT's weight names.
 
 RoBERTa differs from BERT in where its positions start; DistilBERT and ELECTRA in names and in
 their classification heads. Only encoders whose computation BERT's equals are accepted.
@@ -28,7 +28,7 @@ _LEARNT_BY = (
     "classifier_dropout",
     "initializer_range",
 )
-"""What matters to a model in training alone."""
+"""Keys of a configuration that matter in training only."""
 
 ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
 ACCEPTED = ("bert", *ROBERTA_LIKE, "distilbert", "electra")
@@ -39,7 +39,7 @@ HEAD_CONVERTS = ("bert", *ROBERTA_LIKE)
 
 
 def as_bert(model: PreTrainedModel) -> BertForSequenceClassification:
-    """A stock BERT that computes what ``model`` does.
+    """A stock BERT that computes the same function as ``model``.
 
     The head comes along for the types of :data:`HEAD_CONVERTS`; it is new for the others.
 
@@ -68,10 +68,10 @@ def as_bert(model: PreTrainedModel) -> BertForSequenceClassification:
 
 
 def check_convertible(config: PretrainedConfig) -> None:
-    """Refuse what BERT cannot hold.
+    """Refuse a model that BERT cannot hold.
 
     Raises:
-        NasError: the type or the variant.
+        NasError: the model type, or the variant of it, is not supported.
     """
     if config.model_type not in ACCEPTED:
         raise NasError(

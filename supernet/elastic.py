@@ -1,9 +1,9 @@
 """Run one layer of a BERT on a leading slice of its weights.
 
 Each function takes the full-size module and the sizes to run at. Slices are views of the shared
-weights; only a head narrower than the module's own needs a copy, of the projections alone,
-because a head's leading rows do not lie side by side. The numbers and sizes of heads are sliced
-apart, so that a narrower sub-network keeps whole heads in their places.
+weights, with one exception: the projections of heads narrower than the module's are copied, because
+their rows are not adjacent in memory. The number of heads and the size of a head are sliced
+separately, so a head of a narrow sub-network is the leading part of the same head in a wide one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def embed(module: BertEmbeddings, input_ids: Tensor, token_type_ids: Tensor, hid
         (batch, tokens, hidden)
     """
     tokens = input_ids.shape[1]
-    # Looked up at full width, then cut: the gradient of a sliced table would be a second table.
+    # Look up at full width, then cut: the gradient of a sliced table would be another full table.
     embedded = module.word_embeddings(input_ids)[..., :hidden]
     embedded = embedded + module.position_embeddings.weight[:tokens, :hidden]
     embedded = (
@@ -46,19 +46,20 @@ def embed(module: BertEmbeddings, input_ids: Tensor, token_type_ids: Tensor, hid
 
 
 def linear(module: nn.Linear, inputs: Tensor, out_features: int) -> Tensor:
-    """The leading ``out_features`` of a linear, on as many inputs as there are."""
+    """The leading ``out_features`` outputs of a linear, from its leading inputs."""
     return F.linear(
         inputs, module.weight[:out_features, : inputs.shape[-1]], module.bias[:out_features]
     )
 
 
 def normalize(module: nn.LayerNorm, inputs: Tensor) -> Tensor:
+    """Layer normalization with the leading gains and offsets."""
     size = inputs.shape[-1]
     return F.layer_norm(inputs, (size,), module.weight[:size], module.bias[:size], module.eps)
 
 
 def head_rows(rows: Tensor, num_heads: int, layer: Layer) -> Tensor:
-    """The leading heads' leading rows of a (num_heads * head_size, ...) tensor.
+    """The leading rows of each of the leading heads, from a (num_heads * head_size, ...) tensor.
 
     Returns:
         (layer.qkv_size, ...)
@@ -67,7 +68,7 @@ def head_rows(rows: Tensor, num_heads: int, layer: Layer) -> Tensor:
 
 
 def project(module: nn.Linear, inputs: Tensor, num_heads: int, layer: Layer) -> Tensor:
-    """Queries, keys or values of the leading heads.
+    """The queries, keys or values of the leading heads.
 
     Returns:
         (batch, layer.num_heads, tokens, layer.head_size)
@@ -85,7 +86,7 @@ def attend(
     Args:
         module: a ``BertAttention`` of ``num_heads`` heads.
         inputs: (batch, tokens, hidden)
-        mask: (batch, 1, 1, tokens), True where attended; None attends everywhere.
+        mask: (batch, 1, 1, tokens), True at tokens to attend to; None attends to all.
 
     Returns:
         (batch, tokens, hidden), and the queries, keys and values,

@@ -1,4 +1,4 @@
-"""The one exception family of the project, and the check that most of it comes from."""
+"""NasError, the exception of all faults that a user can mend, and the checks that raise it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class NasError(Exception):
 
 
 def shown(given: object, most: int = 80) -> str:
-    """What was given, for an error: one line of at most ``most`` characters.
+    """A given value for an error message: one line of at most ``most`` characters.
 
-    It costs little however large that is, as it may come from a stranger.
+    It costs little for a value of any size, because a stranger may have sent it.
     """
     text = " ".join(_LIMITS.repr(given).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def printable(text: str, instead: str = " ") -> str:
-    """A stranger's text with ``instead`` of signs that are not seen or reorder others."""
+    """A stranger's text, with ``instead`` in place of invisible and reordering characters."""
     return "".join(one if one.isprintable() else instead for one in text)
 
 
 def error_line(error: Exception) -> str:
-    """What another library's error says, in one line; its kind too where that alone may tell."""
+    """The text of another library's error in one line, with its type if the text may be unclear."""
     kind, text = type(error).__name__, " ".join(printable(str(error)).split())
     told = text if isinstance(error, OSError | ValueError | RuntimeError) else f"{kind}: {text}"
     return told[:300] or kind

@@ -1,6 +1,7 @@
-"""Into what shapes a matrix is factored: the rule of Kronecker compression, as arithmetic alone.
+"""The shapes into which a matrix is factored for Kronecker compression.
 
-Pure Python, since a device that only measures latencies counts what factored layers multiply.
+This module is pure Python: a device that only measures latencies counts the multiplications of
+factored layers with it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from functools import cache
 
 @dataclass(frozen=True)
 class Factors:
-    """How a matrix is factored: a sum of products A kron B.
+    """Shapes of a factored matrix, which is a sum of Kronecker products A kron B.
 
     Args:
         left: shape of A, (m1, n1)
         right: shape of B, (m2, n2)
-        terms: products that are summed.
+        terms: number of products in the sum.
     """
 
     left: tuple[int, int]
@@ -27,7 +28,7 @@ class Factors:
 
     @property
     def sizes(self) -> list[int]:
-        """As a model's configuration has them: m1, n1, m2, n2, terms."""
+        """m1, n1, m2, n2 and terms, the form in a model's configuration."""
         return [*self.left, *self.right, self.terms]
 
     @property
@@ -37,28 +38,28 @@ class Factors:
 
     @property
     def rank(self) -> int:
-        """The most that the matrix can have: a Kronecker product's is the product of the ranks."""
+        """The highest rank of such a matrix. A Kronecker product has the product of the ranks."""
         most = math.prod(min(shape) for shape in (self.left, self.right))
         whole = min(self.left[0] * self.right[0], self.left[1] * self.right[1])
         return min(whole, self.terms * most)
 
     @property
     def multiplications(self) -> int:
-        """For one input, by the cheaper order of the two products."""
+        """Multiplications for one input, in the cheaper order of the two products."""
         (m1, n1), (m2, n2) = self.left, self.right
         return self.terms * min(n1 * n2 * m2 + m1 * n1 * m2, m1 * n1 * n2 + m1 * n2 * m2)
 
 
 @cache
 def choose_factors(rows: int, columns: int, ratio: float, terms: int) -> Factors | None:
-    """The largest factors of a (rows, columns) matrix that are ``ratio`` times smaller than it.
+    """The best factors of a (rows, columns) matrix that are at least ``ratio`` times smaller.
 
-    Of those that are no larger, the ones with the most parameters approximate best. Among these
-    are always some whose product has a low rank, such as a row times a tall matrix; the highest
-    rank is taken, and among equals the fewest multiplications.
+    Factors with the most parameters approximate best. Some of them have a product of low rank, such
+    as a row times a tall matrix, so ties go to the highest rank, and then to the fewest
+    multiplications.
 
     Returns:
-        None where no factors are that small.
+        None if no factors are that small.
     """
     best: tuple[tuple[int, int, int], Factors] | None = None
     for m1 in divisors(rows):
@@ -77,12 +78,12 @@ def choose_factors(rows: int, columns: int, ratio: float, terms: int) -> Factors
 
 
 def choose_table(rows: int, columns: int, ratio: float, terms: int) -> Factors | None:
-    """As :func:`choose_factors` for a table of embeddings, whose B has one row.
+    """As :func:`choose_factors`, for a table of embeddings, where B has one row.
 
-    One product is KroneckerBERT's: an embedding is a row of A kron B. With more, B takes whole
-    rows, (1, columns), and as many products are summed as the ratio allows, however many the
-    linears have: any sum of products of as many parameters of A has a row's n1 dimensions for each
-    term, all of them in the span of so many rows, so this form holds every other.
+    With one term this is KroneckerBERT's form: an embedding is a row of A kron B. With more terms,
+    B holds whole rows, (1, columns), and the sum has as many terms as the ratio allows, however
+    many ``terms`` the linears have. A sum of other products with as many parameters in A lies in
+    the span of as many rows, so this form contains every other.
     """
     if terms > 1:
         return low_rank(rows, columns, ratio, True)
@@ -96,12 +97,12 @@ def divisors(number: int) -> list[int]:
 
 
 Rule = Callable[[int, int, float, bool], Factors | None]
-"""From rows, columns, a ratio and whether it is the table of word embeddings to factors that are so
-many times smaller; None where there are none."""
+"""Chooses factors. Arguments: rows, columns, how many times smaller the factors must be, whether
+the matrix is the table of word embeddings. Returns None if there are no such factors."""
 
 
 def sums_of(terms: int | None) -> Rule:
-    """The rule of :func:`choose_factors` and :func:`choose_table`; without terms, low rank."""
+    """The rule for sums of ``terms`` Kronecker products; :func:`low_rank` for None."""
     if terms is None:
         return low_rank
 
@@ -113,20 +114,21 @@ def sums_of(terms: int | None) -> Rule:
 
 
 def rank_of(rows: int, columns: int, ratio: float) -> int:
-    """The most columns times rows that are ``ratio`` times smaller than a matrix; 0 for none."""
+    """The largest rank at which columns times rows are ``ratio`` times smaller; 0 for none."""
     return int(rows * columns / ratio) // (rows + columns)
 
 
 def entries(rows: int, columns: int, ratio: float) -> int:
-    """Of a matrix that is so many times smaller by columns times rows, or of itself.
+    """Entries of a matrix factored into columns times rows, ``ratio`` times smaller.
 
-    They are also the multiplications for one input.
+    A matrix too small to be factored counts as whole. The entries are also the multiplications for
+    one input.
     """
     rank = rank_of(rows, columns, ratio) if ratio > 1 else 0
     return rank * (rows + columns) if rank else rows * columns
 
 
 def low_rank(rows: int, columns: int, ratio: float, _is_table: bool) -> Factors | None:
-    """The rule of truncated singular values: a sum of columns times rows, (m, 1) kron (1, n)."""
+    """The rule of low rank: a sum of columns times rows, (m, 1) kron (1, n)."""
     rank = rank_of(rows, columns, ratio)
     return Factors((rows, 1), (1, columns), rank) if rank else None

@@ -3,10 +3,10 @@
 The function of the model stays the same to rounding: each ordering permutes the rows that produce
 a unit together with the columns that read it (once-for-all, Cai et al., ICLR 2020).
 
-A unit's importance is how much of the model's output hangs on it: the squared product of its
-activation and the gradient of a random direction of the output (a first-order Taylor expansion of
-removing it, Molchanov et al. 2019; Michel et al. 2019). Labels are not needed, so a plain encoder
-can be ordered too.
+A unit's importance is how much the model's output depends on it: the squared product of the unit's
+activation and the gradient of a random direction of the output. This is a first-order Taylor
+expansion of removing the unit (Molchanov et al. 2019; Michel et al. 2019). It needs no labels, so a
+plain encoder can be ordered too.
 """
 
 from __future__ import annotations
@@ -116,9 +116,10 @@ def reorder(model: BertForSequenceClassification, importance: Importance) -> Non
 
 
 def head_orders(layer: LayerImportance) -> tuple[Tensor, Tensor]:
-    """Row orders of query (and key), and of value: heads by importance, then their dimensions.
+    """New orders of the rows of query and key, and of the rows of value.
 
-    Both keep whole heads together, in the same order of heads.
+    Both have the same order of heads, by importance, and keep each head's rows together. Within a
+    head, rows are ordered by importance.
     """
     heads = layer.values.sum(dim=1).argsort(descending=True)
     size = layer.values.shape[1]
@@ -131,7 +132,7 @@ def head_orders(layer: LayerImportance) -> tuple[Tensor, Tensor]:
 
 
 def _observed(model: BertForSequenceClassification) -> list[tuple[str, nn.Module]]:
-    """The modules whose outputs are the units."""
+    """The modules whose outputs are the units, by name."""
     observed: list[tuple[str, nn.Module]] = [("embeddings.hidden", model.bert.embeddings)]
     for index, layer in enumerate(layers_of(model.bert)):
         observed += [

@@ -18,7 +18,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from supernet.errors import NasError, error_line, shown
 
 _ENCODER = re.compile(r"(^|\.)(embeddings|encoder\.layer|transformer\.layer)\.")
-"""In the names of an encoder's weights, whatever its type and whoever wrapped it."""
+"""Matches the names of an encoder's weights, for any model type and wrapper."""
 
 _FIRST = re.compile(
     r"(?P<before>.*?)(?P<base>\w+\.)?embeddings\.word_embeddings\.weight", re.DOTALL
@@ -28,7 +28,7 @@ _USELESS = re.compile(
     r"(.*\.)?(cls|lm_head|generator_predictions|generator_lm_head|discriminator_predictions"
     r"|vocab_transform|vocab_layer_norm|vocab_projector|qa_outputs|pooler|position_ids)(\..*)?"
 )
-"""Heads of other tasks, a pooler where the model has none, and what is computed anew."""
+"""Matches weights that may be left over: heads of other tasks, a pooler, position ids."""
 
 
 def load_config(place: str | PathLike[str], subject: str, **options: Any) -> PretrainedConfig:
@@ -36,11 +36,11 @@ def load_config(place: str | PathLike[str], subject: str, **options: Any) -> Pre
 
     Args:
         place: a folder, or a hub id.
-        subject: whose it is, for messages.
+        subject: name of the model in messages.
         options: of ``AutoConfig.from_pretrained``.
 
     Raises:
-        NasError: there is none, or none of a model.
+        NasError: there is no configuration, or it is not a model's.
     """
     try:
         return AutoConfig.from_pretrained(place, **options)
@@ -55,7 +55,7 @@ def load_config(place: str | PathLike[str], subject: str, **options: Any) -> Pre
 
 
 class Loadable(Protocol):
-    """A class of ``transformers`` that loads models."""
+    """A class of ``transformers`` with ``from_pretrained``."""
 
     def from_pretrained(self, place: str | PathLike[str], **options: Any) -> Any: ...
 
@@ -117,7 +117,7 @@ def _loaded(
 def _wrapper(
     missing: Collection[str], unexpected: Collection[str], model: PreTrainedModel
 ) -> dict[str, str] | None:
-    """How names in the file become the model's, where a wrapper changed them all."""
+    """Pattern and replacement for the names in a file, if a wrapper changed them all."""
     base = f"{model.base_model_prefix}."
     words = [name for name in unexpected if name.endswith("embeddings.word_embeddings.weight")]
     own = {name for name in model.state_dict() if name.startswith(base)}
@@ -132,7 +132,7 @@ def _wrapper(
 
 
 def _check(subject: str, told: dict[str, Any], new_head: bool) -> None:
-    """Refuse a model that is not the file's."""
+    """Refuse a model whose weights do not match the file."""
 
     def matters(name: str) -> bool:
         return not new_head or bool(_ENCODER.search(name))

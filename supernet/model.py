@@ -22,12 +22,12 @@ _LAYER = re.compile(r"\.layer\.(\d+)\.")
 
 
 class Supernet(nn.Module):
-    """Weights shared by all sub-networks, held as a stock ``BertForSequenceClassification``.
+    """Weights shared by all sub-networks, held in a stock ``BertForSequenceClassification``.
 
-    A sub-network has layers at even distances, the last among them
-    (:func:`supernet.architecture.layer_map`), and of each the leading heads, the leading dimensions
-    of a head, neurons and hidden units. It is an argument of the call, never a state, so
-    sub-networks of different shapes can run side by side.
+    A sub-network has layers at even distances, the last one included
+    (:func:`supernet.architecture.layer_map`). Of each it has the leading heads, the leading
+    dimensions of a head, the leading neurons and the leading hidden units. The sub-network is an
+    argument of the call, never a state, so sub-networks of different shapes can run side by side.
 
     Example:
         >>> from transformers import BertConfig
@@ -80,8 +80,8 @@ class Supernet(nn.Module):
             input_ids, attention_mask, token_type_ids: (batch, tokens)
 
         Raises:
-            NasError: the architecture does not fit in the supernet, or has compressed layers, which
-                hold no slice of its weights.
+            NasError: the architecture does not fit in the supernet, or has compressed layers, whose
+                factors are no slice of the shared weights.
         """
         architecture = architecture or self.largest
         self._check(architecture)
@@ -110,7 +110,7 @@ class Supernet(nn.Module):
         return Observation(logits, tuple(states), tuple(attentions))
 
     def layers_of(self, architecture: Architecture) -> list[int]:
-        """Numbers, from 0, of the layers that a sub-network runs."""
+        """Indices of the layers that a sub-network runs."""
         mapped = layer_map(architecture.num_layers, self.largest.num_layers)
         return [number - 1 for number in mapped[1:]]
 
@@ -119,11 +119,11 @@ class Supernet(nn.Module):
     ) -> PreTrainedModel:
         """An independent model with a copy of a sub-network's weights.
 
-        Its outputs equal the in-place sub-network's. Of an architecture with compressed layers, it
-        has the nearest factors to them.
+        Its outputs equal those of the sub-network run in place. Compressed layers get the factors
+        nearest to the shared weights.
 
         Args:
-            layers: numbers, from 0, of other layers to take than the sub-network's.
+            layers: indices of the layers to take instead of the sub-network's own.
 
         Raises:
             NasError: the architecture does not fit in the supernet.
@@ -146,7 +146,7 @@ class Supernet(nn.Module):
         return student.eval()
 
     def blank(self, architecture: Architecture) -> PreTrainedModel:
-        """A student with this model's labels and settings, on its device, with random weights."""
+        """A student with random weights, on this model's device, with its labels and settings."""
         student = new_student(architecture, self.shape, carried_settings(self.weights.config))
         nn.Module.to(student, self.weights.device)
         return student
@@ -161,11 +161,11 @@ class Supernet(nn.Module):
 def _sliced(
     name: str, weight: Tensor, shape: tuple[int, ...], layer: Layer | None, full: Layer | None
 ) -> Tensor:
-    """The part of a weight that a student holds.
+    """A copy of the part of a shared weight that a student holds.
 
     Args:
-        name: of the student's parameter.
-        layer, full: its layer's sizes and the supernet's, where it stands in one.
+        name: the student's parameter.
+        layer, full: sizes of its layer in the student and in the supernet; None outside layers.
     """
     parts = name.split(".")
     if layer is not None and full is not None and "attention" in parts and "LayerNorm" not in parts:

@@ -1,8 +1,8 @@
-"""Run a BERT-like classifier and see all that losses compare: logits, states, attention.
+"""Run a BERT-like classifier and return all that losses compare: logits, states, attention.
 
-Stock models keep queries and keys to themselves and run their layers in one loop. Distillation
-needs to look inside, to feed embeddings that are no token's (MixKD) and to swap layers from step
-to step (BERT-of-Theseus), so the modules are called here one by one, as the models' own code does.
+Stock models do not return queries and keys, and run their layers in one loop. Distillation also
+feeds mixed embeddings (MixKD) and swaps layers from step to step (BERT-of-Theseus). So this module
+calls the models' modules one by one, in the order of the models' own code.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Observation:
 
     Args:
         logits: (batch, num_labels)
-        hidden_states: embeddings and every layer's output, each (batch, tokens, hidden_size)
-        attentions: of every layer
+        hidden_states: the embeddings and every layer's output, each (batch, tokens, hidden_size)
+        attentions: every layer's queries, keys and values
     """
 
     logits: Tensor
@@ -48,8 +48,8 @@ def observe(
         model: ``BertForSequenceClassification`` or ``TailorBertForSequenceClassification``.
         inputs: ``input_ids`` and, where there are any, ``attention_mask`` and ``token_type_ids``,
             each (batch, tokens)
-        words: word embeddings in place of the tokens' own, (batch, tokens, hidden_size)
-        layers: in place of the model's own.
+        words: word embeddings to use instead of the tokens' own, (batch, tokens, hidden_size)
+        layers: layers to run instead of the model's own.
     """
     encoder: Any = model.bert
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
@@ -69,13 +69,13 @@ def observe(
 
 
 def word_embeddings(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
-    """The tokens' own embeddings, (batch, tokens, hidden_size), before anything is added."""
+    """The tokens' word embeddings, before anything is added, (batch, tokens, hidden_size)."""
     embedded: Tensor = word_table(model)(input_ids)
     return embedded
 
 
 def word_table(model: PreTrainedModel) -> Any:
-    """The layer that holds a classifier's word embeddings."""
+    """The module that holds a classifier's word embeddings."""
     encoder: Any = model.bert
     return encoder.embeddings.word_embeddings
 

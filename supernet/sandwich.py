@@ -1,7 +1,7 @@
 """Sandwich-rule training of a supernet (Yu and Huang 2019; BigNAS, Yu et al. 2020).
 
-Each step runs the largest, the smallest and k random sub-networks on one batch and sums their
-gradients. All learn from the external teacher, from the largest's own predictions (in-place
+Each step runs the largest, the smallest and some random sub-networks on one batch and sums their
+gradients. They learn from the teacher, from the predictions of the largest sub-network (in-place
 distillation), or from both.
 """
 
@@ -27,7 +27,7 @@ from supernet.training import Progress, ResumableTrainer
 
 
 def sandwich(space: SearchSpace, num_random: int, rng: np.random.Generator) -> list[Architecture]:
-    """The sub-networks of one step: largest, smallest, and random ones between."""
+    """The sub-networks of one step: the largest, the smallest, and random ones."""
     return [space.largest, space.smallest, *(space.sample(rng) for _ in range(num_random))]
 
 
@@ -42,7 +42,7 @@ def sub_network_loss(
     """The weighted losses of one sub-network on one batch.
 
     Args:
-        soft_targets: logits to imitate, (batch, num_labels); the mean over them counts.
+        soft_targets: logits to imitate, each (batch, num_labels); their losses are averaged.
         mask: (batch, tokens)
         labels: (batch,), or None on unlabelled text.
     """
@@ -70,8 +70,8 @@ def sub_network_loss(
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their means over all processes, in one message.
 
-    Every process must have gradients of the same parameters: of the sandwich, those that the
-    largest sub-network learns by.
+    Every process must have gradients for the same parameters. In a sandwich it does: the largest
+    sub-network uses all of them.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -85,14 +85,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 class SandwichTrainer(ResumableTrainer):
     """Trains a supernet by the sandwich rule.
 
-    Each process runs the largest, the smallest and random sub-networks of its own on its share of
-    the batch; the gradients are the means over the processes.
+    Each process runs the largest, the smallest and its own random sub-networks on its share of the
+    batch. Gradients are averaged over the processes.
 
     Args:
         supernet: learns, in place.
-        teacher: a frozen supernet whose largest sub-network is the teacher, its units in the order
-            of the supernet's.
-        space: the sub-networks; its largest fits in the supernet.
+        teacher: a supernet whose largest sub-network is the teacher; its units have the order of
+            the supernet's. It is frozen.
+        space: the sub-networks to train; its largest fits in the supernet.
         data, collate, folder, seed, progress, checkpoint_every: as in :class:`ResumableTrainer`.
     """
 
@@ -127,8 +127,8 @@ class SandwichTrainer(ResumableTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
-        # DDP would send the gradients after each sub-network, and expects to know which weights it
-        # leaves out; the sum over the sub-networks is sent once.
+        # DDP would send gradients after each sub-network, and would have to know which weights a
+        # sub-network does not use. Send the sum over the sub-networks once instead.
         with self.accelerator.no_sync(model):
             loss = self._sub_networks_step(model, inputs)
         if self.accelerator.num_processes > 1:
@@ -139,7 +139,7 @@ class SandwichTrainer(ResumableTrainer):
         """Add up the gradients of this process's sub-networks.
 
         Returns:
-            Their mean loss, ().
+            The mean loss of the sub-networks, ().
         """
         model.train()
         inputs = self._prepare_inputs(inputs)

@@ -1,4 +1,4 @@
-"""What a supernet's sub-networks learn from; free of torch, so that recipes are read without it."""
+"""SandwichSettings: what sub-networks learn from. No torch: recipes are read without it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class SandwichSettings:
 
     Args:
         training: duration and optimizer.
-        num_random: random sub-networks a step, beside the largest and the smallest.
-        soft_targets: whose predictions the smaller sub-networks imitate; the largest imitates the
-            teacher's in any case.
+        num_random: random sub-networks in a step, besides the largest and the smallest.
+        soft_targets: whose predictions the other sub-networks imitate: the ``teacher``'s, those of
+            the ``largest`` sub-network, or ``both``. The largest always imitates the teacher.
         temperature: softens predictions.
-        soft_weight: of the imitation of predictions.
-        hard_weight: of the labels.
-        hidden_weight: of the teacher's hidden states: those units that a sub-network has, after
-            layers at the same share of the depth.
-        relation_weight: of the teacher's last layer's attention relations (MiniLM v2), the one loss
-            that needs no head.
+        soft_weight: weight of the imitation of predictions.
+        hard_weight: weight of the loss on the labels.
+        hidden_weight: weight of the imitation of the teacher's hidden states, in the units that a
+            sub-network has, after layers at the same share of the depth.
+        relation_weight: weight of the imitation of attention relations in the teacher's last layer
+            (MiniLM v2). It is the only loss that needs no classification head.
 
     Raises:
         NasError: a value out of range, or nothing to learn from.

@@ -1,4 +1,4 @@
-"""SearchSpace: the architectures a search may choose from. NumPy only."""
+"""SearchSpace: the architectures that a search may choose from. Needs NumPy only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from supernet.architecture import Architecture, Layer
-from supernet.batch import ArchitectureBatch, IntArray
+from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 
 Choices = tuple[int, ...]
@@ -20,25 +20,25 @@ Attention = tuple[int, int]
 """(num_heads, qkv_size)"""
 
 NATIVE = "hidden_size"
-"""The word that ties ``qkv_size`` to the hidden size, as in BERT."""
+"""The value of ``qkv_size`` in a file that ties it to the hidden size, as in BERT."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """Sorted choices for each dimension of a BERT-like encoder.
 
-    A layer's ``num_heads`` and ``qkv_size`` form a valid pair when the one divides the other and,
-    where ``head_size`` is given, their quotient is among it.
+    A layer's ``num_heads`` and ``qkv_size`` are a valid pair if the number of heads divides the
+    size, and the quotient is an accepted ``head_size``.
 
     Args:
         name: for people and for file names.
         num_layers, hidden_size, num_heads, intermediate_size: the choices.
-        qkv_size: the choices, or None for ``qkv_size == hidden_size`` (stock BERT holds it when
-            the layers are equal too).
+        qkv_size: the choices, or None for ``qkv_size == hidden_size``. A stock BERT can hold such
+            an architecture if its layers are equal.
         head_size: the accepted sizes of one head; None accepts any.
         uniform: whether all layers of an architecture are equal.
-        compression: the choices of how many times smaller a layer's matrices are than whole ones
-            (:class:`supernet.architecture.Layer`); 1 is among them.
+        compression: choices of how many times smaller a layer's matrices are
+            (:class:`supernet.architecture.Layer`). 1, for whole matrices, is one of them.
 
     Raises:
         NasError: an empty or non-positive choice, a hidden size without a valid attention, or no
@@ -91,7 +91,7 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSpace:
-        """Build a space from the mapping that a YAML file under ``configs/spaces`` holds.
+        """The space that a mapping describes, such as a YAML file under ``configs/spaces``.
 
         Choices are a list, or ``{min, max, step}`` with both ends included.
 
@@ -144,7 +144,7 @@ class SearchSpace:
 
     @property
     def largest(self) -> Architecture:
-        """The widest and deepest architecture; of its attentions, the widest with most heads."""
+        """The widest and deepest architecture, with the widest attention of the most heads."""
         return self._extreme(-1)
 
     @property
@@ -153,7 +153,7 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """How many architectures the space holds."""
+        """The number of architectures in the space."""
         return sum(
             self._options_a_layer(hidden) ** self._free_layers(depth)
             for depth, hidden in product(self.num_layers, self.hidden_size)
@@ -161,7 +161,7 @@ class SearchSpace:
 
     @property
     def whole(self) -> SearchSpace:
-        """The same sizes, nothing compressed: what a supernet of this space is trained for."""
+        """This space without compression, which is what a supernet is trained for."""
         return replace(self, compression=(1,))
 
     def __contains__(self, architecture: object) -> bool:
@@ -179,9 +179,9 @@ class SearchSpace:
         )
 
     def includes(self, other: SearchSpace) -> bool:
-        """Whether every architecture of ``other`` is one of this space.
+        """Whether every architecture of ``other`` is in this space.
 
-        Where layers must be equal, a space in which they may differ counts as not included.
+        A space whose layers may differ is never included in one whose layers must be equal.
         """
         return (
             set(other.num_layers) <= set(self.num_layers)
@@ -205,7 +205,7 @@ class SearchSpace:
     # ---- chance -------------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Each dimension drawn uniformly and independently (so depths are equally likely)."""
+        """A random architecture; dimensions are uniform and independent, depth included."""
         hidden = int(rng.choice(self.hidden_size))
         depth = int(rng.choice(self.num_layers))
         layers = [self._sample_layer(hidden, rng) for _ in range(self._free_layers(depth))]
@@ -214,9 +214,9 @@ class SearchSpace:
     def mutate(
         self, architecture: Architecture, rng: np.random.Generator, probability: float = 0.25
     ) -> Architecture:
-        """Each dimension moves one grid step with ``probability``; at least one moves.
+        """A mutant: each dimension moves one grid step with ``probability``; at least one moves.
 
-        (AutoTinyBERT's Evolved rule, Yin et al., ACL 2021.)
+        This is AutoTinyBERT's rule of evolution (Yin et al., ACL 2021).
         """
         hidden = architecture.hidden_size
         depth = architecture.num_layers
@@ -226,17 +226,11 @@ class SearchSpace:
             depth = _step(self.num_layers, depth, rng)
         layers = list(architecture.layers[: self._free_layers(architecture.num_layers)])
         for index, layer in enumerate(layers):
-            heads, qkv, intermediate = layer.num_heads, layer.qkv_size, layer.intermediate_size
-            compression = layer.compression
-            if rng.random() < probability:
-                heads = _step(self.num_heads, heads, rng)
-            if self.qkv_size is not None and rng.random() < probability:
-                qkv = _step(self.qkv_size, qkv, rng)
-            if rng.random() < probability:
-                intermediate = _step(self.intermediate_size, intermediate, rng)
-            if len(self.compression) > 1 and rng.random() < probability:
-                compression = _step(self.compression, compression, rng)
-            layers[index] = self._layer(hidden, heads, qkv, intermediate, compression)
+            sizes = list(_sizes(layer))
+            for place, choices in self._dimensions():
+                if rng.random() < probability:
+                    sizes[place] = _step(choices, sizes[place], rng)
+            layers[index] = self._layer(hidden, *sizes)
         mutant = self._build(hidden, depth, layers)
         if mutant != architecture:
             return mutant
@@ -250,10 +244,12 @@ class SearchSpace:
         rng: np.random.Generator,
         share: float = 0.5,
     ) -> Architecture:
-        """Each dimension from either parent; an invalid attention moves to the nearest valid.
+        """A child: each dimension comes from either parent.
+
+        An invalid pair of heads and qkv size becomes the nearest valid one.
 
         Args:
-            share: probability that a dimension is the second's.
+            share: probability that a dimension comes from the second parent.
         """
 
         def either(one: Any, other: Any) -> Any:
@@ -278,100 +274,40 @@ class SearchSpace:
         return self._build(hidden, depth, layers)
 
     def neighbours(self, architecture: Architecture) -> list[Architecture]:
-        """Those one grid step away in one dimension.
+        """The architectures one grid step away in one dimension.
 
-        A step that leaves an attention invalid carries it to the nearest valid one, so that the
-        space stays connected.
+        A step to an invalid pair of heads and qkv size goes on to the nearest valid one, so the
+        space is connected.
         """
         depth, hidden = architecture.num_layers, architecture.hidden_size
         free = list(architecture.layers[: self._free_layers(depth)])
         found = [self._build(hidden, other, free) for other in _around(self.num_layers, depth)]
         found += [self._build(other, depth, free) for other in _around(self.hidden_size, hidden)]
         for index, layer in enumerate(free):
-            heads, qkv, intermediate = layer.num_heads, layer.qkv_size, layer.intermediate_size
-            rest = (intermediate, layer.compression)
-            moved = [(other, qkv, *rest) for other in _around(self.num_heads, heads)]
-            if self.qkv_size is not None:
-                moved += [(heads, other, *rest) for other in _around(self.qkv_size, qkv)]
-                same_heads = [q for h, q in self.attentions[hidden] if h == heads]
-                moved += [(heads, other, *rest) for other in _around(same_heads, qkv)]
-            for other in _around(self.intermediate_size, intermediate):
-                moved.append((heads, qkv, other, layer.compression))
-            for other in _around(self.compression, layer.compression):
-                moved.append((heads, qkv, intermediate, other))
-            for sizes in moved:
-                layers = [*free[:index], self._layer(hidden, *sizes), *free[index + 1 :]]
-                found.append(self._build(hidden, depth, layers))
+            own = _sizes(layer)
+            same_heads = [qkv for heads, qkv in self.attentions[hidden] if heads == own[0]]
+            for place, choices in self._dimensions():
+                others = _around(choices, own[place])
+                if place == 1:  # also the next size that is valid for these heads
+                    others += _around(same_heads, own[1])
+                for other in others:
+                    sizes = [*own[:place], other, *own[place + 1 :]]
+                    layers = [*free[:index], self._layer(hidden, *sizes), *free[index + 1 :]]
+                    found.append(self._build(hidden, depth, layers))
         return [other for other in dict.fromkeys(found) if other != architecture]
 
     def nearest(
         self, hidden_size: int, layers: Sequence[tuple[int, int, int, int]]
     ) -> Architecture:
-        """The architecture of such layers, each with the valid attention nearest to its own.
+        """The architecture with these layers, each with the valid attention nearest to its own.
 
         Args:
             hidden_size: one of the choices.
-            layers: number of heads, qkv and intermediate size, compression.
+            layers: of each layer, heads, qkv size, intermediate size and compression.
         """
         return Architecture(
             hidden_size, tuple(self._layer(hidden_size, *sizes) for sizes in layers)
         )
-
-    # ---- integer codes ------------------------------------------------------------------------
-
-    @property
-    def code_names(self) -> tuple[str, ...]:
-        """What each column of :meth:`encode` holds."""
-        layers = range(self._free_layers(max(self.num_layers)))
-        fields = ("num_heads", "qkv_size", "intermediate_size", "compression")
-        return ("num_layers", "hidden_size", *(f"{f}_{i}" for i in layers for f in fields))
-
-    def encode(self, batch: ArchitectureBatch) -> IntArray:
-        """Indices into the choices, (N, D); columns of absent layers, and tied ones, hold 0.
-
-        Raises:
-            NasError: an architecture is not in the space.
-        """
-        for architecture in batch:
-            if architecture not in self:
-                raise NasError(f"architecture {architecture} is not in space {self.name}")
-        batch = batch.expanded()
-        codes = np.zeros((len(batch), len(self.code_names)), dtype=np.int64)
-        codes[:, 0] = np.searchsorted(self.num_layers, batch.num_layers)
-        codes[:, 1] = np.searchsorted(self.hidden_size, batch.hidden_size)
-        for layer in range(min(self._free_layers(max(self.num_layers)), batch.qkv_size.shape[1])):
-            present = batch.num_layers > layer
-            for column, choices, values in (
-                (2, self.num_heads, batch.num_heads),
-                (3, self.qkv_size or (), batch.qkv_size),
-                (4, self.intermediate_size, batch.intermediate_size),
-                (5, self.compression, batch.compression),
-            ):
-                index = np.searchsorted(choices, values[:, layer]) if choices else 0
-                codes[:, column + 4 * layer] = np.where(present, index, 0)
-        return codes
-
-    def decode(self, codes: IntArray) -> ArchitectureBatch:
-        """The inverse of :meth:`encode`."""
-        depth = np.take(self.num_layers, codes[:, 0])
-        hidden = np.take(self.hidden_size, codes[:, 1])
-        longest = max(self.num_layers)
-        heads, qkv, intermediate, compression = np.zeros((4, len(codes), longest), dtype=np.int64)
-        for layer in range(longest):
-            column = 2 if self.uniform else 2 + 4 * layer
-            present = depth > layer
-            heads[:, layer] = np.where(present, np.take(self.num_heads, codes[:, column]), 0)
-            width = (
-                hidden if self.qkv_size is None else np.take(self.qkv_size, codes[:, column + 1])
-            )
-            qkv[:, layer] = np.where(present, width, 0)
-            intermediate[:, layer] = np.where(
-                present, np.take(self.intermediate_size, codes[:, column + 2]), 0
-            )
-            compression[:, layer] = np.where(
-                present, np.take(self.compression, codes[:, column + 3]), 0
-            )
-        return ArchitectureBatch(hidden, depth, heads, qkv, intermediate, compression)
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -390,18 +326,15 @@ class SearchSpace:
 
     def _build(self, hidden: int, depth: int, layers: list[Layer]) -> Architecture:
         """Fit layers to a hidden size and a depth: cut at the end, or repeat the last."""
-        fitted = [
-            self._layer(
-                hidden,
-                layer.num_heads,
-                layer.qkv_size,
-                layer.intermediate_size,
-                layer.compression,
-            )
-            for layer in layers[:depth]
-        ]
+        fitted = [self._layer(hidden, *_sizes(layer)) for layer in layers[:depth]]
         fitted += [fitted[-1]] * (depth - len(fitted))
         return Architecture(hidden, tuple(fitted))
+
+    def _dimensions(self) -> list[tuple[int, Choices]]:
+        """The dimensions of a layer that are free: place in :func:`_sizes`, and choices."""
+        every = (self.num_heads, self.qkv_size, self.intermediate_size, self.compression)
+        found = [(place, choices) for place, choices in enumerate(every) if choices is not None]
+        return found if len(self.compression) > 1 else found[:-1]
 
     def _layer(
         self, hidden: int, heads: int, qkv: int, intermediate: int, compression: int
@@ -419,7 +352,7 @@ class SearchSpace:
     def _block(
         self, depth: int, hidden: int, options: int, start: int, stop: int
     ) -> ArchitectureBatch:
-        """Architectures ``start`` to ``stop`` of one depth and width, in mixed-radix order."""
+        """Architectures ``start`` to ``stop`` of one depth and hidden size, in a fixed order."""
         columns = self._free_layers(depth)  # one where all layers are equal
         layers = np.zeros((4, stop - start, columns), dtype=np.int64)
         attentions = np.array(self.attentions[hidden], dtype=np.int64)
@@ -476,7 +409,7 @@ def trimmed(space: SearchSpace, largest: Architecture) -> SearchSpace:
 def _valid_attentions(
     hidden: int, num_heads: Choices, qkv_size: Choices | None, head_size: Choices | None
 ) -> tuple[Attention, ...]:
-    """The (num_heads, qkv_size) pairs that divide into an accepted head size."""
+    """The (num_heads, qkv_size) pairs that give an accepted head size."""
     widths = (hidden,) if qkv_size is None else qkv_size
     return tuple(
         (heads, qkv)
@@ -504,6 +437,10 @@ def _choices(space: str, name: str, value: Any) -> Choices:
     )
 
 
+def _sizes(layer: Layer) -> tuple[int, int, int, int]:
+    return layer.num_heads, layer.qkv_size, layer.intermediate_size, layer.compression
+
+
 def _around(choices: Choices | list[int], value: int) -> list[int]:
     """The choices next to ``value``, below and above."""
     below = [choice for choice in choices if choice < value]
@@ -518,7 +455,7 @@ def _step(choices: Choices, value: int, rng: np.random.Generator) -> int:
 
 @cache
 def _nearest(valid: tuple[Attention, ...], wanted: Attention) -> Attention:
-    """The valid pair closest to ``wanted``, by the ratio of heads first, then of widths."""
+    """The valid pair closest to ``wanted``: by the ratio of heads first, then of qkv sizes."""
     if wanted in valid:
         return wanted
 

@@ -1,4 +1,4 @@
-"""The stand-alone model of an architecture: what ``Supernet.extract`` returns and export writes."""
+"""The stand-alone model of an architecture, which ``Supernet.extract`` returns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CARRIED_SETTINGS = (
     "label2id",
     "problem_type",
 )
-"""What a student takes over from its teacher's configuration, besides its shape."""
+"""Keys that a student takes over from its teacher's configuration, besides its shape."""
 
 
 def new_student(
@@ -50,8 +50,8 @@ def new_student(
         settings: further configuration keys, such as those of :data:`CARRIED_SETTINGS`.
 
     Returns:
-        ``BertForSequenceClassification`` where the architecture is native, else
-        ``TailorBertForSequenceClassification``; both without dropout, in training mode.
+        ``BertForSequenceClassification`` if the architecture is native, else
+        ``TailorBertForSequenceClassification``. Both are without dropout and in training mode.
     """
     general: dict[str, Any] = {
         "vocab_size": shape.vocab_size,
@@ -83,7 +83,7 @@ def new_student(
 
 
 def carried_settings(config: PretrainedConfig) -> dict[str, Any]:
-    """What :func:`new_student` takes over of a teacher's configuration."""
+    """The values of :data:`CARRIED_SETTINGS` in a teacher's configuration."""
     return {key: getattr(config, key) for key in CARRIED_SETTINGS}
 
 
@@ -114,7 +114,7 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
 
 
 def shape_of(config: PretrainedConfig) -> EncoderShape:
-    """The part of a BERT or TailorBERT configuration that is not searched."""
+    """The shape that a BERT or TailorBERT configuration describes."""
     return EncoderShape(
         config.vocab_size,
         config.max_position_embeddings,

@@ -1,7 +1,7 @@
-"""The training loop that all trainings share: ``transformers.Trainer``, made exactly resumable.
+"""The training loop of all trainings: ``transformers.Trainer``, made exactly resumable.
 
-A run killed at any moment and started again ends with the same weights as an undisturbed one: the
-order of examples is a function of the seed alone, and only complete checkpoints are resumed.
+A run that is killed at any moment and started again ends with the same weights as an undisturbed
+run: the order of examples depends on the seed only, and only complete checkpoints are resumed.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from supernet.errors import NasError
 from supernet.training_settings import TrainingSettings
 
 Progress = Callable[[int, int], None]
-"""Called with the steps done and the steps in all."""
+"""Called with the number of steps done, and the number of all steps."""
 
 BEST = "best.safetensors"
-"""In a training's folder: the weights that scored best so far."""
+"""File in a training's folder with the weights that scored best so far."""
 
 GROUPED_BATCHES = 50
-"""Batches of similar length are cut from this many batches' worth of shuffled examples."""
+"""Shuffled examples are sorted by length within groups of so many batches."""
 
 
 class EpochsSampler(Sampler[int]):
     """The examples of all epochs, each epoch shuffled, in batches of similar length.
 
-    Padding costs little when a batch's texts are of one length. The last, incomplete batch of an
-    epoch is left out; the shuffle leaves out others each time.
+    Texts of similar length in a batch need little padding. The last, incomplete batch of an epoch
+    is left out; it has other examples in each epoch.
 
     Args:
-        lengths: of each example, in tokens.
+        lengths: tokens of each example.
     """
 
     def __init__(self, lengths: Sequence[int], settings: TrainingSettings, seed: int) -> None:
@@ -76,14 +76,14 @@ class EpochsSampler(Sampler[int]):
 
 @dataclass(frozen=True)
 class Watch:
-    """Has a training end with the weights that scored best, those it began with included.
+    """Makes a training end with the weights that scored best, the first weights included.
 
     Args:
-        score: of what is trained as it stands, in evaluation mode; higher is better.
-        every: steps between two scores; the last step's weights are scored too.
-        patience: so many scores in a row without a gain end the training; None for never.
-        minutes: that this process trains for at the most. A training that this bound ends is not
-            the same each time.
+        score: returns the score of the model as it is, in evaluation mode; higher is better.
+        every: steps between two scores. The last step's weights are scored too.
+        patience: number of scores without a gain, in a row, that end the training; None for never.
+        minutes: the longest that this process trains. A training that ends at this bound is not
+            reproducible.
     """
 
     score: Callable[[], float]
@@ -93,9 +93,9 @@ class Watch:
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 are native here, and so a few times faster.
+    """Whether this machine computes matrix products in bfloat16, a few times faster than float32.
 
-    Trainings then run them in bfloat16, with weights, sums and losses in float32.
+    Trainings then do so, with weights, sums and losses in float32.
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -106,20 +106,20 @@ def computes_in_bfloat16() -> bool:
 class ResumableTrainer(Trainer):
     """A Trainer that resumes exactly and reports its progress to a callable.
 
-    Several processes (of torchrun, of Ray Train) share each batch, so a training takes the same
-    steps over the same examples whatever their number.
+    Several processes (of torchrun or Ray Train) share each batch. So a training takes the same
+    steps over the same examples for any number of processes.
 
     Args:
-        model: what learns.
-        data: items of token lists; a ``lengths`` attribute gives their lengths.
-        collate: items to a batch of tensors.
-        folder: where checkpoints stand, in ``checkpoints/``.
+        model: the model to train.
+        data: items of token lists; its ``lengths`` attribute gives their lengths.
+        collate: makes a batch of tensors from items.
+        folder: receives checkpoints, in ``checkpoints/``.
         seed: of the order of examples and of all chance in a step.
-        watch: which weights to end with; None for the last.
+        watch: chooses the weights to end with; None ends with the last.
         checkpoint_every: seconds between checkpoints.
 
     Raises:
-        NasError: processes that cannot share a batch equally.
+        NasError: the processes cannot share a batch equally.
     """
 
     def __init__(
@@ -163,8 +163,8 @@ class ResumableTrainer(Trainer):
             dataloader_pin_memory=torch.cuda.is_available(),
         )
         check_shared(self.sampler.batch_size, arguments.world_size)
-        # One process takes one device; more take part through torchrun. By itself the Trainer
-        # would split batches over all devices it sees, which multiplies the batch size.
+        # One process uses one device; torchrun adds more. By default the Trainer would run a batch
+        # on each device that it sees, which multiplies the batch size.
         arguments._n_gpu = min(1, arguments.n_gpu)
         callbacks: list[TrainerCallback] = [_CheckpointByClock(checkpoint_every)]
         self.watch = watch
@@ -179,22 +179,22 @@ class ResumableTrainer(Trainer):
             data_collator=collate,
             callbacks=callbacks,
         )
-        self.remove_callback(PrinterCallback)  # which the absence of a bar puts in
+        self.remove_callback(PrinterCallback)  # the Trainer adds it when it shows no bar
 
     def run(self) -> None:
-        """Train to the end, from the last complete checkpoint where there is one."""
-        # What the first process sees counts for all: a shared disk may show it to others later.
+        """Train to the end, from the last complete checkpoint if there is one."""
+        # All processes take what the first one finds: a shared disk may show it to others later.
         last = broadcast_object_list([last_checkpoint(self.checkpoints)])[0]
         try:
             self.train(resume_from_checkpoint=None if last is None else str(last))
-        finally:  # what Accelerate has put around the model's forward is for this training alone
+        finally:  # remove what Accelerate put around the model's forward for this training
             for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
                 self.model.__dict__.pop(name, None)
         if self.watch is not None:
             self.model.load_state_dict(load_file(self.best))
 
     def step_rng(self) -> np.random.Generator:
-        """Chance for the step at hand: by seed, step and rank, hence the same after a resume."""
+        """Random generator of the current step, from seed, step and rank: a resume repeats it."""
         return np.random.default_rng(
             (self.args.seed, self.state.global_step, self.args.process_index)
         )
@@ -217,7 +217,7 @@ def check_shared(batch_size: int, processes: int) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint: the Trainer writes its state last, after the weights."""
+    """The newest complete checkpoint. The Trainer writes its state last, after the weights."""
 
     def step(checkpoint: Path) -> int:
         return int(checkpoint.name.rpartition("-")[2])
@@ -232,7 +232,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class _CheckpointByClock(TrainerCallback):
-    """Saves when the first process's clock says so: all processes must, in the same step."""
+    """Saves by the clock of the first process; all processes must save in the same step."""
 
     def __init__(self, every: float) -> None:
         self.every = every
@@ -248,14 +248,14 @@ class _CheckpointByClock(TrainerCallback):
 
 @dataclass(frozen=True)
 class Best:
-    """When a training's weights scored best, and how well."""
+    """The step at which a training's weights scored best, and the score."""
 
     step: int
     score: float
 
     @classmethod
     def read(cls, path: Path) -> Best | None:
-        """Of :data:`BEST` in a training's folder; None before the first score."""
+        """Read the file :data:`BEST` of a training's folder; None before the first score."""
         if not path.is_file():
             return None
         with safe_open(path, "pt") as file:
@@ -264,9 +264,9 @@ class Best:
 
 
 class _KeepBest(TrainerCallback):
-    """Scores the model now and then, and keeps the best weights in one file.
+    """Scores the model at intervals, and keeps the best weights in one file.
 
-    That file is all the state there is: after a kill the same steps score the same again.
+    The file is the only state: after a kill the same steps score the same again.
     """
 
     def __init__(self, trainer: ResumableTrainer, watch: Watch) -> None:
@@ -291,7 +291,7 @@ class _KeepBest(TrainerCallback):
             control.should_training_stop = True
 
     def _look(self, step: int) -> Best:
-        """Score the model; the best so far."""
+        """Score the model, keep its weights if they are the best, and return the best so far."""
         model, path = self.trainer.model, self.trainer.best
         model.eval()
         with self.trainer.accelerator.autocast():

@@ -1,4 +1,4 @@
-"""How long and how fast a training learns; free of torch, so that recipes are read without it."""
+"""TrainingSettings: duration and optimizer. No torch: recipes are read without it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Schedule = Literal["linear", "constant_with_warmup", "cosine"]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long and how fast a training learns.
+    """Duration of a training, and its optimizer.
 
     Args:
-        learning_rate: AdamW's, after a linear warm-up.
-        epochs: passes over the data; or
+        learning_rate: peak learning rate of AdamW, after a linear warm-up.
+        epochs: passes over the data. Give either epochs or steps.
         steps: batches, in as many passes as they take.
-        batch_size: examples a step; several processes share them.
+        batch_size: examples in a step; several processes share them.
         warmup: share of the steps that warm up.
-        weight_decay: AdamW's, decoupled.
-        max_grad_norm: gradients are scaled down to this norm.
-        schedule: what comes after the warm-up: a ``linear`` or ``cosine`` decay to 0, or none
-            (``constant_with_warmup``).
-        precision: of matrix products: ``auto`` is bfloat16 where the processor has it.
+        weight_decay: decoupled weight decay of AdamW.
+        max_grad_norm: norm to which larger gradients are scaled down.
+        schedule: learning rate after the warm-up: ``linear`` or ``cosine`` decay to 0, or
+            ``constant_with_warmup``.
+        precision: of matrix products. ``auto`` is bfloat16 if the processor has it.
 
     Raises:
         NasError: a value out of range, or not one of ``epochs`` and ``steps``.

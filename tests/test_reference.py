@@ -25,9 +25,7 @@ from nas.search.settings import SearchSettings
 from nas.service.settings import ServiceSettings
 from supernet.configs import config_names
 from supernet.distill.augmentation import Augmentation
-from supernet.distill.mixup import Mixup
-from supernet.distill.replacement import Replacement
-from supernet.distill.stage import Losses, Stage
+from supernet.distill.stage import Losses, Mixup, Replacement, Stage
 from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
 from supernet.training_settings import TrainingSettings

@@ -1,4 +1,4 @@
-"""What runs a model: one module a runtime, all with the functions of :class:`Runtime`."""
+"""Runtimes, which run models: a module for each, with the functions of :class:`Runtime`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Runtime(Protocol):
     """The interface of the modules in this package."""
 
     def threads(self, target: Target) -> AbstractContextManager[None]:
-        """Holds the process to the target's threads; build and measure within.
+        """Within, the process uses the target's threads; build and measure within.
 
-        A runtime whose every model has threads of its own has nothing to do here.
+        A runtime whose models have their own threads does nothing here.
         """
         ...
 
@@ -54,14 +54,14 @@ class Runtime(Protocol):
     ) -> Callable[[], object]:
         """A call that runs ``copies`` of a kernel with random weights on the target's workload.
 
-        The device is done when the call returns.
+        The device has finished when the call returns.
 
         Args:
-            shape: of the models that the kernel is part of.
+            shape: of the models that contain the kernel.
 
         Raises:
-            NasError: an activation that no exported model can have, or the target's device is
-                not here.
+            NasError: exported models do not support the activation, or this machine lacks the
+                target's device.
         """
         ...
 
@@ -71,12 +71,12 @@ class Runtime(Protocol):
         """A whole classifier with random weights.
 
         Returns:
-            A function of inputs of the target's batch size and sequence length; a runtime that
-            prepares models for one shape refuses others with a NasError.
+            A function of inputs with the target's batch size and sequence length. A runtime that
+            prepares models for one shape refuses other shapes with a NasError.
 
         Raises:
-            NasError: an activation that no exported model can have, or the target's device is
-                not here.
+            NasError: exported models do not support the activation, or this machine lacks the
+                target's device.
         """
         ...
 
@@ -84,7 +84,7 @@ class Runtime(Protocol):
         """An exported model, in the target's number type.
 
         Raises:
-            NasError: it does not load, or the target's device is not here.
+            NasError: the model does not load, or this machine lacks the target's device.
         """
         ...
 
@@ -106,7 +106,7 @@ def runtime_of(target: Target) -> Runtime:
 
 
 def workload(target: Target, shape: EncoderShape, *, seed: int = 0) -> dict[str, NDArray[np.int64]]:
-    """One call's inputs: random tokens, no padding, one segment.
+    """Inputs of one call: random tokens, no padding, one segment.
 
     Raises:
         NasError: a sequence longer than the model's positions.
@@ -126,9 +126,9 @@ def workload(target: Target, shape: EncoderShape, *, seed: int = 0) -> dict[str,
 
 
 def kernel_shape(shape: EncoderShape, target: Target) -> EncoderShape:
-    """``shape`` with no more vocabulary and positions than a kernel's time depends on.
+    """``shape`` with only the vocabulary and positions that a kernel's time depends on.
 
-    A lookup reads a row for each token, so a small vocabulary tells as much as a large one.
+    A lookup reads a row for each token, so a small vocabulary takes as long as a large one.
     """
     return replace(
         shape,

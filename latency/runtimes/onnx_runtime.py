@@ -6,18 +6,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from latency.kernels import Kernel
-from latency.onnx_graph import INPUTS, OUTPUT, classifier_model, kernel_model
-from latency.onnx_session import feeds, start
+from latency.kernels import OUTPUT, Kernel
+from latency.onnx_graph import INPUTS, classifier_model, kernel_model
+from latency.onnx_session import feeds, model_of, start
 from latency.quantization import quantized
-from latency.runtimes import Inputs, Model, kernel_shape
+from latency.runtimes import Model, kernel_shape
 from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
@@ -49,7 +48,7 @@ def model(
     architecture: Architecture, target: Target, *, shape: EncoderShape, seed: int = 0
 ) -> Model:
     """See :class:`latency.runtimes.Runtime`."""
-    return _model(_session(classifier_model(architecture, shape, seed=seed), target))
+    return model_of(_session(classifier_model(architecture, shape, seed=seed), target))
 
 
 def load(path: Path, target: Target) -> Model:
@@ -69,17 +68,7 @@ def load(path: Path, target: Target) -> Model:
     names = {argument.name for argument in session.get_inputs()}
     if not names <= set(INPUTS) or OUTPUT not in {o.name for o in session.get_outputs()}:
         raise NasError(f"{path} does not map {', '.join(INPUTS)} to {OUTPUT}")
-    return _model(session)
-
-
-def _model(session: onnxruntime.InferenceSession) -> Model:
-    names = [argument.name for argument in session.get_inputs()]
-
-    def run(inputs: Inputs) -> NDArray[np.float32]:
-        outputs = session.run([OUTPUT], {name: inputs[name] for name in names})
-        return cast("NDArray[np.float32]", outputs[0])
-
-    return run
+    return model_of(session)
 
 
 def _on_device(
@@ -87,9 +76,9 @@ def _on_device(
     feeds: Mapping[str, NDArray[np.generic]],
     kernel: Kernel,
 ) -> Callable[[], object]:
-    """A kernel within a model on CUDA: tokens come from the host, logits go back to it.
+    """A kernel on CUDA as within a model: tokens come from the host, and logits return to it.
 
-    Everything else is on the device before and after. The call returns when the device is done.
+    Everything else stays on the device. The call returns when the device has finished.
     """
     binding = session.io_binding()
     for name, values in feeds.items():

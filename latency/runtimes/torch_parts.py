@@ -1,4 +1,4 @@
-"""What runs in PyTorch's runtimes: the student, whole or in the parts that are kernels."""
+"""The student's modules in PyTorch's runtimes: the whole model, or the parts that are kernels."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class TorchRuntime:
     """The functions of :class:`latency.runtimes.Runtime`, for one way of running PyTorch.
 
     Args:
-        prepare: turns a part into the call that is timed. It is given the part, its inputs on
-            the host and the device, and returns a function of inputs like those; whatever is
-            done once, such as compiling, it has done by then.
+        prepare: turns a part into the call that is timed. Its arguments are the part, example
+            inputs on the host, and the device. It returns a function of such inputs, and has then
+            done all work that is done once, such as compiling.
     """
 
     prepare: Callable[[Part, tuple[Tensor, ...], torch.device], Part]
@@ -60,8 +60,8 @@ class TorchRuntime:
     ) -> Callable[[], object]:
         """See :class:`latency.runtimes.Runtime`.
 
-        As within a model, the embedding's tokens come from the host and the head's logits go
-        back to it; everything else is on the device before and after.
+        As within a model, the embedding's tokens come from the host, and the head's logits return
+        to it. Everything else stays on the device.
         """
         check_activation(shape)
         device = device_of(target)
@@ -104,7 +104,7 @@ class TorchRuntime:
         return self._model(student, target)
 
     def _model(self, student: Any, target: Target) -> Model:
-        """A student that takes its tokens from the host and gives its logits back to it."""
+        """A student that takes tokens from the host and returns logits to it."""
         device = device_of(target)
         student = student.eval().to(device, dtype_of(target))
         example = workload(target, shape_of(student.config))
@@ -127,7 +127,7 @@ def device_of(target: Target) -> torch.device:
     """The device that a target names.
 
     Raises:
-        NasError: there is none here.
+        NasError: this machine lacks the device.
     """
     if target.device == "cuda" and not torch.cuda.is_available():
         raise NasError(
@@ -147,7 +147,7 @@ def host_tokens(inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 def moved(part: Part, device: torch.device) -> Part:
-    """``part`` for inputs that are not on its device yet."""
+    """``part`` for inputs on the host."""
 
     def run(*inputs: Tensor) -> Tensor:
         return part(*(values.to(device) for values in inputs))
@@ -156,7 +156,7 @@ def moved(part: Part, device: torch.device) -> Part:
 
 
 def of_one_shape(part: Part, example: tuple[Tensor, ...]) -> Part:
-    """``part`` for inputs of ``example``'s shape alone, which it was prepared for."""
+    """``part``, which refuses inputs of another shape than ``example``'s."""
     expected = [values.shape for values in example]
 
     def run(*inputs: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def _part(
     copies: int,
     seed: int,
 ) -> Part:
-    """What a kernel computes: of tokens for the embedding, else of tensors that it holds."""
+    """A kernel as a function: of tokens for the embedding, else of no input."""
     device, dtype = device_of(target), dtype_of(target)
     layer = kernel.layer
     # One more layer, unlike the others, so that the student is not stock BERT: their parts take

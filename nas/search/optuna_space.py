@@ -1,7 +1,8 @@
 """A search space in Optuna's words: named parameters with distributions, and the way back.
 
-The parameters are named as :attr:`SearchSpace.code_names`. A dimension with a single choice is no
-parameter, nor is a ``qkv_size`` that is tied to the hidden size.
+The parameters are ``num_layers``, ``hidden_size``, and for the layer at index i ``num_heads_i``,
+``qkv_size_i``, ``intermediate_size_i`` and ``compression_i``; equal layers have index 0 alone. A
+dimension with a single choice is no parameter, nor is a ``qkv_size`` tied to the hidden size.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from latency.gaussian import matern
 from supernet.batch import ArchitectureBatch
 
 FloatArray = NDArray[np.float64]
@@ -165,25 +166,9 @@ class ScorePredictor:
         return float(self._process.kernel_.k1.k1.constant_value)
 
     def _cross(self, points: FloatArray) -> FloatArray:
-        """Covariance of N points with the M observations, (N, M), a few times faster than stock.
-
-        Matern with nu = 5/2: (1 + r + r^2 / 3) exp(-r) for a scaled distance r.
-        """
-        scales = self._process.kernel_.k1.k2.length_scale / 5**0.5
-        ours, theirs = points / scales, self._process.X_train_ / scales
-        squares = ours @ theirs.T
-        squares *= -2
-        squares += (ours**2).sum(1)[:, None]
-        squares += (theirs**2).sum(1)
-        np.maximum(squares, 0, out=squares)
-        distance = np.sqrt(squares)
-        squares /= 3
-        squares += distance
-        squares += 1
-        np.negative(distance, out=distance)
-        squares *= np.exp(distance, out=distance)
-        squares *= self._variance
-        return squares
+        """Covariance of N points with the M observations, (N, M), a few times faster than stock."""
+        scales = self._process.kernel_.k1.k2.length_scale
+        return self._variance * matern(points / scales, self._process.X_train_ / scales)
 
     def _project(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Posterior mean, (N,), and the observations' part in the variance, (M, N)."""

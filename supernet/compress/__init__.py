@@ -1,1 +1,1 @@
-"""Compression: matrices as sums of products of smaller ones."""
+"""Compression: matrices become sums of products of smaller matrices."""

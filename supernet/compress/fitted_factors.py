@@ -1,8 +1,8 @@
-"""Kronecker factors that compute nearly what a matrix does, on the inputs that it meets.
+"""Kronecker factors with nearly the outputs of a matrix, on the inputs that occur.
 
-The nearest factors by weights spend themselves on directions in which no input lies. Those nearest
-by outputs minimize tr((W - K) S (W - K)^T), with S the inputs' second moments: with either factor
-of each product fixed this is least squares in the other, so the two are solved for in turn.
+Factors nearest to the weights also approximate directions in which no input lies. Factors nearest
+by outputs minimize tr((W - K) S (W - K)^T), where S are the second moments of the inputs. With one
+factor of each product fixed, this is least squares in the other, so the two are solved for in turn.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from supernet.compress.kronecker import nearest
 from supernet.factors import Factors
 
 ROUNDS = 6
-"""Of solving for both factors in turn; no round makes the error larger."""
+"""Rounds of solving for both factors in turn. No round increases the error."""
 
 
 def nearest_by_outputs(matrix: Tensor, moments: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
-    """A sum of Kronecker products whose outputs are near to a matrix's.
+    """A sum of Kronecker products whose outputs are near those of a matrix.
 
     Products of a column and a row, (m, 1) kron (1, n), have a closed form: the truncated singular
-    values of W S^(1/2). All others begin nearest by weights and fall from there.
+    value decomposition of W S^(1/2). All others start nearest by weights and improve from there.
 
     Args:
         matrix: W, (m1 m2, n1 n2)
@@ -50,7 +50,7 @@ def nearest_by_outputs(matrix: Tensor, moments: Tensor, factors: Factors) -> tup
 
 
 def _other(fixed: Tensor, pairs: Tensor, cross: Tensor) -> Tensor:
-    """The best second factors to given first ones.
+    """The best second factors for given first factors.
 
     Args:
         fixed: (terms, m1, n1)
@@ -63,21 +63,22 @@ def _other(fixed: Tensor, pairs: Tensor, cross: Tensor) -> Tensor:
     gram = torch.einsum("rik,siq->rksq", fixed, fixed)
     squares = torch.einsum("rksq,kjql->rjsl", gram, pairs).flatten(2).flatten(0, 1)
     wanted = torch.einsum("rik,imkj->mrj", fixed, cross).flatten(1)  # (m2, terms n2)
-    ridge = 1e-9 * squares.diagonal().mean().clamp(min=1e-30)  # where terms say the same
+    ridge = 1e-9 * squares.diagonal().mean().clamp(min=1e-30)  # if terms are equal
     squares.diagonal().add_(ridge)
     found = torch.linalg.solve(squares, wanted.T).T
     return found.unflatten(1, (len(fixed), -1)).transpose(0, 1)
 
 
 def nearest_table(table: Tensor, shares: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
-    """Factors of a table of embeddings whose rows are read more or less often.
+    """The best factors of a table of embeddings whose rows have different weights.
 
-    Rows of B are the principal directions of all parts of n2 dimensions of the rows, so the error
-    is the weighted sum of squares outside their span: the least there is for these shapes.
+    The rows of B are the principal directions of all pieces of n2 dimensions that the table's rows
+    consist of. So the error, the weighted sum of squares outside their span, is the least possible
+    for these shapes.
 
     Args:
         table: (rows, n1 n2)
-        shares: (rows,), how much each row counts
+        shares: weight of each row, (rows,)
 
     Returns:
         A (terms, rows, n1) and B (terms, 1, n2), in the table's type.

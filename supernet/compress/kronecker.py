@@ -1,7 +1,7 @@
 """KroneckerBERT (Tahaei et al. 2021): every large matrix becomes a sum of Kronecker products.
 
-The nearest sum of r products to a matrix is the best rank-r approximation of the matrix with its
-blocks as rows (Van Loan and Pitsianis 1993), so a compressed model begins near its original.
+The sum of r products nearest to a matrix is the best rank-r approximation of the matrix that has
+its blocks as rows (Van Loan and Pitsianis 1993). So a compressed model starts near the original.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORDS = "embeddings.word_embeddings"
 
 
 def rearranged(matrix: Tensor, left: tuple[int, int]) -> Tensor:
-    """The blocks of a matrix as rows: A kron B becomes the outer product vec(A) vec(B)^T.
+    """A matrix with its blocks as rows, in which A kron B is the outer product vec(A) vec(B)^T.
 
     Args:
         matrix: (m1 m2, n1 n2)
@@ -39,9 +39,9 @@ def rearranged(matrix: Tensor, left: tuple[int, int]) -> Tensor:
 
 
 def nearest(matrix: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
-    """The nearest sum of Kronecker products in the Frobenius norm.
+    """The sum of Kronecker products nearest to a matrix in the Frobenius norm.
 
-    Its error is the norm of the singular values of :func:`rearranged` that are left out.
+    The error is the norm of the omitted singular values of :func:`rearranged`.
 
     Returns:
         A (terms, m1, n1) and B (terms, m2, n2).
@@ -55,12 +55,12 @@ def nearest(matrix: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
 
 
 def plan(model: PreTrainedModel, parameters: int, rule: Rule) -> dict[str, Factors]:
-    """Factors of every large matrix, so that the model has no more than ``parameters``.
+    """Factors of every large matrix, so that the model has at most ``parameters``.
 
-    All are made smaller by one ratio, the smallest that suffices; what the table of words, with few
-    shapes to choose from, leaves over goes to the others, again by one ratio. Positions, segments,
-    pooler, classifier, biases and normalizations stay as they are, and so does a matrix for which
-    no factors are that small.
+    All matrices become smaller by one ratio, the smallest that suffices. The table of words has few
+    shapes to choose from and may become smaller than needed; what it saves goes to the other
+    matrices, again by one ratio. Positions, segments, pooler, classifier, biases and normalizations
+    stay as they are, and so does a matrix for which no factors are small enough.
 
     Args:
         model: a BERT or TailorBERT classifier.
@@ -69,7 +69,7 @@ def plan(model: PreTrainedModel, parameters: int, rule: Rule) -> dict[str, Facto
         For each matrix its factors, by the name of its module in the encoder.
 
     Raises:
-        NasError: no ratio makes the model so small; naming the smallest size.
+        NasError: no ratio makes the model so small. The error names the smallest size.
     """
     matrices = dict(large_matrices(model))
     others = model.num_parameters() - sum(rows * columns for rows, columns in matrices.values())
@@ -106,7 +106,7 @@ def large_matrices(model: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int
 
 
 def factorized(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTrainedModel:
-    """A TailorBERT of which the named matrices are the nearest sums of Kronecker products.
+    """A TailorBERT in which the nearest sums of Kronecker products replace the named matrices.
 
     Args:
         model: a BERT or TailorBERT classifier; not changed.
@@ -124,7 +124,7 @@ def factorized(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTra
 
 
 def unfitted(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTrainedModel:
-    """As :func:`factorized`, with factors drawn at random, for those who fit them."""
+    """As :func:`factorized`, but with random factors, to be fitted later."""
     config = tailored(model.config)
     config.factors = {name: one.sizes for name, one in sorted(factors.items())}
     compressed = TailorBertForSequenceClassification(config)
@@ -144,7 +144,7 @@ def factors_of(module: KroneckerLinear | KroneckerEmbedding) -> Factors:
 
 
 def densified(model: PreTrainedModel) -> PreTrainedModel:
-    """The same function with every weight a matrix: what is served where that is faster."""
+    """A TailorBERT of the same function with whole matrices, which may be faster to serve."""
     config = tailored(model.config)
     config.factors = None
     dense = TailorBertForSequenceClassification(config)

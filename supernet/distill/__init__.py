@@ -1,1 +1,1 @@
-"""Further distillation: what a student learns from its teacher after it is extracted."""
+"""Distillation: a student learns from its teacher, in closed form and in training."""

@@ -1,8 +1,8 @@
-"""Data augmentation as in TinyBERT (Jiao et al. 2020, algorithm 1): words become others like them.
+"""Data augmentation of TinyBERT (Jiao et al. 2020, algorithm 1): replaces words by similar ones.
 
-What is like a word is proposed by a masked language model that reads the text without it, or by the
-teacher's own word embeddings, in which like words lie near. Whole words alone are replaced, and
-everything between them stays as it is, so an augmented text is one that people can read.
+Similar words come from a masked language model that reads the text without the word, or from the
+teacher's word embeddings, in which similar words are near. Only whole words are replaced, and
+everything between them stays as it is, so people can read an augmented text.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from supernet.distill.augmentation import Augmentation
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
-"""Contractions are one word, and stay: no vocabulary has them in one piece."""
+"""A word. A contraction is one word, and is never replaced: no vocabulary has it as one piece."""
 CONTINUATION = "##"
 """Marks a piece that continues a word (WordPiece)."""
 BEGINNINGS = ("\u0120", "\u2581")
 """Mark a piece that begins a word (byte-level BPE, SentencePiece)."""
 
 Propose = Callable[[str, Sequence[re.Match[str]]], list[list[str]]]
-"""From a text and its words to what each may become; nothing where it stays."""
+"""From a text and its words to the candidates for each word; none if the word stays."""
 
 
 def copies_of(
     text: str, propose: Propose, settings: Augmentation, rng: np.random.Generator
 ) -> Iterator[str]:
-    """Altered copies of a text; stop words stay.
+    """Yield augmented copies of a text. Stop words are never replaced.
 
     Example:
         >>> settings = Augmentation(copies=2, probability=1.0)
@@ -58,11 +58,11 @@ def copies_of(
 
 
 class Neighbours:
-    """Proposes the words whose embeddings lie nearest by cosine; for words of one piece.
+    """Proposes the words with the nearest embeddings by cosine, for words of one piece.
 
     Args:
-        embeddings: the teacher's, (vocab_size, hidden)
-        k: how many.
+        embeddings: the teacher's word embeddings, (vocab_size, hidden)
+        k: number of candidates for each word.
     """
 
     def __init__(self, embeddings: Tensor, tokenizer: PreTrainedTokenizerBase, k: int) -> None:
@@ -98,14 +98,16 @@ class Neighbours:
 
 
 class MaskedModel:
-    """Proposes what a masked language model puts in a word's place; else what ``others`` does.
+    """Proposes the words that a masked language model predicts in a word's place.
 
-    Words of several pieces, which a mask for one piece cannot stand for, go to ``others``, as the
-    paper's go to GloVe.
+    One mask cannot stand for a word of several pieces. The candidates of such words come from
+    ``others``, where the paper takes GloVe.
 
     Args:
         model: a masked language model, in evaluation mode.
-        k: how many.
+        k: number of candidates for each word.
+        others: proposes candidates for words of several pieces.
+        max_length: pieces of a text that the model reads.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class MaskedModel:
         ]
 
     def _place(self, encoded: Any, word: re.Match[str]) -> int | None:
-        """Where a word's only piece stands; None for one of several pieces, or cut off."""
+        """Position of a word's only piece; None for a word of several pieces, or one cut off."""
         first = encoded.char_to_token(word.start())
         last = encoded.char_to_token(word.end() - 1)
         return first if first is not None and first == last else None
@@ -172,10 +174,11 @@ def _is_title(word: str) -> bool:
 
 
 def _begun(piece: str, marks_continuations: bool) -> str:
-    """The word that a piece begins; empty for one that continues a word.
+    """The word that a piece begins; empty for a piece that continues a word.
 
     Args:
-        marks_continuations: whether the vocabulary does so; else it marks beginnings.
+        marks_continuations: whether the vocabulary marks pieces that continue a word. Otherwise it
+            marks those that begin one.
     """
     if marks_continuations:
         return "" if piece.startswith(CONTINUATION) else piece

@@ -1,4 +1,4 @@
-"""How texts are augmented: the settings of :mod:`supernet.distill.augment`."""
+"""Augmentation: the settings of :mod:`supernet.distill.augment`. No torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from supernet.errors import check_number
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How many altered copies of a text there are, and how much they differ.
+    """Number of augmented copies of a text, and how much they differ from it.
 
     Args:
-        copies: of each text. The paper has 30 for small tasks, 20 for SST-2, 10 for large ones.
-        originals: how often each text stands among its copies as it is, with its label.
-        probability: with which a word is replaced.
-        candidates: for each word, of which one is drawn.
-        masked_model: a folder or hub id of a masked language model that proposes candidates; None
+        copies: of each text. The paper makes 30 for small tasks, 20 for SST-2, 10 for large ones.
+        originals: how often each unchanged text, with its label, is put among its copies.
+        probability: of replacing a word.
+        candidates: similar words proposed for each word; one of them is drawn.
+        masked_model: folder or hub id of a masked language model that proposes candidates. None
             takes neighbours in the teacher's word embeddings.
 
     Raises:

@@ -1,8 +1,8 @@
-"""What a teacher computes on texts: read once, then shared by all fits.
+"""Evidence: what a teacher computes on texts, computed once and shared by all fits.
 
-The least squares of a fit need, of each of the teacher's layers, the two sums that it normalizes.
-All else (states, queries, keys, values, neurons before their activation) is a normalization away,
-or linear in what is.
+For each of the teacher's layers, a fit needs the two sums that the layer normalizes. Everything
+else (states, queries, keys, values, neurons before their activation) follows from these sums by a
+normalization, or by a normalization and a linear map.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from supernet.student import architecture_of
 from supernet.training import Progress
 
 MEMORY_LIMIT = 3 * 2**30
-"""Bytes of layers' sums that are kept; of more, each layer is computed when it is asked for."""
+"""Limit in bytes. If the sums of all layers are larger, each layer is computed when needed."""
 
 Tokens = TypeVar("Tokens", int, NDArray[np.int64])
 
 BLOCK = 8192
-"""Tokens that are worked on at a time."""
+"""Number of tokens that are processed at a time."""
 
 
 class LayerEvidence(NamedTuple):
-    """What one layer of a teacher computes, each (tokens, hidden).
+    """The sums that one layer of a teacher normalizes, each (tokens, hidden).
 
     Args:
-        attention_sum: of attention's output and its residual, before normalization.
-        output_sum: of the feed-forward network's and its residual, before normalization.
+        attention_sum: attention's output plus its residual.
+        output_sum: the feed-forward network's output plus its residual.
     """
 
     attention_sum: Tensor
@@ -45,12 +45,12 @@ class LayerEvidence(NamedTuple):
 
 
 def blocks(*states: Tensor) -> Iterator[Any]:
-    """States in blocks of :data:`BLOCK` tokens, side by side."""
+    """Several states in parallel blocks of :data:`BLOCK` tokens."""
     return zip(*(one.split(BLOCK) for one in states), strict=True)
 
 
 def bytes_kept(tokens: Tokens, teacher: Architecture) -> Tokens:
-    """Of memory that all layers' sums take: two numbers of four bytes for each unit and layer."""
+    """Bytes that the sums of all layers take: two float32 numbers for each unit and layer."""
     return 8 * teacher.num_layers * teacher.hidden_size * tokens
 
 
@@ -59,14 +59,14 @@ class Evidence:
 
     Args:
         teacher: ``BertForSequenceClassification`` or a TailorBERT, in evaluation mode.
-        texts: that it reads.
-        memory_limit: in bytes; a teacher whose sums take more is run again layer by layer, in
-            ascending order, by every fit.
-        progress: called with the layers that are read, and all there are.
+        texts: texts for the teacher to read.
+        memory_limit: in bytes. If the sums take more, every fit runs the teacher again, layer by
+            layer in ascending order.
+        progress: called with the number of layers computed, and the number of all layers.
 
     Attributes:
         logits: (texts, num_labels)
-        first: the first token's last state, (texts, hidden)
+        first: last state of the first token, (texts, hidden)
     """
 
     @torch.no_grad()
@@ -95,12 +95,12 @@ class Evidence:
         self.logits = self.teacher.classifier(pooled)
 
     def spread(self, number: int) -> Tensor:
-        """Covariance of a state over all tokens, up to a factor, (hidden, hidden) in float64."""
+        """Covariance of a state over all tokens, up to a factor, (hidden, hidden), float64."""
         return self._spreads[number]
 
     @torch.no_grad()
     def state(self, number: int) -> Tensor:
-        """A hidden state, (tokens, hidden): 0 is the embeddings', then each layer's output."""
+        """A hidden state, (tokens, hidden): the embeddings for 0, the output of layer n for n."""
         if number == 0:
             return self._embedded()
         output = self.teacher.bert.encoder.layer[number - 1].output
@@ -108,7 +108,7 @@ class Evidence:
 
     @torch.no_grad()
     def layer(self, index: int) -> LayerEvidence:
-        """What the layer at ``index``, from 0, computes."""
+        """The sums of the layer at ``index``, counted from 0."""
         if index in self._layers:
             return self._layers[index]
         found = self._computed(index, self.state(index))
@@ -119,10 +119,10 @@ class Evidence:
 
     @torch.no_grad()
     def part(self, kept: Tensor) -> Evidence:
-        """The evidence on some of the texts, kept in memory.
+        """The evidence on some of the texts, held in memory.
 
         Args:
-            kept: (texts,), True for those, in packed order
+            kept: (texts,), True for the texts to keep, in packed order
         """
         found = copy(self)
         found.texts = self.texts.part(kept)

@@ -1,16 +1,16 @@
 """A student's first weights, fitted to its teacher in closed form, layer by layer.
 
-A leading slice of a teacher lacks what the other units held, and its layers read states that no
-layer before them was trained to write. Here the student keeps the directions in which the teacher's
-states vary most, and each of its linears is solved for by least squares: from what the student
-itself has computed so far, to what the teacher computes in the same place. So every linear makes up
-for the layers that are skipped, the heads that are missing and the errors made before it, as far as
-it can, without a gradient.
+A leading slice of a teacher has two faults: it lacks what the other units held, and its layers read
+states that no layer before them was trained to write. A fitted student instead keeps the directions
+in which the teacher's states vary most. Each of its linear layers is solved for by least squares,
+from what the student has computed so far to what the teacher computes in the same place. So every
+linear layer compensates for skipped layers, missing heads and earlier errors as far as it can,
+without gradients.
 
 Solving for one layer at a time on a few texts is known from pruning (He et al. 2017, "Channel
-pruning for accelerating very deep neural networks", eq. 5), the rotation to principal directions
-from SliceGPT (Ashkboos et al. 2024). That both together start a student of another depth and width
-is ours; docs/distillation.md has what it is worth.
+pruning for accelerating very deep neural networks", eq. 5), and the rotation to principal
+directions from SliceGPT (Ashkboos et al. 2024). Combining both to start a student of another depth
+and width is new here; docs/distillation.md shows what it gains.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from supernet.student import architecture_of
 from supernet.training import Progress
 
 STRENGTH = 0.1
-"""Of the ridge: how near to the teacher's own weights a linear stays."""
+"""Strength of the ridge, which keeps a linear layer near the teacher's own weights."""
 
 
 def fit_to_teacher(
@@ -58,8 +58,8 @@ def fit_to_teacher(
 
 
 Sums = tuple[Tensor, Tensor]
-"""What a linear is solved from, in float64: sums of its inputs' squares, (inputs, inputs), and of
-inputs times what it is to put out, (inputs, outputs), all about their means."""
+"""Sums from which a linear layer is solved, in float64, all about their means: of squares of its
+inputs, (inputs, inputs), and of inputs times wanted outputs, (inputs, outputs)."""
 
 
 @torch.no_grad()
@@ -68,17 +68,17 @@ def fit(
 ) -> list[Sums]:
     """Set a student's weights, in place, so that it computes nearly what its teacher does.
 
-    A student of the teacher's own sizes becomes its copy; one with factored matrices
-    (:mod:`supernet.compress.kronecker`) comes as near as they allow.
+    A student of the teacher's own sizes becomes a copy. One with factored matrices
+    (:mod:`supernet.compress.kronecker`) comes as near as its factors allow.
 
     Args:
         student: of any depth and sizes up to the teacher's.
-        evidence: of a teacher that is ordered by importance where the student is smaller, for its
-            heads and neurons learn from the leading ones.
-        progress: called with the layers that are fitted, and all there are.
+        evidence: of the teacher. Its units must be ordered by importance if the student is smaller,
+            because the student's heads and neurons learn from the leading ones.
+        progress: called with the number of layers fitted, and the number of all layers.
 
     Returns:
-        Of each layer, what the output of its feed-forward network was solved from.
+        For each layer, the sums from which the output of its feed-forward network was solved.
 
     Raises:
         NasError: the student does not fit in the teacher.
@@ -96,9 +96,9 @@ def fit(
     for done, (number, sizes) in enumerate(zip(mapped[1:], architecture.layers, strict=True)):
         if progress is not None:
             progress(done, architecture.num_layers)
-        layer = LayerFit(own.encoder.layer[done], sizes, evidence, number - 1, basis)
-        hidden = layer(hidden)
-        neurons.append(layer.neurons)
+        fit_layer = LayerFit(own.encoder.layer[done], sizes, evidence, number - 1, basis)
+        hidden, solved_from = fit_layer(hidden)
+        neurons.append(solved_from)
     fit_head(student, evidence, hidden[evidence.texts.starts], basis)
     return neurons
 
@@ -107,13 +107,13 @@ def fit(
 def repair(student: PreTrainedModel, evidence: Evidence) -> None:
     """Correct a sub-network of a trained supernet in closed form, in place.
 
-    Its states stand for the teacher's leading units. Each linear and each normalization is solved
-    for as in :func:`fit`, near the weights that it has. Once-for-all (Cai et al., ICLR 2020) takes
-    the statistics of batch normalization anew to the same end.
+    The sub-network's states correspond to the teacher's leading units. Each linear layer and each
+    normalization is solved for as in :func:`fit`, but stays near its present weights. Once-for-all
+    (Cai et al., ICLR 2020) recomputes batch normalization statistics for the same purpose.
 
     Args:
-        student: whose matrices are whole; its table of words stays as it is.
-        evidence: of the teacher, its units in the order of the supernet's.
+        student: a sub-network with whole matrices. Its table of words stays as it is.
+        evidence: of the teacher, with its units in the order of the supernet's.
 
     Raises:
         NasError: the student does not fit in the teacher.
@@ -127,7 +127,7 @@ def repair(student: PreTrainedModel, evidence: Evidence) -> None:
     hidden = own.embeddings.LayerNorm(_embedded(own.embeddings, evidence.texts))
     layers = zip(own.encoder.layer, architecture_of(student.config).layers, mapped[1:], strict=True)
     for layer, sizes, number in layers:
-        hidden = LayerFit(layer, sizes, evidence, number - 1, basis, from_own=True)(hidden)
+        hidden, _ = LayerFit(layer, sizes, evidence, number - 1, basis, from_own=True)(hidden)
     fit_head(student, evidence, hidden[evidence.texts.starts], basis, from_own=True)
 
 
@@ -141,13 +141,14 @@ def principal_directions(spreads: Iterable[Tensor], width: int) -> Tensor:
     """An orthonormal basis of the directions in which states vary most.
 
     Args:
-        spreads: covariances of several layers' states up to a factor, (hidden, hidden) in float64;
-            the layers count alike.
+        spreads: covariances of several layers' states up to a factor, (hidden, hidden), float64.
+            All layers have equal weight.
 
     Returns:
-        (hidden, width), float64. Within its span it is turned at random (from a fixed seed), so
-        that its directions vary about alike: layer normalization takes their mean away, and weight
-        decay and Adam treat them alike. At full width the states' own axes.
+        (hidden, width), float64. At full width these are the states' own axes. Otherwise the basis
+        is rotated at random within its span, from a fixed seed, so that all its directions vary by
+        about as much: layer normalization subtracts their mean, and weight decay and Adam treat
+        them equally.
     """
     mean = torch.stack([one / one.trace().clamp(min=1e-30) for one in spreads]).mean(0)
     if width == len(mean):
@@ -183,13 +184,13 @@ def _embedded(own: Any, texts: PackedTexts) -> Tensor:
 
 
 def fit_table(module: nn.Embedding | KroneckerEmbedding, table: Tensor, words: Tensor) -> None:
-    """Copy a table of words in place, or the factors nearest to it.
+    """Copy a table of words, or the factors nearest to it, in place.
 
-    A word counts by how often the texts have it, and once more as one of all words, for other texts
-    have others.
+    For the factors, a word's weight is its share of the texts' tokens plus the same share for every
+    word of the vocabulary, because other texts have other words.
 
     Args:
-        words: of the texts, (tokens,)
+        words: the texts' tokens, (tokens,)
     """
     if isinstance(module, nn.Embedding):
         module.weight.copy_(table)
@@ -206,16 +207,10 @@ class LayerFit:
     Args:
         own, sizes: the student's layer.
         evidence: what the teacher computes.
-        index: of the teacher's layer, from 0.
-        basis: (teacher's hidden size, student's)
-        from_own: whether linears stay near the weights that they have, rather than the teacher's.
-
-    Attributes:
-        neurons: once the layer is fitted, what the output of its feed-forward network was solved
-            from.
+        index: index of the teacher's layer.
+        basis: (teacher's hidden size, student's hidden size)
+        from_own: whether linear layers stay near their present weights, not near the teacher's.
     """
-
-    neurons: Sums
 
     def __init__(
         self,
@@ -238,8 +233,16 @@ class LayerFit:
         self._spread = evidence.spread(index)
         self._sums = evidence.layer(index)
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """From the student's states before the layer to those after, (tokens, hidden) each."""
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Sums]:
+        """Fit the layer.
+
+        Args:
+            hidden: the student's states before the layer, (tokens, hidden).
+
+        Returns:
+            Its states after the layer, and the sums that the output of the feed-forward network
+            was solved from.
+        """
         own, neurons = self._own, self._sizes.intermediate_size
         attended = self._attention(hidden)
         normalize = self._theirs.attention.output.LayerNorm
@@ -254,7 +257,7 @@ class LayerFit:
             weight @ sums.means[1] + bias,
             self._prior(own.intermediate.dense, dense.weight[:neurons] @ self._basis),
         )
-        self.neurons = self._fit_output(
+        solved_from = self._fit_output(
             own.output,
             self._theirs.output,
             lambda: (
@@ -263,7 +266,8 @@ class LayerFit:
             ),
             self._basis.T @ self._theirs.output.dense.weight[:, :neurons],
         )
-        return torch.cat([own.output(own.intermediate(x), x) for (x,) in blocks(attended)])
+        after = torch.cat([own.output(own.intermediate(x), x) for (x,) in blocks(attended)])
+        return after, solved_from
 
     def _attention(self, hidden: Tensor) -> Tensor:
         """Fit the attention; the student's states after it."""
@@ -272,7 +276,7 @@ class LayerFit:
         maps = self._head_maps(sums.means[1])
         for name in ("query", "key", "value"):
             linear, rows = getattr(theirs.self, name), getattr(maps, name)
-            # Scores are divided by the root of the head's size, which may be smaller here.
+            # Scores are divided by the root of the head size, which may be smaller here.
             scale = (sizes.head_size / self._full.head_size) ** 0.5 if name == "query" else 1.0
             weight = scale * _mapped(linear.weight, rows, self._full.num_heads)
             bias = scale * _mapped(linear.bias[:, None], rows, self._full.num_heads)[:, 0]
@@ -297,10 +301,10 @@ class LayerFit:
         return torch.cat([own.output(*pair) for pair in blocks(context, hidden)])
 
     def _head_maps(self, mean: Tensor) -> HeadMaps:
-        """From the teacher's heads to the student's, which may be narrower.
+        """Linear maps from the teacher's heads to the student's, which may be narrower.
 
         Args:
-            mean: of the teacher's state before the layer, (hidden,)
+            mean: mean of the teacher's state before the layer, (hidden,)
         """
         full, sizes = self._full, self._sizes
         if self._from_own or sizes.head_size == full.head_size:
@@ -317,12 +321,14 @@ class LayerFit:
         examples: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor]]],
         prior: Tensor,
     ) -> Sums:
-        """Fit a linear with its residual and normalization to the teacher's.
+        """Fit a linear layer and the normalization after its residual to the teacher's.
 
-        The linear makes the sum of both what the teacher normalizes, whatever the residual lacks.
+        The linear layer is solved so that its output plus the student's residual gives the sum that
+        the teacher normalizes.
 
         Args:
-            examples: blocks of what the linear reads, of the residual, and of the teacher's sum.
+            examples: gives blocks of the linear layer's inputs, of the residual, and of the
+                teacher's sum.
         """
         basis = self._basis.double()
         sums = moments(examples())
@@ -350,7 +356,7 @@ class LayerFit:
 
 
 def _mapped(rows: Tensor, maps: Tensor, num_heads: int) -> Tensor:
-    """The leading heads' rows, each head's mapped to fewer, in float64.
+    """The rows of the leading heads, mapped to fewer rows for each head, in float64.
 
     Args:
         rows: (num_heads * head size, ...)
@@ -369,7 +375,7 @@ def fit_head(
     """Fit pooler and classifier.
 
     Args:
-        first: the student's last state of the first token, (texts, hidden)
+        first: the student's last hidden state of the first token, (texts, hidden)
         from_own: as for :class:`LayerFit`.
     """
     own, theirs = student.bert.pooler.dense, evidence.teacher.bert.pooler.dense
@@ -382,7 +388,7 @@ def fit_head(
 
 
 def fit_linear(module: nn.Linear | KroneckerLinear, pairs: Pairs, prior: Tensor) -> None:
-    """Solve for a linear in place, near ``prior`` where the inputs say little."""
+    """Solve for a linear layer in place; it stays near ``prior`` where inputs hardly vary."""
     _set(module, least_squares(pairs, prior, STRENGTH))
 
 
@@ -399,7 +405,7 @@ def fit_by(
 
 
 def _set(module: nn.Linear | KroneckerLinear, found: Solution) -> None:
-    """Set a linear; a factored one takes the factors nearest by what they put out."""
+    """Set a linear layer. A factored one takes the factors with the nearest outputs."""
     if isinstance(module, KroneckerLinear):
         left, right = nearest_by_outputs(found.weight, found.moments, factors_of(module))
         module.left.copy_(left)
@@ -410,9 +416,9 @@ def _set(module: nn.Linear | KroneckerLinear, found: Solution) -> None:
 
 
 def fit_norm(module: nn.LayerNorm, pairs: Pairs) -> None:
-    """The gain and offset of a normalization, unit by unit, by least squares in place.
+    """Solve for the gain and offset of a normalization, unit by unit, by least squares in place.
 
-    A unit that is constant has a gain of one.
+    A constant unit gets a gain of one.
     """
     count = 0
     sums = torch.zeros(4, *module.weight.shape).to(module.weight).double()

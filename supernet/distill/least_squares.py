@@ -1,4 +1,4 @@
-"""Linear maps solved for from sums over examples."""
+"""Linear maps by least squares, from sums over examples."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ Pairs = Iterable[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over examples of some inputs, and of what their targets are made of, in float64.
+    """Sums over examples of inputs and of other values, in float64.
 
     Args:
-        squares: of the inputs about their means, (in_features, in_features)
-        means: of the inputs, then of each other, (features,)
-        crosses: of the inputs with each other, about their means, (in_features, features)
+        squares: sum of squares of the centred inputs, (in_features, in_features)
+        means: mean of the inputs, then of each of the other values, (features,)
+        crosses: sum of products of the centred inputs with each of the other values, centred,
+            (in_features, features)
     """
 
     squares: Tensor
@@ -29,12 +30,12 @@ class Moments:
 
 @dataclass(frozen=True)
 class Solution:
-    """The least squares of a linear, in float64.
+    """The least-squares solution for a linear layer, in float64.
 
     Args:
-        weight: the best, (out_features, in_features)
-        moments: what an error of the weight costs: with D the difference, tr(D moments D^T) is
-            added to the least sum of squares; (in_features, in_features)
+        weight: the best weight, (out_features, in_features)
+        moments: the cost of another weight: one that differs by D adds tr(D moments D^T) to the
+            least sum of squares; (in_features, in_features)
         mean_inputs, mean_targets: (in_features,) and (out_features,)
     """
 
@@ -44,18 +45,18 @@ class Solution:
     mean_targets: Tensor
 
     def bias(self, weight: Tensor) -> Tensor:
-        """The best bias of any weight, (out_features,)."""
+        """The best bias for a given weight, (out_features,)."""
         return self.mean_targets - weight.double() @ self.mean_inputs
 
 
 def moments(blocks: Iterable[tuple[Tensor, ...]]) -> Moments:
-    """Sum up blocks of examples, which are at least one.
+    """Sum up blocks of at least one example.
 
-    Products are taken in the blocks' own precision about the first block's means, so that little
-    is lost by it, and added up in float64.
+    Products are computed in the blocks' own precision, centred on the first block's means to lose
+    little precision, and added up in float64.
 
     Args:
-        blocks: inputs and others, each (examples, features)
+        blocks: inputs and other values, each (examples, features)
     """
     shifts: list[Tensor] = []
     sums: list[Tensor] = []
@@ -89,15 +90,17 @@ def solved(
     prior: Tensor,
     strength: float,
 ) -> Solution:
-    """The linear of least squares, by sums.
+    """Ridge regression towards a prior weight, from sums over examples.
 
-    It minimizes ``|X W^T + b - Y|^2 + strength s |W - prior|^2`` with s the mean sum of squares of
-    a centred input, so directions that the examples hardly show stay as the prior has them (ridge
-    regression towards a prior).
+    It minimizes ``|X W^T + b - Y|^2 + strength s |W - prior|^2``, where s is the mean over inputs
+    of the centred sum of squares. Directions in which inputs hardly vary keep the prior's weight.
 
     Args:
-        squares, cross: of the inputs, and of the inputs with the targets, about their means.
+        squares: sum of squares of the centred inputs, (in_features, in_features)
+        cross: sum of products of centred inputs and targets, (in_features, out_features)
+        mean_inputs, mean_targets: (in_features,) and (out_features,)
         prior: (out_features, in_features)
+        strength: of the ridge.
     """
     start, strengthened = prior.double(), ridged(squares, strength)
     change = torch.linalg.solve(strengthened, cross - squares @ start.T).T
@@ -105,14 +108,14 @@ def solved(
 
 
 def ridged(squares: Tensor, strength: float) -> Tensor:
-    """Sums of squares with ``strength`` times their mean added to each, (features, features)."""
+    """``squares`` with ``strength`` times its mean diagonal added to the diagonal."""
     found = squares.clone()
     found.diagonal().add_(strength * squares.diagonal().mean().clamp(min=1e-30))
     return found
 
 
 def least_squares(pairs: Pairs, prior: Tensor, strength: float) -> Solution:
-    """The linear that maps inputs to targets: :func:`solved` by their sums.
+    """The linear map from inputs to targets: :func:`solved` with sums over ``pairs``.
 
     Args:
         prior: (out_features, in_features)

@@ -1,4 +1,4 @@
-"""Distillation losses: small functions of what student and teacher computed."""
+"""Distillation losses: small functions of what a student and its teacher computed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL divergence of softened predictions, or squared error of a regression's.
+    """KL divergence of softened predictions, or squared error for a regression.
 
     ``T^2 KL(softmax(z_T / T) || softmax(z_S / T))`` (Hinton et al. 2015); mean over the batch.
 
     Args:
-        student, teacher: logits (batch, num_labels); one label is a regression.
+        student, teacher: logits (batch, num_labels); a single label means regression.
     """
     if student.shape[-1] == 1:
         return F.mse_loss(student, teacher)
@@ -29,28 +29,28 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def hard_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy with the labels, or squared error where there is one output.
+    """Cross-entropy with the labels, or squared error if there is one output.
 
     Args:
-        labels: class indices or values, (batch,); a negative index or NaN is no label and does not
-            count.
+        labels: class indices or values, (batch,). A negative index or NaN means no label, and the
+            example does not count.
     """
     return mean_of_known(hard_losses(logits, labels))
 
 
 def hard_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Each example's :func:`hard_loss`, (batch,); NaN where there is no label."""
+    """The :func:`hard_loss` of each example, (batch,); NaN where there is no label."""
     if logits.shape[-1] == 1:
         known = ~labels.isnan()
         losses = (logits.squeeze(-1) - labels.nan_to_num().to(logits.dtype)) ** 2
     else:
         known = labels >= 0
         losses = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
-    return losses.masked_fill(~known, math.nan)  # after the fact: no gradient comes of NaN
+    return losses.masked_fill(~known, math.nan)  # masked last, so that no gradient is NaN
 
 
 def mean_of_known(losses: Tensor) -> Tensor:
-    """The mean of those that are numbers; 0 of none."""
+    """The mean of the losses that are not NaN; 0 if all are."""
     known = losses[~losses.isnan()]
     return known.mean() if len(known) else losses.new_zeros(())
 
@@ -71,8 +71,8 @@ def attention_loss(
 ) -> Tensor:
     """Squared error of attention scores before softmax (TinyBERT, eq. 7), mean over real pairs.
 
-    The paper's students have as many heads as their teacher. Where the numbers differ, the means
-    over heads are compared.
+    In the paper, students have as many heads as their teacher. If the numbers differ here, the
+    means over heads are compared.
 
     Args:
         student, teacher: queries and keys, each (batch, heads, tokens, head_size)
@@ -90,8 +90,8 @@ def attention_loss(
 def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, max_heads: int = 12) -> Tensor:
     """KL divergence of self-attention relations (MiniLM v2, Wang et al. 2021, eqs. 3 to 5).
 
-    Widths and head counts may differ: both are split again into as many relation heads as divide
-    both widths, up to ``max_heads``.
+    Widths and head counts may differ. Both are split into the same number of relation heads: the
+    largest up to ``max_heads`` that divides both widths.
 
     Args:
         student, teacher: queries, keys or values, (batch, heads, tokens, head_size)
@@ -104,7 +104,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, max_heads: int
     real = mask.bool()
     log_student = _log_relations(student, real, heads)
     log_teacher = _log_relations(teacher, real, heads)
-    # Padded columns hold -inf in both: their probability is 0, and so is their share.
+    # Padded columns are -inf in both: their probability is 0, and so must be their term.
     terms = log_teacher.exp() * (log_teacher - log_student).masked_fill(~real[:, None, None], 0.0)
     divergence = terms.sum(dim=-1)  # (batch, relation heads, tokens)
     return divergence.transpose(1, 2)[real].mean()
@@ -117,7 +117,7 @@ def relation_heads(student_width: int, teacher_width: int, max_heads: int) -> in
 
 
 def _scores(query: Tensor, key: Tensor) -> Tensor:
-    """Before softmax, (batch, heads, tokens, tokens)."""
+    """Attention scores before softmax, (batch, heads, tokens, tokens)."""
     return query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
 
 
@@ -126,7 +126,7 @@ def _width(states: Tensor) -> int:
 
 
 def _log_relations(states: Tensor, real: Tensor, heads: int) -> Tensor:
-    """(batch, heads, tokens, tokens) log-probabilities, -inf at padded columns."""
+    """Log-probabilities, -inf at padded columns, (batch, heads, tokens, tokens)."""
     joined = states.transpose(1, 2).flatten(-2)  # (batch, tokens, width)
     split = joined.unflatten(-1, (heads, -1)).transpose(1, 2)
     scores = split @ split.transpose(-1, -2) / math.sqrt(split.shape[-1])

@@ -1,7 +1,7 @@
-"""Masked language modelling (Devlin et al. 2019): what BERT itself was trained by.
+"""Masked language modelling, the training of BERT itself (Devlin et al. 2019).
 
-It needs neither labels nor a teacher. The head that predicts words is tied to the student's own
-word embeddings and dropped after training.
+It needs neither labels nor a teacher. The head that predicts words is tied to the student's word
+embeddings, and is dropped after training.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from supernet.errors import NasError
 
 @dataclass(frozen=True, eq=False)
 class Masking:
-    """Which tokens are hidden.
+    """Chooses tokens to hide and to predict.
 
     Args:
         mask_id: the token that stands for a hidden one.
-        special: (vocab_size,), whether a token is never hidden.
-        share: of the tokens that are to be predicted: of these 80% are hidden, 10% are replaced by
-            a random token, 10% stay.
+        special: (vocab_size,), True for tokens that are never chosen.
+        share: of the tokens to predict. 80% of these are hidden, 10% are replaced by a random
+            token, and 10% stay.
     """
 
     mask_id: int
@@ -34,10 +34,10 @@ class Masking:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Masking:
-        """What a tokenizer's vocabulary says.
+        """The masking for a tokenizer's vocabulary.
 
         Raises:
-            NasError: it has no mask token.
+            NasError: the tokenizer has no mask token.
         """
         if tokenizer.mask_token_id is None:
             raise NasError("loss mlm: the teacher's tokenizer has no mask token")
@@ -46,13 +46,13 @@ class Masking:
         return cls(tokenizer.mask_token_id, special)
 
     def apply(self, input_ids: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Hide tokens.
+        """Hide some tokens.
 
         Args:
             input_ids: (batch, tokens)
 
         Returns:
-            The ids with some hidden, and which are to be predicted, both (batch, tokens).
+            The ids with some hidden, and a mask of the tokens to predict, both (batch, tokens).
         """
         ids = input_ids.cpu()
         chosen = torch.from_numpy(rng.random(tuple(ids.shape)) < self.share) & ~self.special[ids]
@@ -64,7 +64,7 @@ class Masking:
 
 
 class WordHead(nn.Module):
-    """BERT's masked-word head: a layer, then the word embeddings' transpose."""
+    """BERT's head for masked words: a dense layer, then the transpose of the word embeddings."""
 
     def __init__(self, hidden_size: int, vocab_size: int, hidden_act: str, eps: float) -> None:
         super().__init__()

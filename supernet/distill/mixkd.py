@@ -1,8 +1,8 @@
 """MixKD (Liang et al., ICLR 2021): teacher and student read mixtures of two texts' embeddings.
 
-Between two examples lie inputs that nobody labelled: the teacher can be asked about them, and the
-labels of both count in proportion. Pairs and ratios are shared by teacher and student, embeddings
-are not, so the student may be narrower.
+A mixture has no label of its own. The student learns from the teacher's predictions on it, and from
+the labels of both texts in proportion. Teacher and student use the same pairs and ratios but each
+its own embeddings, so the student may be narrower.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.distill.losses import hard_losses, mean_of_known, soft_loss
-from supernet.distill.mixup import Mixup
+from supernet.distill.stage import Mixup
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Which examples of a batch are mixed, and in which ratio.
+    """Pairs of examples in a batch, and the ratio of each mixture.
 
     Args:
-        partner: (batch,), for each example the other of its pair
-        ratio: (batch,), the example's own share
+        partner: for each example, the index of the other text in its mixture, (batch,)
+        ratio: share of the example itself, (batch,)
     """
 
     partner: Tensor
@@ -32,7 +32,7 @@ class Mixture:
 
     @classmethod
     def draw(cls, batch: int, alpha: float, rng: np.random.Generator) -> Mixture:
-        """Random pairs, a ratio each."""
+        """Random pairs with a random ratio each."""
         ratio = rng.beta(alpha, alpha, batch).astype(np.float32)
         return cls(torch.from_numpy(rng.permutation(batch)), torch.from_numpy(ratio))
 
@@ -40,19 +40,19 @@ class Mixture:
         return Mixture(self.partner.to(device), self.ratio.to(device))
 
     def embeddings(self, words: Tensor) -> Tensor:
-        """Mixed word embeddings, (batch, tokens, hidden_size), of those of a padded batch."""
+        """Mix the word embeddings of a padded batch, (batch, tokens, hidden_size)."""
         own = self.ratio[:, None, None].to(words.dtype)
         return own * words + (1 - own) * words[self.partner]
 
     def mask(self, mask: Tensor) -> Tensor:
-        """(batch, tokens): a token is real where it is in either text."""
+        """Mask of the mixtures, (batch, tokens): a token is real if it is real in either text."""
         return mask | mask[self.partner]
 
 
 def mixed_hard_loss(logits: Tensor, labels: Tensor, mixture: Mixture) -> Tensor:
-    """The losses with the labels of both texts, in the mixture's ratio; mean over pairs.
+    """The losses with the labels of both texts, weighted by the ratio; mean over pairs.
 
-    A pair of which either text has no label does not count.
+    A pair does not count if either text has no label.
 
     Args:
         logits: of the mixtures, (batch, num_labels)
@@ -64,7 +64,7 @@ def mixed_hard_loss(logits: Tensor, labels: Tensor, mixture: Mixture) -> Tensor:
 
 
 def distance(student: Tensor, teacher: Tensor, settings: Mixup, temperature: float) -> Tensor:
-    """Between predictions on the mixtures, (batch, num_labels) each."""
+    """Distance of predictions on the mixtures, (batch, num_labels) each."""
     if settings.distance == "mse":
         return F.mse_loss(student, teacher)
     return soft_loss(student, teacher, temperature)

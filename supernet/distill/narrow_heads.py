@@ -1,9 +1,9 @@
-"""Heads with fewer dimensions that attend and gather nearly as the wider ones do.
+"""Narrow attention heads that compute nearly what wide ones do.
 
-A student's heads may be narrower than its teacher's. What a head needs of its queries and keys are
-their products alone, and of its values what its output makes of them: so the dimensions that are
-left are not some of those there were, but the best combinations of them, by low-rank approximation
-weighted by what the texts show (the theorem of Eckart and Young).
+A student's heads may be narrower than its teacher's. Attention depends only on the products of
+queries and keys, and on the products of values and the output projection. So a narrow head does not
+keep some of the wide head's dimensions, but the best combinations of them: a low-rank approximation
+of both products, weighted by the states that occur in texts (theorem of Eckart and Young).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from supernet.architecture import Layer
 
 
 class HeadMaps(NamedTuple):
-    """From what wide heads have to what narrow ones have, in float64.
+    """Linear maps from wide heads to narrow ones, in float64.
 
     Args:
         query, key, value: (heads, head size, wide head size)
-        output: of what reads the heads, (heads, wide head size, head size)
+        output: for the output projection, which reads the heads, (heads, wide head size, head size)
     """
 
     query: Tensor
@@ -36,21 +36,21 @@ def head_maps(
     """The best maps of a layer's leading heads to narrower ones.
 
     Args:
-        attention: of the wide layer, ``BertAttention``.
-        num_heads: that it has.
-        sizes: the narrow layer's.
+        attention: the ``BertAttention`` of the wide layer.
+        num_heads: heads of the wide layer.
+        sizes: the narrow layer.
         covariance, mean: of the states that the layer reads, (hidden, hidden) and (hidden,), in
             float64.
     """
     kept, size = sizes.num_heads, sizes.head_size
 
     def heads(linear: Any) -> tuple[Tensor, Tensor]:
-        """Covariance (heads, head, head) and mean (heads, head) of what a linear puts out."""
+        """Covariance (heads, size, size) and mean (heads, size) of a linear's outputs."""
         weight = linear.weight.double().unflatten(0, (num_heads, -1))[:kept]
         bias = linear.bias.double().unflatten(0, (num_heads, -1))[:kept]
         return weight @ covariance @ weight.mT, weight @ mean + bias
 
-    # What is the same for all keys changes no attention, so keys count about their mean.
+    # Adding the same vector to all keys changes no attention, so keys are centred.
     spread, middle = heads(attention.self.query)
     queries, inverse = _roots(spread + middle[:, :, None] * middle[:, None])
     keys, _ = _roots(heads(attention.self.key)[0])
@@ -59,7 +59,7 @@ def head_maps(
     query = (inverse @ left * scale).mT
     key = (queries @ left / scale).mT
 
-    # Attention sums to 1, so the mean of the values arrives whatever is attended to.
+    # Attention sums to 1, so the mean of the values always arrives; values are centred.
     values, inverse = _roots(heads(attention.self.value)[0])
     output = attention.output.dense.weight.double().unflatten(1, (num_heads, -1))[:, :kept]
     _, found, right = torch.linalg.svd(output.transpose(0, 1) @ values, full_matrices=False)
@@ -68,7 +68,7 @@ def head_maps(
 
 
 def _roots(squares: Tensor) -> tuple[Tensor, Tensor]:
-    """Root and inverse root of positive semidefinite matrices; 0 where they are (nearly) 0."""
+    """Root and inverse root of positive semidefinite matrices; (nearly) zero eigenvalues give 0."""
     found, vectors = torch.linalg.eigh(squares)
     least = 1e-10 * found[..., -1:].clamp(min=1e-30)
     roots = found.clamp(min=0).sqrt()

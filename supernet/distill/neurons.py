@@ -1,7 +1,7 @@
-"""What the neurons of each layer are worth to a student, by what a fit is solved from.
+"""How much the neurons of each layer contribute to a student, by the sums of a fit.
 
-ZipLM (Kurtic et al., NeurIPS 2023) and Puzzle (Bercovich et al. 2024) give each layer sizes of its
-own by the error that a size leaves and the time that it takes. Here the errors are those of a fit.
+ZipLM (Kurtic et al., NeurIPS 2023) and Puzzle (Bercovich et al. 2024) choose a size for each layer
+by the error that the size leaves and the time that it takes. Here the error is that of a fit.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from supernet.distill.least_squares import ridged
 
 @torch.no_grad()
 def explained(student: Any, evidence: Evidence) -> NDArray[np.float64]:
-    """How much of what each layer of the teacher puts out its leading neurons explain.
+    """The share of each teacher layer's output that the leading neurons of a student explain.
 
-    Of the least squares that the output of a feed-forward network is solved from: with S the sums
-    of its inputs' squares (a ridge included), C those of inputs times targets and S = L L^T, the
-    leading n inputs explain the squares of the first n rows of L^-1 C. They count relative to the
-    squares of what the teacher's layer normalizes, about their mean.
+    The output of a feed-forward network is solved for by least squares. Let S be the sums of
+    squares of its inputs, ridge included, C the sums of inputs times targets, and S = L L^T. Then
+    the leading n inputs explain the squares of the first n rows of L^-1 C. The share is relative to
+    the sum of squares, about the mean, of what the teacher's layer normalizes.
 
     Args:
-        student: of any weights, its layers of as many neurons each; it is fitted.
+        student: a student with the same number of neurons in each layer. It is fitted in place.
 
     Returns:
-        By the number of neurons from 1 on, (layers, neurons), ascending in each layer.
+        Share explained by the first n neurons, n from 1, (layers, neurons); ascending.
     """
     found = []
     solved_from = fit(student, evidence)

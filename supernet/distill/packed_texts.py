@@ -1,4 +1,4 @@
-"""Tokenized texts packed without padding: texts of one length lie side by side."""
+"""PackedTexts: tokenized texts without padding; texts of one length are adjacent."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from supernet.errors import NasError
 class PackedTexts:
     """Texts in ascending length, token after token.
 
-    A linear of all tokens is then one product, and attention needs no mask: it runs over the texts
-    of one length at a time.
+    A linear layer over all tokens is one matrix product. Attention needs no mask: it runs over the
+    texts of one length at a time.
 
     Args:
         input_ids, token_type_ids, positions: (tokens,)
-        groups: (texts, tokens of each) of the texts of one length, in ascending length
-        order: (texts,), where each packed text stood in what was packed
+        groups: number of texts and tokens of each, for each length, in ascending length
+        order: original index of each packed text, (texts,)
     """
 
     input_ids: Tensor
@@ -33,7 +33,7 @@ class PackedTexts:
 
     @classmethod
     def of(cls, batches: Sequence[Mapping[str, Tensor]]) -> PackedTexts:
-        """The real tokens of padded batches, which are padded on the right.
+        """Pack the real tokens of batches, which are padded on the right.
 
         Args:
             batches: ``input_ids`` with ``attention_mask`` and, where there are any,
@@ -74,7 +74,7 @@ class PackedTexts:
 
     @property
     def starts(self) -> Tensor:
-        """Where each text begins among the tokens, (texts,)."""
+        """Position of each text's first token, (texts,)."""
         lengths = self.lengths
         return lengths.cumsum(0) - lengths
 
@@ -90,10 +90,10 @@ class PackedTexts:
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def part(self, kept: Tensor) -> PackedTexts:
-        """Some of the texts, as if they alone had been packed.
+        """Some of the texts, as if only they had been packed.
 
         Args:
-            kept: (texts,), True for those, in packed order
+            kept: (texts,), True for the texts to keep, in packed order
         """
         tokens = kept.repeat_interleave(self.lengths)
         sizes, counts = self.lengths[kept].unique(return_counts=True)
@@ -106,7 +106,7 @@ class PackedTexts:
         )
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-        """What attention gathers, text by text; all are (tokens, width)."""
+        """Attention within each text; all arguments and the result are (tokens, width)."""
         gathered = torch.empty_like(value)
         start = 0
         for texts, length in self.groups:

@@ -1,6 +1,6 @@
-"""A stage of further distillation: which losses, on which data, for how long.
+"""Stage: one training in distillation, its losses, its data and its duration. No torch.
 
-Recipes list stages (``configs/recipes``); each published method is a list of them.
+A recipe (``configs/recipes``) lists stages. Each published method is such a list.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from supernet.distill.mixup import Mixup
-from supernet.distill.replacement import Replacement
 from supernet.errors import NasError, check_number
 from supernet.training_settings import TrainingSettings
 
@@ -19,16 +17,17 @@ Data = Literal["task", "augmented", "unlabelled"]
 
 @dataclass(frozen=True)
 class Losses:
-    """How much each loss counts; what is not named does not.
+    """Weight of each loss; 0 by default.
 
     Args:
-        hard: of the labels; texts without one do not count.
-        soft: of the teacher's predictions, softened by the stage's temperature.
-        hidden: squared error of hidden states, embeddings included, through one learned projection
+        hard: loss on the labels. Texts without a label do not count.
+        soft: imitation of the teacher's predictions, softened by the stage's temperature.
+        hidden: squared error of hidden states, embeddings included, after one learned projection
             to the teacher's width; mean over the compared states.
         attention: squared error of attention scores; mean over the compared layers.
-        relation: of the last layer's attention relations (MiniLM v2), whatever the head counts.
-        mlm: masked words' cross-entropy, through a head that is dropped afterwards.
+        relation: imitation of attention relations in the last layer (MiniLM v2), for any number of
+            heads.
+        mlm: cross-entropy of masked words, through a head that is dropped after training.
 
     Raises:
         NasError: a negative weight.
@@ -49,8 +48,65 @@ class Losses:
 
     @property
     def compared(self) -> bool:
-        """Whether any compares with the teacher."""
+        """Whether any loss compares the student with the teacher."""
         return bool(self.soft or self.hidden or self.attention or self.relation)
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """How texts are mixed, and the losses on mixtures (:mod:`supernet.distill.mixkd`).
+
+    Args:
+        alpha: ratios are drawn from Beta(alpha, alpha). Small values stay close to one text.
+        student_weight: weight of the labels of both texts (alpha_SM in the paper).
+        teacher_weight: weight of the teacher's predictions on the mixture (alpha_TMKD).
+        distance: of predictions on the mixture: ``mse`` of logits, or ``kl`` of softened ones.
+
+    Raises:
+        NasError: a value out of range.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    alpha: float = 0.4
+    student_weight: float = 1.0
+    teacher_weight: float = 1.0
+    distance: Literal["mse", "kl"] = "mse"
+
+    def __post_init__(self) -> None:
+        check_number("alpha", self.alpha, 1e-3)
+        for name in ("student_weight", "teacher_weight"):
+            check_number(name, getattr(self, name), 0)
+        if not (self.student_weight or self.teacher_weight):
+            raise NasError("student_weight and teacher_weight are both 0")
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Probability of replacing a module, min(1, probability + growth * step).
+
+    See :mod:`supernet.distill.theseus`.
+
+    Args:
+        probability: at the first step. The paper takes 0.5 if constant, and 0.3 if growing.
+        growth: added at each step; 0 keeps the probability constant.
+
+    Raises:
+        NasError: a value out of range.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    probability: float = 0.5
+    growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("probability", self.probability, 0, 1)
+        check_number("growth", self.growth, 0)
+
+    def at(self, step: int) -> float:
+        """The probability at a step."""
+        return min(1.0, self.probability + self.growth * step)
 
 
 @dataclass(frozen=True)
@@ -60,18 +116,18 @@ class Stage:
     Args:
         name: for progress lines and folders.
         training: duration and optimizer.
-        losses: on the texts as they stand.
-        data: ``task``: its training examples; ``augmented``: these and their augmented copies,
-            which have no labels; ``unlabelled``: texts of the recipe's source.
+        losses: weights of the losses on unmixed texts.
+        data: ``task``: the training examples; ``augmented``: the training examples and their
+            augmented copies, which have no labels; ``unlabelled``: texts of the recipe's source.
         temperature: softens predictions.
-        layers: whose hidden states and attention are compared: ``all`` of the student's, each with
-            the teacher's at the same share of the depth, or the ``last``.
-        mixup: losses on mixtures of two texts, besides.
-        replacement: runs some of the teacher's layers in place of the student's.
-        trained: ``all`` parameters, or the ``layers``' alone.
-        reference_width: a hidden size for which the learning rate is meant; wider students take
-            smaller steps and narrower ones larger, in proportion, as hidden matrices do under
-            Adam in muP (Yang et al. 2022). None takes it as it is.
+        layers: layers whose hidden states and attention are compared: ``all`` of the student's,
+            each with the teacher's at the same share of the depth, or the ``last``.
+        mixup: adds losses on mixtures of two texts.
+        replacement: runs some of the teacher's layers instead of the student's.
+        trained: ``all`` parameters, or those of the ``layers`` only.
+        reference_width: the hidden size that the learning rate is meant for. For another hidden
+            size it is scaled by ``reference_width`` over that size, as for hidden matrices under
+            Adam in muP (Yang et al. 2022). None does not scale it.
 
     Raises:
         NasError: nothing to learn from, or labels alone on texts that have none.
@@ -112,7 +168,7 @@ class Stage:
 
     @property
     def teaches_predictions(self) -> bool:
-        """Whether the student's own predictions are what a loss is of."""
+        """Whether a loss depends on the student's own predictions."""
         return bool(self.losses.hard or self.losses.soft or self.mixup) and not self.replacement
 
     @property
@@ -120,6 +176,6 @@ class Stage:
         return self.mixup is not None and self.mixup.teacher_weight > 0
 
     def learning_rate(self, hidden_size: int) -> float:
-        """What a student of this width trains with at the peak."""
+        """The peak learning rate for a student of this hidden size."""
         scale = 1.0 if self.reference_width is None else self.reference_width / hidden_size
         return self.training.learning_rate * scale

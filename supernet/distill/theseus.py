@@ -1,9 +1,9 @@
-"""BERT-of-Theseus (Xu et al., EMNLP 2020): a model's modules are replaced one by one in training.
+"""BERT-of-Theseus (Xu et al., EMNLP 2020): training replaces a model's modules one by one.
 
-A predecessor of N layers has M modules of N/M layers each; a successor has one layer for each. In
-every step each module is, by chance, the successor's or the predecessor's, so successor layers
-learn to work among the others with no loss but the task's. Layers of both must read and write
-hidden states of one size; besides fewer layers, they may be compressed ones.
+A predecessor of N layers has M modules of N/M layers each; its successor has one layer for each
+module. In every step, chance decides for each module whether the successor's layer runs or the
+predecessor's module. So the successor's layers learn to work among the predecessor's with the
+task's loss only. Both must have the same hidden size. The successor's layers may be compressed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from supernet.errors import NasError
 
 
 def check_replaceable(predecessor: PreTrainedModel, successor: PreTrainedModel) -> None:
-    """Refuse widths that differ, and a depth that does not divide the predecessor's.
+    """Refuse different hidden sizes, and a depth that does not divide the predecessor's.
 
     Raises:
         NasError: naming both.
@@ -44,7 +44,7 @@ def assembled(
     """The layers of one step.
 
     Args:
-        replaced: for each of the successor's layers, whether it runs or the predecessor's module.
+        replaced: for each module, True if the successor's layer runs.
     """
     size = len(predecessor) // len(successor)
     layers: list[nn.Module] = []
@@ -54,5 +54,5 @@ def assembled(
 
 
 def drawn(modules: int, probability: float, rng: np.random.Generator) -> list[bool]:
-    """Which modules are replaced, each by itself."""
+    """Draw for each module independently whether it is replaced."""
     return (rng.random(modules) < probability).tolist()

@@ -1,4 +1,4 @@
-"""One trainer for all that a student of fixed architecture learns from a teacher."""
+"""DistillTrainer: trains a student of fixed architecture by one stage of distillation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ from supernet.distill.losses import (
 )
 from supernet.distill.masked_words import Masking, WordHead
 from supernet.distill.mixkd import Mixture, distance, mixed_hard_loss
-from supernet.distill.mixup import Mixup
-from supernet.distill.stage import Stage
+from supernet.distill.stage import Mixup, Stage
 from supernet.distill.teacher_outputs import (
     MEMORY_LIMIT,
     ROWS,
@@ -44,9 +43,9 @@ from supernet.training import Progress, ResumableTrainer, Watch
 
 
 class Projection(nn.Linear):
-    """From the student's width to the teacher's: one for all states (TinyBERT, eq. 8).
+    """Linear map from the student's width to the teacher's, for all states (TinyBERT, eq. 8).
 
-    It begins as the identity on the leading units.
+    It starts as the identity on the leading units.
     """
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
@@ -57,9 +56,10 @@ class Projection(nn.Linear):
 
 
 class Learner(nn.Module):
-    """A student with what its training needs besides, which is dropped afterwards.
+    """A student with its projection and its head for masked words, which training needs.
 
-    One learner goes through all stages, so that its projection need not be learnt anew.
+    Both are dropped after training. One learner goes through all stages, so that the projection
+    need not be learnt again in each.
     """
 
     def __init__(self, student: PreTrainedModel, teacher_width: int) -> None:
@@ -72,10 +72,10 @@ class Learner(nn.Module):
     def align(
         self, teacher: BertForSequenceClassification, batches: Iterable[Mapping[str, Tensor]]
     ) -> None:
-        """Set the projection so that it makes the teacher's states of the student's, nearly.
+        """Set the projection so that it maps the student's states to nearly the teacher's.
 
-        Least squares over the states of all layers, for a student's units need be no units of its
-        teacher's.
+        It is solved by least squares over the states of all layers, because a student's units need
+        not be units of its teacher.
 
         Args:
             batches: model inputs with their masks, a hundred texts in all.
@@ -103,20 +103,20 @@ class Learner(nn.Module):
         """Run the student.
 
         Args:
-            mixture: feeds mixtures of the batch's texts.
-            layers: run in place of the student's own.
-            predicted: (batch, tokens), True where words are to be predicted.
+            mixture: if given, the student reads mixtures of the batch's texts.
+            layers: layers to run instead of the student's own.
+            predicted: True at the tokens to predict, (batch, tokens).
 
         Returns:
-            What was computed, hidden states projected to the teacher's width; and logits
-            (predicted tokens, vocab_size).
+            What the student computed, its hidden states projected to the teacher's width; and the
+            logits of the predicted tokens, (predicted tokens, vocab_size), if there are any.
         """
         observed = observe_mixed(self.student, inputs, mixture, layers)
         states = observed.hidden_states
         words = None
         if predicted is not None:
             words = self.word_head(states[-1][predicted], word_table(self.student).weight)
-        # Losses are taken in float32, whatever the products were computed in.
+        # Losses are computed in float32, whatever the precision of the products.
         return (
             Observation(
                 observed.logits.float(),
@@ -142,7 +142,7 @@ def observe_mixed(
 
 
 def compared(stage: Stage, depth: int, teacher_depth: int) -> tuple[Compared, Compared]:
-    """What a stage compares of a student of ``depth`` layers, and of its teacher."""
+    """The outputs that a stage compares: a student's of ``depth`` layers, and its teacher's."""
     mapped = layer_map(depth, teacher_depth)
     states = tuple(range(depth + 1)) if stage.layers == "all" else (depth,)
     layers = tuple(state for state in states if state)
@@ -165,11 +165,11 @@ def stage_losses(
     mask: Tensor,
     labels: Tensor | None,
 ) -> dict[str, Tensor]:
-    """The losses that ``stage`` weighs, by name, on texts as they stand.
+    """The losses that have a weight in ``stage``, by name, on unmixed texts.
 
     Args:
-        student: what is compared of it, states projected to the teacher's width.
-        teacher: likewise; None where no loss compares with it.
+        student: the compared outputs, with states projected to the teacher's width.
+        teacher: the compared outputs; None if no loss compares with the teacher.
         mask: (batch, tokens)
         labels: (batch,)
     """
@@ -217,11 +217,11 @@ class DistillTrainer(ResumableTrainer):
     """Trains a learner's student in place, by one stage.
 
     Args:
-        teacher: a frozen classifier, its units in the order of the student's.
+        teacher: a frozen classifier with its units in the order of the student's.
         masking: for stages that predict masked words.
-        evidence: what the teacher computes on all of ``data``, packed in its order, where that is
-            known: then it need not read them again.
-        reading: called as the teacher reads the texts beforehand, where it does.
+        evidence: what the teacher computes on all of ``data``, packed in the order of ``data``. If
+            given, the teacher need not read the texts again.
+        reading: progress of the teacher if it reads the texts before the training.
         data, collate, folder, seed, watch, progress: as in :class:`ResumableTrainer`.
 
     Raises:
@@ -269,7 +269,7 @@ class DistillTrainer(ResumableTrainer):
         self.reading = reading
         self.evidence = evidence
         self.outputs: TeacherOutputs | None = None
-        self._read = partial(TeacherOutputs, self.teacher, data, collate, self.theirs)
+        self._read = partial(TeacherOutputs.read, self.teacher, data, collate, self.theirs)
 
     def run(self) -> None:
         if self.evidence is not None and not self.theirs.attentions:
@@ -313,7 +313,7 @@ class DistillTrainer(ResumableTrainer):
             total = total + mixup_losses(
                 stage.mixup, stage.temperature, mixture, student, teacher, labels
             )
-        if not total.requires_grad:  # a step in which none of the student's layers ran
+        if not total.requires_grad:  # none of the student's layers ran in this step
             total = total + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
         return total
 
@@ -323,7 +323,7 @@ class DistillTrainer(ResumableTrainer):
             return observe_mixed(self.teacher, inputs, mixture)
 
     def _targets(self, rows: Tensor, inputs: dict[str, Tensor]) -> Observation:
-        """What the student is compared with, kept or computed now."""
+        """The teacher's compared outputs: held from before, or computed now."""
         if self.outputs is None:
             return self.theirs.of(self._teacher(None, inputs))
         ids = inputs["input_ids"]

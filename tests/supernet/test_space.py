@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supernet.architecture import Architecture
-from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 from supernet.space import SearchSpace, trimmed
 from tests.supernet.conftest import tiny_space
@@ -75,14 +74,6 @@ def test_chance_is_a_function_of_the_seed(space: SearchSpace, seed: int) -> None
     assert draw() == draw()
 
 
-@given(spaces(), st.lists(seeds, max_size=5))
-def test_codes_round_trip(space: SearchSpace, drawn: list[int]) -> None:
-    batch = ArchitectureBatch.of([space.sample(np.random.default_rng(seed)) for seed in drawn])
-    codes = space.encode(batch)
-    assert codes.shape == (len(drawn), len(space.code_names))
-    assert list(space.decode(codes)) == list(batch)
-
-
 @given(spaces())
 def test_yaml_form_round_trip(space: SearchSpace) -> None:
     assert SearchSpace.from_dict(space.to_dict()) == space
@@ -102,12 +93,6 @@ def test_every_architecture_is_reached_by_single_steps(uniform: bool) -> None:
                 reached.add(neighbour)
                 frontier.append(neighbour)
     assert len(reached) == space.size
-
-
-def test_encoding_a_stranger_is_refused() -> None:
-    stranger = Architecture.uniform(num_layers=1, hidden_size=99, num_heads=1, intermediate_size=1)
-    with pytest.raises(NasError, match="not in space tiny"):
-        tiny_space(True).encode(ArchitectureBatch.of([stranger]))
 
 
 @pytest.mark.parametrize(

@@ -269,9 +269,10 @@ def test_a_trial_suggests_every_dimension_and_architectures_of_the_space(space):
         for name, value in trial.params.items():
             seen.setdefault(name, set()).add(value)
     assert {name: tuple(sorted(found)) for name, found in seen.items()} == dimensions(space)
-    free = {name for name in space.code_names if not name.startswith("compression")}
-    tied = {name for name in free if space.qkv_size is None and name.startswith("qkv")}
-    assert free - tied <= seen.keys()
+    fields = ["num_heads", "intermediate_size", *(["qkv_size"] if space.qkv_size else [])]
+    layers = range(1 if space.uniform else max(space.num_layers))
+    named = {f"{name}_{index}" for name in fields for index in layers}
+    assert {"num_layers", "hidden_size", *named} <= seen.keys()
 
 
 @pytest.mark.parametrize("space", [TINY, SPACE, LAYERED, NATIVE], ids=lambda space: space.name)

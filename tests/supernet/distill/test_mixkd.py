@@ -8,7 +8,7 @@ import torch
 
 from supernet.distill.losses import hard_loss, soft_loss
 from supernet.distill.mixkd import Mixture, distance, mixed_hard_loss
-from supernet.distill.mixup import Mixup
+from supernet.distill.stage import Mixup
 from supernet.errors import NasError
 
 

@@ -21,7 +21,7 @@ def test_kept_outputs_are_the_teachers_own(bert: BertForSequenceClassification) 
     """To half precision, in another order and beside other texts than when they were computed."""
     data = Rows(150)
     done = []
-    outputs = TeacherOutputs(bert, data, collate, COMPARED, lambda *at: done.append(at))
+    outputs = TeacherOutputs.read(bert, data, collate, COMPARED, lambda *at: done.append(at))
     assert done == [(64, 150), (128, 150), (150, 150)]
     batch = numbered(collate)([Numbered(data)[row] for row in (149, 3, 77, 12)])
     assert batch.pop(ROWS).tolist() == [149, 3, 77, 12]
@@ -39,8 +39,8 @@ def test_kept_outputs_are_the_teachers_own(bert: BertForSequenceClassification) 
 
 def test_memory_is_known_beforehand(bert: BertForSequenceClassification) -> None:
     data = Rows(20)
-    outputs = TeacherOutputs(bert, data, collate, COMPARED, lambda *_: None)
-    tables = [*outputs._states, *(table for tables in outputs._attentions for table in tables)]
+    outputs = TeacherOutputs.read(bert, data, collate, COMPARED, lambda *_: None)
+    tables = [*outputs.states, *(table for tables in outputs.attentions for table in tables)]
     assert sum(t.numel() * t.element_size() for t in tables) == bytes_kept(
         sum(data.lengths), 32, COMPARED
     )

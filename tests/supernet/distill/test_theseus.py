@@ -6,7 +6,7 @@ import torch
 from transformers import BertForSequenceClassification
 
 from supernet.architecture import Architecture
-from supernet.distill.replacement import Replacement
+from supernet.distill.stage import Replacement
 from supernet.distill.theseus import assembled, check_replaceable, drawn
 from supernet.errors import NasError
 from supernet.model import Supernet

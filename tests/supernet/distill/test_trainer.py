@@ -13,9 +13,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel, Trainer
 from supernet.architecture import Architecture, Layer
 from supernet.distill.losses import hidden_loss, soft_loss
 from supernet.distill.masked_words import Masking
-from supernet.distill.mixup import Mixup
-from supernet.distill.replacement import Replacement
-from supernet.distill.stage import Losses, Stage
+from supernet.distill.stage import Losses, Mixup, Replacement, Stage
 from supernet.distill.teacher_outputs import Compared
 from supernet.distill.trainer import (
     DistillTrainer,
