@@ -21,9 +21,10 @@ from latency.agent_link import DeniedError, Link, LostError, RefusedError
 from latency.asked import ModelFile, ProfileAsked, TimeAsked, latencies_to_dicts
 from latency.atomic import write_text
 from latency.beside import time_beside
+from latency.device import THIS_MACHINE
 from latency.fingerprint import Fingerprint
 from latency.profile import Profile
-from latency.profiler import Status, profile_device
+from latency.profiler import Status
 from latency.target import Target
 from supernet.architecture import Architecture
 from supernet.errors import NasError
@@ -140,16 +141,7 @@ class Agent:
             error_percent = status.error_percent
             self._tell(task, status.share, measured=status.measured, error_percent=error_percent)
 
-        profile = profile_device(
-            asked.target,
-            [asked.space],
-            time_budget_s=asked.seconds,
-            seed=asked.seed,
-            count_disturbed=asked.count_disturbed,
-            path=self._profile_file,
-            shape=asked.shape,
-            progress=told,
-        )
+        profile = THIS_MACHINE.profile(asked, path=self._profile_file, progress=told)
         profile.check_steady()
         return profile
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from latency.asked import ProfileAsked
 from latency.beside import time_beside
 from latency.fingerprint import Fingerprint
 from latency.profile import Profile
 from latency.profiler import ProfileProgress, profile_device
 from latency.target import Latency, Target
 from supernet.architecture import Architecture, EncoderShape
-from supernet.space import SearchSpace
 
 
 class Device(Protocol):
@@ -36,19 +36,8 @@ class Device(Protocol):
         """
         ...
 
-    def profile(
-        self,
-        target: Target,
-        space: SearchSpace,
-        shape: EncoderShape,
-        *,
-        seconds: float,
-        seed: int,
-        count_disturbed: bool,
-        path: Path,
-        progress: ProfileProgress,
-    ) -> Profile:
-        """A profile for predictors of ``space``; see :func:`latency.profiler.profile_device`.
+    def profile(self, asked: ProfileAsked, *, path: Path, progress: ProfileProgress) -> Profile:
+        """Measure a profile; see :func:`latency.profiler.profile_device`.
 
         Args:
             path: file that holds the measurements and is continued after a crash. A device
@@ -88,26 +77,15 @@ class ThisMachine:
         """See :class:`Device`."""
         return Fingerprint.of_this_machine(target)
 
-    def profile(
-        self,
-        target: Target,
-        space: SearchSpace,
-        shape: EncoderShape,
-        *,
-        seconds: float,
-        seed: int,
-        count_disturbed: bool,
-        path: Path,
-        progress: ProfileProgress,
-    ) -> Profile:
+    def profile(self, asked: ProfileAsked, *, path: Path, progress: ProfileProgress) -> Profile:
         """See :class:`Device`."""
         return profile_device(
-            target,
-            [space],
-            time_budget_s=seconds,
-            seed=seed,
-            count_disturbed=count_disturbed,
-            shape=shape,
+            asked.target,
+            [asked.space],
+            time_budget_s=asked.seconds,
+            seed=asked.seed,
+            count_disturbed=asked.count_disturbed,
+            shape=asked.shape,
             path=path,
             progress=progress,
         )

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from latency.asked import ProfileAsked
 from latency.device import Device
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
@@ -73,16 +74,15 @@ def profile_stage(
                 if status.error_percent is not None:
                     bar.note(f"{status.measured} timed, {status.error_percent:.1f}% off")
 
-            profile = device.profile(
-                target,
-                space,
-                shape,
+            asked = ProfileAsked(
+                target=target,
+                space=space,
+                shape=shape,
                 seconds=recipe.profile_s,
                 seed=seed,
                 count_disturbed=recipe.count_disturbed,
-                path=scratch,
-                progress=show,
             )
+            profile = device.profile(asked, path=scratch, progress=show)
         for warning in profile.warnings():
             display.warn(f"profile   {warning}")
         try:

@@ -27,6 +27,7 @@ from typing import Any
 
 import uvicorn
 
+from latency.asked import ProfileAsked
 from latency.fingerprint import Fingerprint
 from latency.onnx_graph import classifier_model
 from latency.predictor import LatencyPredictor
@@ -181,16 +182,15 @@ def serve(folder: Path) -> None:
 
 
 def profile(device: RemoteDevice, seconds: float, told: Callable[[Status], None]) -> Profile:
-    return device.profile(
-        TARGET,
-        SPACE,
-        EncoderShape(),
+    asked = ProfileAsked(
+        target=TARGET,
+        space=SPACE,
+        shape=EncoderShape(),
         seconds=seconds,
         seed=0,
         count_disturbed=True,
-        path=Path("unused"),
-        progress=told,
     )
+    return device.profile(asked, path=Path("unused"), progress=told)
 
 
 def timed(device: RemoteDevice, folder: Path) -> list[Latency]:

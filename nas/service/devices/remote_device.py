@@ -35,7 +35,6 @@ from nas.service.devices.tasks import (
 )
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
-from supernet.space import SearchSpace
 
 _LOOK_EVERY_S = 0.5
 _SLACK_S = 15 * 60.0
@@ -88,28 +87,9 @@ class RemoteDevice:
         """See :class:`latency.device.Device`."""
         return self._await(lambda known: known.fingerprint)
 
-    def profile(
-        self,
-        target: Target,
-        space: SearchSpace,
-        shape: EncoderShape,
-        *,
-        seconds: float,
-        seed: int,
-        count_disturbed: bool,
-        path: Path,
-        progress: ProfileProgress,
-    ) -> Profile:
+    def profile(self, asked: ProfileAsked, *, path: Path, progress: ProfileProgress) -> Profile:
         """See :class:`latency.device.Device`. The target's stored profile is used if it serves."""
         known = self._known()
-        asked = ProfileAsked(
-            target=target,
-            space=space,
-            shape=shape,
-            seconds=seconds,
-            seed=seed,
-            count_disturbed=count_disturbed,
-        )
         kept = kept_profile(self.data, known)
         if kept is not None and _serves(stored := Profile.load(kept), known, asked):
             return stored

@@ -16,6 +16,7 @@ import onnx
 import pytest
 import sqlalchemy as sa
 
+from latency.asked import ProfileAsked
 from latency.fingerprint import Fingerprint
 from latency.onnx_graph import classifier_model
 from latency.profile import Profile
@@ -128,16 +129,10 @@ def test_a_registration_is_a_device_of_its_own(service: Service, device: RemoteD
 
 
 def profiled(device: RemoteDevice, progress: Callable[[Status], None] = lambda _: None) -> Profile:
-    return device.profile(
-        TARGET,
-        SPACE,
-        SHAPE,
-        seconds=3,
-        seed=0,
-        count_disturbed=True,
-        path=Path("unused"),
-        progress=progress,
+    asked = ProfileAsked(
+        target=TARGET, space=SPACE, shape=SHAPE, seconds=3, seed=0, count_disturbed=True
     )
+    return device.profile(asked, path=Path("unused"), progress=progress)
 
 
 def test_what_is_asked_is_measured_whatever_is_cut_meanwhile(
@@ -208,16 +203,16 @@ def test_a_profile_serves_who_asks_for_no_more_time_than_it_took(
     store_profile(service.engine, service.settings.data, known, profile)
 
     def asked(seconds: float) -> Profile:
-        return remote(service, patience_s=0.1).profile(
-            profile.target,
-            load_space("minilm"),
-            profile.shape,
+        request = ProfileAsked(
+            target=profile.target,
+            space=load_space("minilm"),
+            shape=profile.shape,
             seconds=seconds,
             seed=0,
             count_disturbed=True,
-            path=Path("unused"),
-            progress=lambda _: None,
         )
+        device = remote(service, patience_s=0.1)
+        return device.profile(request, path=Path("unused"), progress=lambda _: None)
 
     assert asked(profile.seconds / 0.9) == profile
     with pytest.raises(NasError, match="was never seen"):  # the device is asked to measure
