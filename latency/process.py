@@ -15,7 +15,7 @@ import numpy as np
 from latency.calls import Calls
 from latency.gaussian import Conditioned
 from latency.prior import Prior
-from latency.terms import FloatArray
+from latency.terms import FloatArray, kernel_terms
 from supernet.batch import IntArray
 
 _OUTLIER = 3.0  # a residual of so many deviations has its noise raised to fit
@@ -86,8 +86,9 @@ class Posterior:
 
     def kernel_ms(self, kind: str, shapes: IntArray) -> FloatArray:
         """Milliseconds of one kernel of each shape, (U,)."""
-        before = self.prior.kernel_ms(kind, shapes)
-        times = replace(self.prior, coefficients=self.coefficients).kernel_ms(kind, shapes)
+        terms = kernel_terms(kind, shapes)
+        before = terms @ self.prior.coefficients[kind]
+        times: FloatArray = terms @ self.coefficients[kind]
         if kind in self.shifts:
             cross = self.prior.kernel_covariance(kind, shapes, self.calls.shapes[kind])
             times = np.maximum(times + before * (cross @ self.shifts[kind]), 0.1 * before)
