@@ -189,7 +189,7 @@ def ablate(
     def add(name: str, row: dict[str, Any]) -> None:
         rows.append({"seed": seed, "variant": name, "teacher_test": teacher} | row)
         known[name] = rows[-1]
-        save(path, rows, arguments, ablation.recipe, script="benchmarks/ablation.py")
+        save(path, rows, arguments, ablation.recipe)
 
     if OURS not in known:
         add(OURS, ablation.whole.ours())

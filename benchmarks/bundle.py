@@ -9,15 +9,14 @@ several rounds with fresh sessions. Prints a table of ratios and writes `results
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
+from result_files import origin, write_result
 
 from latency.bundle import graph_of
 from latency.bundle_runner import Bundle, BundledRuntime
 from latency.calls import Subject
-from latency.fingerprint import Fingerprint
 from latency.runtimes import bound, kernel_shape, onnx_runtime, workload
 from latency.target import Target
 from latency.timing import Protocol, measure
@@ -48,14 +47,8 @@ def main() -> None:
             f"| {encoder} | {np.median(built):.3g} | {np.median(ratios):.3f} "
             f"| {ratios.min():.3f} | {ratios.max():.3f} |"
         )
-    result = {
-        "script": "benchmarks/bundle.py",
-        "target": TARGET.to_dict(),
-        "machine": Fingerprint.of_this_machine(TARGET).to_dict(),
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "bundle.json").write_text(json.dumps(result, indent=1) + "\n")
+    result = origin(TARGET) | {"target": TARGET.to_dict(), "seed": 0, "rows": rows}
+    write_result(RESULTS / "bundle.json", result)
 
 
 def timed() -> list[tuple[float, float]]:

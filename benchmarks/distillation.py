@@ -26,11 +26,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from equal_time import Bench, Method, stage
+from result_files import origin, save_figure, write_result
 from rich.console import Console
 from rich.table import Table
 
-from latency.atomic import write_text
-from latency.fingerprint import Fingerprint
 from supernet.architecture import Architecture
 from supernet.distill.stage import Losses, Mixup, Replacement
 
@@ -109,7 +108,7 @@ def main() -> None:
         result = json.loads(path.read_text())
     torch.set_num_threads(1)
     bench = Bench(arguments)
-    result["fingerprint"] = Fingerprint.of_this_machine(bench.target).to_dict()
+    result |= origin(bench.target)
     if "students" not in result:
         result["students"] = bench.latencies(STUDENTS | {"as wide": AS_WIDE})
     for seed in arguments.seeds:
@@ -122,7 +121,7 @@ def main() -> None:
                         begin = method.begin(AS_WIDE if method.as_wide else STUDENTS[student])
                         result["runs"][key], _ = bench.train(task, seed, method, begin)
                         bench.display.say(f"{key}: {result['runs'][key]}")
-                        write_text(path, json.dumps(result, indent=1))
+                        write_result(path, result)
     show(result, arguments.output)
 
 
@@ -233,7 +232,7 @@ def plot(
             if shown:
                 axis.set_xlim(100 * min(shown) - 5, 101)
             axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
     plt.close(figure)
 
 

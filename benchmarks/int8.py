@@ -9,7 +9,6 @@ workspace. All forms of a model are timed side by side: run it on a quiet machin
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +17,11 @@ from typing import Any
 import torch
 from distillation import METHODS, STUDENTS
 from equal_time import Bench
+from result_files import origin, write_result
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
-from latency.atomic import write_text
-from latency.fingerprint import Fingerprint
 from nas.models.quantize import quantize_folder
 from nas.pipeline.recipe import load_recipe
 from nas.store.result_folder import MODEL
@@ -33,17 +31,12 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(1)
     bench = Bench(arguments)
-    result: dict[str, Any] = {
-        "fingerprint": Fingerprint.of_this_machine(bench.target).to_dict(),
-        "target": bench.target.to_dict(),
-        "runs": [],
-    }
+    result: dict[str, Any] = origin(bench.target) | {"target": bench.target.to_dict(), "runs": []}
     for task in arguments.tasks:
         for name, folder in models(bench, task, arguments).items():
             for form in measured(bench, folder, task, arguments):
                 result["runs"].append({"task": task, "model": name, **form})
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    write_text(arguments.output / "int8.json", json.dumps(result, indent=1))
+    write_result(arguments.output / "int8.json", result)
     show(result)
 
 

@@ -27,6 +27,7 @@ import onnx
 import torch
 from distillation import STUDENTS
 from equal_time import Begin, Bench, Method, Texts, fitted, stage
+from result_files import origin, save_figure, write_result
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -35,7 +36,6 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 from latency.atomic import write_text
 from latency.beside import held, time_models
 from latency.drawing import log_axis
-from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.runtimes import runtime_of
 from latency.target import Target
@@ -82,8 +82,7 @@ FEWER = "fewer units"
 
 def main() -> None:
     arguments = parse()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / "kronecker.json"
+    path = arguments.workspace / "kronecker.json"  # with each model's configuration
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
     torch.set_num_threads(1)
     target = load_target(arguments.target)
@@ -91,11 +90,11 @@ def main() -> None:
         for run in track(result["runs"].values(), "Time the models"):
             if "config" in run:
                 run["forms"] = timed(TailorBertConfig(**run["config"]), target)
-                write_text(path, json.dumps(result, indent=1))
+                write_text(path, json.dumps(result))
         show(result, arguments.output)
         return
     bench = Bench(arguments)
-    result["fingerprint"] = Fingerprint.of_this_machine(target).to_dict()
+    result |= origin(target)
     result["BERT-base at 19x"] = bert_base(19.0)
     for original in arguments.originals:
         for ratio in arguments.ratios:
@@ -112,7 +111,7 @@ def main() -> None:
                     told["config"] = tailored(model.config).to_diff_dict()
                 result["runs"][key] = told
                 bench.display.say(f"{key}: {told}")
-                write_text(path, json.dumps(result, indent=1))
+                write_text(path, json.dumps(result))
     show(result, arguments.output)
 
 
@@ -209,7 +208,15 @@ def bert_base(ratio: float) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], folder: Path) -> None:
-    """A table of all runs, and their scores over parameters and over milliseconds."""
+    """A table of all runs, and their scores over parameters and over milliseconds.
+
+    What is written are the runs without the configurations, which only timing needs.
+    """
+    told = {
+        key: {name: value for name, value in run.items() if name != "config"}
+        for key, run in result["runs"].items()
+    }
+    write_result(folder / "kronecker.json", result | {"runs": told})
     table = Table("original", "smaller", "design", "parameters", "untrained", "test", "ms")
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for key, run in result["runs"].items():
@@ -248,7 +255,7 @@ def show(result: dict[str, Any], folder: Path) -> None:
             f"of the {original}" if original == "teacher" else f"of a {original} student"
         )
         axes[0][column].legend()
-    figure.savefig(folder / "kronecker.png", dpi=110)
+    save_figure(figure, folder / "kronecker.png")
     plt.close(figure)
 
 

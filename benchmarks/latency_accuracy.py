@@ -7,8 +7,8 @@ the second time: half from `minilm`, half from `autotinybert-kd`, half of either
 half layer by layer. Between those it times, for as long as the profile took, whole models for
 baselines to learn from: AutoTinyBERT's MLP on four features, a straight line in FLOPs, and
 gradient-boosted trees. Then come some of the profile's own models, to tell what the machine itself
-has changed by since, and published architectures. All timings are kept in a file;
-`--analyse FILE...` prints tables and draws plots from such files alone.
+has changed by since, and published architectures. A file keeps two times and all predictions of
+each held-out architecture; `--analyse FILE...` prints tables and draws plots from such files alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import json
 import os
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -27,14 +27,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 from latency_baselines import autotinybert_mlp, boosted_trees, flops_line
+from numpy.typing import NDArray
+from result_files import origin, save_figure, write_result
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from latency.accuracy import Accuracy, accuracy
 from latency.affinity import pinned
-from latency.atomic import write_text
-from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.profiler import profile_device, reference_calls
@@ -44,6 +44,8 @@ from latency.timing import Protocol, Record, Usual, record, usual_reference
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace
 
+FloatArray = NDArray[np.float64]
+OURS = "TailorBERT"
 SPACES = Path(__file__).parent.parent / "configs" / "spaces"
 SHAPE = EncoderShape()
 GROUP = 8
@@ -59,20 +61,12 @@ def main() -> None:
         results = [json.loads(path.read_text()) for path in arguments.analyse]
     else:
         results = [measured(arguments)]
-        save(results[0], arguments.output)
     for result in results:
-        analysed = analyse(result)
-        show(result, analysed)
-        name = file_name(Target.from_dict(result["target"]), result.get("compression", [1]))
-        plot(result, analysed, arguments.output / f"{name}.png")
-        summary = {key: value for key, value in analysed.items() if key != "predictions"}
-        result["analysis"] = summary
-        save(result, arguments.output)
-
-
-def save(result: dict[str, Any], folder: Path) -> None:
-    name = file_name(Target.from_dict(result["target"]), result.get("compression", [1]))
-    write_text(folder / f"{name}.json", json.dumps(result))
+        analysis = analyse(result)
+        show(result, analysis)
+        name = file_name(Target.from_dict(result["target"]), result["compression"])
+        plot(result, arguments.output / f"{name}.png")
+        write_result(arguments.output / f"{name}.json", result | {"analysis": analysis})
 
 
 def parse() -> argparse.Namespace:
@@ -137,25 +131,57 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     path.unlink()
     usual = usual_reference([*first, *second, *published])
     pace = profile.pace_ms / usual.pace_ms
-    return {
+
+    def steady_ms(records: Sequence[Record]) -> list[float]:
+        return [pace * one.latency(usual).steady_ms for one in records]
+
+    predictor = LatencyPredictor(profile).fit()
+    predictions = predicted(predictor, learnt, np.array(steady_ms(learnt_ms)), target, held_out)
+    return origin(target) | {
         "target": target.to_dict(),
-        "fingerprint": Fingerprint.of_this_machine(target).to_dict(),
         "seed": arguments.seed,
         "compression": arguments.compression,
-        "profile": profile.to_dict(),
-        "training": [
-            {"architecture": a.to_dict(), "steady_ms": pace * r.latency(usual).steady_ms}
-            for a, r in zip(learnt, learnt_ms, strict=True)
-        ],
-        "held_out": rows(held_out, (first, second), usual, pace),
-        "usual": {"profile": [u._asdict() for u in profile.usual], "later": usual._asdict()},
+        "profile": told_of(predictor),
+        "training_models": len(learnt),
+        "held_out": rows(held_out, (first, second), usual, pace, predictions),
         "later": [
-            row | {"profile_ms": ms}
-            for row, (_, ms) in zip(
-                rows([one for one, _ in known], (later,), usual, pace), known, strict=True
-            )
+            {"architecture": str(one), "profile_ms": then, "steady_ms": now}
+            for (one, then), now in zip(known, steady_ms(later), strict=True)
         ],
-        "published": rows([a for _, a, _ in published_architectures()], (published,), usual, pace),
+        "published": published_rows(steady_ms(published), predictor),
+        "speed": speed(predictor),
+    }
+
+
+def told_of(predictor: LatencyPredictor) -> dict[str, Any]:
+    """What a profile took, and what it says of its own errors."""
+    profile = predictor.profile
+    return {
+        "began": [session.began for session in profile.sessions],
+        "seconds": profile.seconds,
+        "measurements": len(profile.measurements),
+        "margin": predictor.margin(CONFIDENCE),
+        "own_errors": asdict(predictor.errors()),
+    }
+
+
+def predicted(
+    predictor: LatencyPredictor,
+    learnt: Sequence[Architecture],
+    learnt_ms: FloatArray,
+    target: Target,
+    held_out: Sequence[Architecture],
+) -> dict[str, FloatArray]:
+    """Milliseconds of the held-out architectures by each predictor, (N,).
+
+    Args:
+        learnt, learnt_ms: what the baselines learn from.
+    """
+    return {
+        OURS: predictor.predict(held_out),
+        "AutoTinyBERT's MLP": autotinybert_mlp(learnt, learnt_ms, target)(held_out),
+        "straight line in FLOPs": flops_line(learnt, learnt_ms, target)(held_out),
+        "boosted trees": boosted_trees(learnt, learnt_ms, target)(held_out),
     }
 
 
@@ -174,19 +200,20 @@ def rows(
     passes: Sequence[Sequence[Record]],
     usual: Usual,
     pace: float,
+    predictions: Mapping[str, FloatArray],
 ) -> list[dict[str, Any]]:
-    """Of each architecture and pass: the median at the profile's pace, as clocked, and samples."""
+    """Of each architecture, both times: the median at the profile's pace, and as clocked."""
     found = []
     for number, architecture in enumerate(architectures):
         records = [one[number] for one in passes]
         latencies = [one.latency(usual) for one in records]
         found.append(
             {
-                "architecture": architecture.to_dict(),
+                "architecture": str(architecture),
                 "steady_ms": [pace * one.steady_ms for one in latencies],
                 "p50_ms": [one.p50_ms for one in latencies],
                 "is_steady": [one.is_steady(usual) for one in records],
-                "samples_ms": [[list(b.samples_ms) for b in one.blocks] for one in records],
+                "predicted_ms": {name: ms[number] for name, ms in predictions.items()},
             }
         )
     return found
@@ -289,31 +316,29 @@ def published_architectures() -> list[tuple[str, Architecture, float | None]]:
 # ---- analysis ---------------------------------------------------------------------------------
 
 
+def predictions_of(result: dict[str, Any]) -> dict[str, FloatArray]:
+    """Predicted milliseconds of the held-out architectures, (N,), by predictor."""
+    names = result["held_out"][0]["predicted_ms"]
+    return {
+        name: np.array([row["predicted_ms"][name] for row in result["held_out"]]) for name in names
+    }
+
+
 def analyse(result: dict[str, Any]) -> dict[str, Any]:
-    """Accuracy of all predictors, coverage of the bound, published architectures, speed."""
-    target = Target.from_dict(result["target"])
-    predictor = LatencyPredictor(Profile.from_dict(result["profile"])).fit()
-    held_out = [Architecture.from_dict(row["architecture"]) for row in result["held_out"]]
+    """Accuracy of all predictors, by kind of architecture, and coverage of the bound."""
     passes = np.array([row["steady_ms"] for row in result["held_out"]])  # (N, 2)
     clocked = np.array([row["p50_ms"] for row in result["held_out"]])
-    learnt = [Architecture.from_dict(row["architecture"]) for row in result["training"]]
-    learnt_ms = np.array([row["steady_ms"] for row in result["training"]])
-    ours = predictor.predict(held_out)
-    predictions = {
-        "TailorBERT": ours,
-        "AutoTinyBERT's MLP": autotinybert_mlp(learnt, learnt_ms, target)(held_out),
-        "straight line in FLOPs": flops_line(learnt, learnt_ms, target)(held_out),
-        "boosted trees": boosted_trees(learnt, learnt_ms, target)(held_out),
-    }
+    predictions = predictions_of(result)
+    ours = predictions[OURS]
     mean_ms = np.sqrt(passes[:, 0] * passes[:, 1])
     cards = {name: accuracy(ms, mean_ms) for name, ms in predictions.items()}
     each = np.concatenate([passes[:, 0], passes[:, 1]])
-    cards["TailorBERT, against one timing"] = accuracy(np.tile(ours, 2), each)
-    cards["TailorBERT, against the clock"] = accuracy(ours, np.sqrt(clocked[:, 0] * clocked[:, 1]))
+    cards[f"{OURS}, against one timing"] = accuracy(np.tile(ours, 2), each)
+    cards[f"{OURS}, against the clock"] = accuracy(ours, np.sqrt(clocked[:, 0] * clocked[:, 1]))
     cards["floor: timed twice"] = accuracy(passes[:, 1], passes[:, 0])
-    if result.get("later"):
+    if result["later"]:
         then = np.array([row["profile_ms"] for row in result["later"]])
-        now = np.array([row["steady_ms"][0] for row in result["later"]])
+        now = np.array([row["steady_ms"] for row in result["later"]])
         cards["floor: in the profile, and later"] = accuracy(then, now)
     cards["floor: timed twice, clock"] = accuracy(clocked[:, 1], clocked[:, 0])
     by_kind = {
@@ -325,36 +350,27 @@ def analyse(result: dict[str, Any]) -> dict[str, Any]:
             "autotinybert-kd, layer by layer": slice(3, None, 4),
         }.items()
     }
-    upper = predictor.predict_upper(held_out, CONFIDENCE)
+    upper = ours * (1 + result["profile"]["margin"])
     return {
         "accuracy": {name: card.to_dict() for name, card in cards.items()},
         "by_kind": by_kind,
-        "profile_s": predictor.profile.seconds,
-        "profile_measurements": len(predictor.profile.measurements),
-        "training_models": len(learnt),
-        "own_errors": asdict(predictor.errors()),
         "coverage": float((each <= np.tile(upper, 2)).mean()),
-        "margin": predictor.margin(CONFIDENCE),
-        "published": published_rows(result, predictor),
-        "speed": speed(predictor),
-        "predictions": predictions,
     }
 
 
-def published_rows(result: dict[str, Any], predictor: LatencyPredictor) -> list[dict[str, Any]]:
+def published_rows(timed: Sequence[float], predictor: LatencyPredictor) -> list[dict[str, Any]]:
     """Predicted and measured milliseconds, and speed-ups over BERT-base beside the claims."""
     named = published_architectures()
-    if not named or not result["published"]:
+    if not named:
         return []
     predicted = predictor.predict([one for _, one, _ in named])
-    timed = np.array([row["steady_ms"][0] for row in result["published"]])
     return [
         {
             "name": name,
             "predicted_ms": float(predicted[row]),
-            "measured_ms": float(timed[row]),
+            "measured_ms": timed[row],
             "predicted_speedup": float(predicted[0] / predicted[row]),
-            "measured_speedup": float(timed[0] / timed[row]),
+            "measured_speedup": timed[0] / timed[row],
             "claimed_speedup": claimed,
         }
         for row, (name, _, claimed) in enumerate(named)
@@ -383,18 +399,16 @@ def speed(predictor: LatencyPredictor) -> dict[str, float]:
     }
 
 
-def show(result: dict[str, Any], analysed: dict[str, Any]) -> None:
-    target = Target.from_dict(result["target"])
+def show(result: dict[str, Any], analysis: dict[str, Any]) -> None:
+    target, profile = Target.from_dict(result["target"]), result["profile"]
     table = Table(
         *("", "MAPE", "within 5%", "within 10%", "bias", "Kendall tau"),
         title=f"{len(result['held_out'])} held-out architectures on {target}",
-        caption=f"profile {analysed['profile_s']:.0f} s, "
-        f"{analysed['profile_measurements']} timings; "
-        f"baselines learn from {analysed['training_models']} models in that time; "
-        f"{analysed['coverage']:.1%} within the {CONFIDENCE:.0%} bound "
-        f"({analysed['margin']:+.1%})",
+        caption=f"profile {profile['seconds']:.0f} s, {profile['measurements']} timings; "
+        f"baselines learn from {result['training_models']} models in that time; "
+        f"{analysis['coverage']:.1%} within the {CONFIDENCE:.0%} bound ({profile['margin']:+.1%})",
     )
-    for name, data in (analysed["accuracy"] | analysed["by_kind"]).items():
+    for name, data in (analysis["accuracy"] | analysis["by_kind"]).items():
         card = Accuracy(**data)
         table.add_row(
             name,
@@ -406,12 +420,12 @@ def show(result: dict[str, Any], analysed: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
-    console.print(analysed["speed"])
-    if analysed["published"]:
+    console.print(result["speed"])
+    if result["published"]:
         table = Table(
             "", "predicted ms", "measured ms", "speed-up predicted", "measured", "claimed"
         )
-        for row in analysed["published"]:
+        for row in result["published"]:
             table.add_row(
                 row["name"],
                 f"{row['predicted_ms']:.2f}",
@@ -423,16 +437,17 @@ def show(result: dict[str, Any], analysed: dict[str, Any]) -> None:
         console.print(table)
 
 
-def plot(result: dict[str, Any], analysed: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any], path: Path) -> None:
     measured_ms = np.array([row["steady_ms"] for row in result["held_out"]])
     mean_ms = np.sqrt(measured_ms[:, 0] * measured_ms[:, 1])
+    predictions = predictions_of(result)
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
     ends = np.array([mean_ms.min() * 0.8, mean_ms.max() * 1.25])
     left.plot(ends, ends, color="black", linewidth=0.8)
     left.fill_between(ends, ends * 0.9, ends * 1.1, color="black", alpha=0.1, label="within 10%")
     shares = {"floor: timed twice": np.abs(measured_ms[:, 1] / measured_ms[:, 0] - 1)}
-    markers = dict(zip(analysed["predictions"], "ox^s", strict=True))
-    for name, predicted in reversed(list(analysed["predictions"].items())):
+    markers = dict(zip(predictions, "ox^s", strict=True))
+    for name, predicted in reversed(list(predictions.items())):
         left.plot(predicted, mean_ms, markers[name], markersize=4, alpha=0.8, label=name)
         shares[name] = np.abs(predicted / mean_ms - 1)
     left.set(xscale="log", yscale="log", xlabel="predicted (ms)", ylabel="measured (ms)")
@@ -446,7 +461,7 @@ def plot(result: dict[str, Any], analysed: dict[str, Any], path: Path) -> None:
     right.grid(alpha=0.3)
     right.legend(loc="lower right")
     figure.suptitle(str(Target.from_dict(result["target"])))
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
     plt.close(figure)
 
 

@@ -10,7 +10,6 @@ half. The latter must be refused, or predict held-out architectures, timed undis
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import threading
@@ -20,11 +19,11 @@ from time import sleep
 
 import numpy as np
 from latency_accuracy import SHAPE, Timer, covered_spaces, drawn
+from result_files import origin, write_result
 from rich.console import Console
 
 from latency.accuracy import accuracy
 from latency.affinity import pinned
-from latency.fingerprint import Fingerprint
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.profiler import profile_device
@@ -58,16 +57,15 @@ def main() -> None:
     with timer.runtime.threads(target), pinned(target.threads):
         records = timer.all(held_out, "held-out models")
     usual = usual_reference(records)
-    result = {
+    result = origin(target) | {
         "target": target.to_dict(),
-        "fingerprint": Fingerprint.of_this_machine(target).to_dict(),
+        "seed": 0,
         "profiles": {
             name: outcome(profile, held_out, records, usual) for name, profile in profiles.items()
         },
     }
     console.print(result["profiles"])
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "latency_under_load.json").write_text(json.dumps(result, indent=1))
+    write_result(arguments.output / "latency_under_load.json", result)
 
 
 def burn(seconds: float) -> None:

@@ -10,17 +10,14 @@ dimensions of the teacher's, by importance, as before; and with the best combina
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from ranking import Lab
+from result_files import origin, write_result
 
-from latency.fingerprint import Fingerprint
-from latency.options import load_target
 from nas.pipeline.recipe import load_recipe
 from supernet.architecture import Architecture
 from supernet.distill.fitted_start import LayerFit
@@ -64,15 +61,12 @@ def main() -> None:
         rows.append({"architecture": str(architecture), "leading": cut, "combined": combined})
         print(architecture, cut, combined, flush=True)
     path = RESULTS / f"narrow_heads-{arguments.task}.json"
-    content = {
-        "script": "benchmarks/narrow_heads.py",
+    content = origin("cpu-1-thread") | {
         "texts": len(evidence.texts),
         "teacher": lab.told(lab.guide.supernet.weights),
-        "machine": Fingerprint.of_this_machine(load_target("cpu-1-thread")).to_dict(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "rows": rows,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_result(path, content)
 
 
 if __name__ == "__main__":

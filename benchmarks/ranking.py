@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 from equal_time import METRICS
+from result_files import origin, write_result
 from rich.console import Console
 from scipy.stats import kendalltau
 
 from latency.device import THIS_MACHINE
-from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
@@ -107,8 +107,7 @@ def choose_architectures(arguments: argparse.Namespace) -> None:
             rows += [one for one in found if near(one["measured_speedup"], speedup)][:count]
     for row in rows:
         print(f"{row['speedup']:5g}x {row['measured_speedup']:6.2f}x {row['name']}")
-    machine = Fingerprint.of_this_machine(target).to_dict()
-    ARCHITECTURES.write_text(json.dumps({"machine": machine, "architectures": rows}, indent=1))
+    write_result(ARCHITECTURES, origin(target) | {"architectures": rows})
 
 
 def near(value: float, wanted: float) -> bool:
@@ -239,17 +238,14 @@ def find_truth(arguments: argparse.Namespace) -> None:
                 **lab.developed(architecture),
             }
         )
-        content = {
-            "script": "benchmarks/ranking.py truth",
+        content = origin(TARGET) | {
             "task": arguments.task,
             "metric": lab.metric,
             "recipe": lab.recipe.to_dict(),
             "teacher": lab.told(lab.guide.supernet.weights),
-            "machine": Fingerprint.of_this_machine(load_target(TARGET)).to_dict(),
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "rows": rows,
         }
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        write_result(path, content)
         print(speedup, architecture, rows[-1]["fitted_on_all"], rows[-1]["developed"], flush=True)
 
 
@@ -346,12 +342,9 @@ def write_scores(path: Path, truth: dict[str, Any], scores: Any, seconds: dict[s
     """What was found, and what it says of the truth."""
     rows = truth["rows"]
     summary = {name: summed_up(rows, known) for name, known in scores.items()}
-    content = {
-        "script": "benchmarks/ranking.py scores",
+    content = origin(TARGET) | {
         "task": truth["task"],
         "metric": truth["metric"],
-        "machine": Fingerprint.of_this_machine(load_target(TARGET)).to_dict(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "truth": "developed quality on validation (half the metric, half agreement)",
         "summary": summary,
         "expected": {
@@ -362,7 +355,7 @@ def write_scores(path: Path, truth: dict[str, Any], scores: Any, seconds: dict[s
         "scores": scores,
         "seconds": seconds,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_result(path, content)
 
 
 def summed_up(rows: list[dict[str, Any]], score: dict[str, float]) -> dict[str, Any]:

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import math
-import platform
 import statistics
 import tempfile
 import time
@@ -30,9 +28,9 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from result_files import origin, save_figure, write_result
 
 from latency.drawing import PALETTE, canvas, style
-from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from nas.cluster.evaluator import RayEvaluator
 from nas.cluster.options import RayOptions
@@ -377,7 +375,7 @@ def plot(content: dict[str, Any], path: Path) -> None:
         axes.set_xlabel("workers")
         axes.set_ylabel("evaluations a second")
         axes.legend()
-        figure.savefig(path, dpi=160)
+        save_figure(figure, path)
 
 
 def main() -> None:
@@ -406,13 +404,9 @@ def main() -> None:
     busy = passes["1 worker"]
     own_s = [seconds for one in busy for seconds in one.own_s]
     added = [(one.seconds - sum(one.own_s)) / len(candidates) for one in busy]
-    content = {
-        "script": "benchmarks/ray_scaling.py",
+    content = origin() | {
         "arguments": {k: v for k, v in vars(arguments).items() if k != "workspace"},
-        "machine": Fingerprint.of_this_machine(load_target("cpu")).to_dict(),
-        "platform": platform.platform(),
         "ray": ray.__version__,
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
         "rates": {name: [one.rate for one in found] for name, found in passes.items()},
         "ratios": {
             "1 worker over local": ratio(passes["1 worker"], passes["local"]),
@@ -430,8 +424,7 @@ def main() -> None:
         "simulation": simulations(own_s, driver_s, ask_s),
     }
     print(table(content))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "ray_scaling.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_result(RESULTS / "ray_scaling.json", content)
     plot(content, RESULTS / "ray_scaling.png")
 
 

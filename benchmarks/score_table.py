@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +21,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from result_files import origin, write_result
 
-from latency.fingerprint import Fingerprint
-from latency.options import load_target
 from nas.data.tokenization import EncodedExamples
 from nas.models.evaluate import Collate, collator
 from nas.pipeline.pipeline import Groundwork
@@ -179,19 +176,15 @@ def main() -> None:
                     out.flush()
                     os.fsync(out.fileno())
                 bar(done, len(wanted))
-    about = {
-        "script": "benchmarks/score_table.py",
+    about = origin("cpu-1-thread") | {
         "task": arguments.task,
         "seed": arguments.seed,
         "validation": len(task.validation),
         "test": len(task.test),
         "spaces": {space.name: space.size for space in (SMALL, FINE)},
         "recipe": lesson.recipe.to_dict(),
-        "machine": Fingerprint.of_this_machine(load_target("cpu-1-thread")).to_dict(),
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    path = RESULTS / f"score_table-{arguments.task}.json"
-    path.write_text(json.dumps(about, indent=1) + "\n")
+    write_result(RESULTS / f"score_table-{arguments.task}.json", about)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ over all 1,525,200 architectures of `autotinybert-kd`.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result_files import origin, write_result
 from score_table import FINE, RESULTS
 from search_regret import Table, load_table
 
-from latency.fingerprint import Fingerprint
-from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.report.answers import Answers, on_target
@@ -138,17 +135,13 @@ def main() -> None:
     times = further(table, searched(table, "guided", 0, goals), arguments.profile)
     for name, spent in times.items():
         print(f"{name}: {min(spent):.3f} to {max(spent):.3f} s")
-    content = {
-        "script": "benchmarks/search_front.py",
+    content = origin("cpu-1-thread") | {
         "evaluations": EVALUATIONS,
         "budgets_ms": budgets,
         "fronts": rows,
         "seconds": times,
-        "machine": Fingerprint.of_this_machine(load_target("cpu-1-thread")).to_dict(),
-        "platform": platform.platform(),
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    (RESULTS / "search_front.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_result(RESULTS / "search_front.json", content)
 
 
 if __name__ == "__main__":

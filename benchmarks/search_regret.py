@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,10 +25,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from result_files import origin, save_figure, write_result
 from score_table import FINE, RESULTS, SMALL, Row, batch_of, read
 
-from latency.fingerprint import Fingerprint
-from latency.options import load_target
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.report.plots import PALETTE
@@ -302,29 +300,51 @@ def show(lines: list[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
-def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def by_budget(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[int | None]]]:
+    """After how many evaluations each run was within 0.5 point: by searcher, budget in ms, seed."""
+    found: dict[str, dict[str, list[int | None]]] = {}
+    for row in rows:
+        budgets = found.setdefault(row["algorithm"], {})
+        budgets.setdefault(f"{row['budget_ms']:.3g}", []).append(reached(row, 0.005))
+    return found
+
+
+def curves(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Regret in points after 1, 2, ... evaluations: mean, and for `guided` the middle half."""
+    counts, found = np.arange(1, EVALUATIONS + 1), {}
+    for algorithm in dict.fromkeys(row["algorithm"] for row in rows):
+        regret = []
+        for row in rows:
+            if row["algorithm"] == algorithm:
+                at, value = zip(*row["regret"], strict=True)  # the first is after 1 evaluation
+                regret.append(np.array(value)[np.searchsorted(at, counts, side="right") - 1])
+        found[algorithm] = {"mean": _points(np.mean(regret, axis=0))}
+        if algorithm == "guided":
+            low, high = np.quantile(regret, [0.25, 0.75], axis=0)
+            found[algorithm] |= {"low": _points(low), "high": _points(high)}
+    return found
+
+
+def _points(regret: NDArray[np.float64]) -> list[float]:
+    return (100 * regret).round(4).tolist()
+
+
+def plot(tables: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> None:
     """Mean regret over evaluations, with the middle half of the runs for the default searcher."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2 * len(tables), 4.0), layout="constrained")
     counts = np.arange(1, EVALUATIONS + 1)
-    for place, (name, rows) in enumerate(tables.items(), start=1):
+    for place, (name, by_algorithm) in enumerate(tables.items(), start=1):
         axes = figure.add_subplot(1, len(tables), place)
-        for algorithm in dict.fromkeys(row["algorithm"] for row in rows):
-            curves = []
-            for row in rows:
-                if row["algorithm"] == algorithm:
-                    at, value = zip(*row["regret"], strict=True)
-                    step = np.searchsorted(at, counts, side="right") - 1
-                    curves.append(np.where(step >= 0, np.array(value)[step], np.nan))
-            regret = 100 * np.array(curves)
-            chosen = algorithm == "guided"
+        for algorithm, curve in by_algorithm.items():
+            chosen = "low" in curve
             (line,) = axes.plot(
-                counts, np.nanmean(regret, axis=0), label=algorithm,
+                counts, curve["mean"], label=algorithm,
                 linewidth=2.2 if chosen else 1.2, zorder=3 if chosen else 2,
             )  # fmt: skip
             if chosen:
-                low, high = np.nanquantile(regret, [0.25, 0.75], axis=0)
+                low, high = curve["low"], curve["high"]
                 axes.fill_between(counts, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         axes.axhline(0.1, color=PALETTE["muted"], linewidth=1, linestyle=(0, (4, 3)))
         axes.set_yscale("symlog", linthresh=0.1)
@@ -335,7 +355,7 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axes.set_ylabel("points below the optimum within the budget, mean")
         axes.set_title(name)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=160)
+    save_figure(figure, path)
 
 
 def main() -> None:
@@ -355,20 +375,17 @@ def main() -> None:
         log = arguments.log / f"{name}.jsonl"
         rows[name], about[name] = run_all(name, seeds, arguments, log)
     lines = {name: summary(some) for name, some in rows.items()}
-    content = {
-        "script": "benchmarks/search_regret.py",
+    content = origin("cpu-1-thread") | {
         "evaluations": EVALUATIONS,
         "seeds": dict(zip(arguments.tables, arguments.seeds, strict=True)),
         "tables": about,
         "summary": lines,
-        "machine": Fingerprint.of_this_machine(load_target("cpu-1-thread")).to_dict(),
-        "platform": platform.platform(),
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
-        "runs": rows,
+        "to_0.5_point": {name: by_budget(some) for name, some in rows.items()},
+        "curves": {name: curves(some) for name, some in rows.items()},
     }
     path = RESULTS / "search_regret.json"
-    path.write_text(json.dumps(content) + "\n")
-    plot(rows, path.with_suffix(".png"))
+    write_result(path, content)
+    plot(content["curves"], path.with_suffix(".png"))
     for name, some in lines.items():
         print(f"\n{name}: {about[name]['architectures']:,} architectures\n\n{show(some)}")
 

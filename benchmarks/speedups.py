@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -28,8 +27,8 @@ import numpy as np
 import torch
 from equal_time import METRICS
 from ranking import Lab
+from result_files import origin, save_figure, write_result
 
-from latency.fingerprint import Fingerprint
 from latency.options import load_target
 from latency.target import Budget
 from nas.pipeline.learning import read_score
@@ -272,21 +271,10 @@ def save(
     rows: list[dict[str, Any]],
     arguments: argparse.Namespace,
     recipe: Recipe,
-    script: str = "benchmarks/speedups.py",
 ) -> None:
-    content = {
-        "script": script,
-        "arguments": {
-            name: value for name, value in vars(arguments).items() if name != "workspace"
-        },
-        "recipe": recipe.to_dict(),
-        "machine": Fingerprint.of_this_machine(load_target(arguments.target)).to_dict(),
-        "platform": platform.platform(),
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
-        "rows": rows,
-    }
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    asked = {name: value for name, value in vars(arguments).items() if name != "workspace"}
+    content = {"arguments": asked, "recipe": recipe.to_dict(), "rows": rows}
+    write_result(path, origin(arguments.target) | content)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -409,7 +397,7 @@ def plot(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure.legend(
         list(marks.values()), list(marks), frameon=False, loc="outside upper center", ncols=3
     )
-    figure.savefig(path, dpi=160)
+    save_figure(figure, path)
 
 
 def draw(axes: Any, rows: list[dict[str, Any]]) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from result_files import origin, write_result
 
-from latency.fingerprint import Fingerprint
 from latency.kernels import OUTPUT
 from latency.onnx_graph import classifier_model
 from latency.runtimes import workload
@@ -60,14 +60,8 @@ def main() -> None:
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rows += [{"setting": setting, "round": index} | row for row in json.loads(printed)]
     show(rows)
-    RESULTS.mkdir(exist_ok=True)
-    result = {
-        "script": "benchmarks/spinning.py",
-        "target": target.to_dict(),
-        "machine": Fingerprint.of_this_machine(target).to_dict(),
-        "rows": rows,
-    }
-    (RESULTS / "spinning.json").write_text(json.dumps(result, indent=1) + "\n")
+    result = origin(target) | {"target": target.to_dict(), "rows": rows}
+    write_result(RESULTS / "spinning.json", result)
 
 
 def time_encoders(target: Target, setting: dict[str, str]) -> list[dict[str, object]]:
