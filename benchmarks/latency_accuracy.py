@@ -61,12 +61,11 @@ def main() -> None:
         results = [json.loads(path.read_text()) for path in arguments.analyse]
     else:
         results = [measured(arguments)]
+        results[0]["analysis"] = analyse(results[0])
+        write_result(arguments.output / f"{file_name(results[0])}.json", results[0])
     for result in results:
-        analysis = analyse(result)
-        show(result, analysis)
-        name = file_name(Target.from_dict(result["target"]), result["compression"])
-        plot(result, arguments.output / f"{name}.png")
-        write_result(arguments.output / f"{name}.json", result | {"analysis": analysis})
+        show(result)
+        plot(result, arguments.output / f"{file_name(result)}.png")
 
 
 def parse() -> argparse.Namespace:
@@ -88,9 +87,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def file_name(target: Target, compression: Sequence[int]) -> str:
+def file_name(about: Mapping[str, Any]) -> str:
+    """Of a result, by its target and the compression of its layers."""
+    target = Target.from_dict(about["target"])
     runs = f"{target.device}-{target.runtime}-{target.dtype}-{target.threads}t"
-    layers = "" if list(compression) == [1] else "-compressed"
+    layers = "" if about["compression"] == [1] else "-compressed"
     return f"latency_accuracy-{runs}-b{target.batch_size}-s{target.sequence_length}{layers}"
 
 
@@ -112,7 +113,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     held_out = drawn(spaces, arguments.models, rng)
     training = endless(spaces, rng)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    name = file_name(target, arguments.compression)
+    name = file_name({"target": target.to_dict(), "compression": arguments.compression})
     path = arguments.output / f".{name}-seed{arguments.seed}.profile.json"
     console = Console()
     with console.status("profile") as status:
@@ -399,8 +400,12 @@ def speed(predictor: LatencyPredictor) -> dict[str, float]:
     }
 
 
-def show(result: dict[str, Any], analysis: dict[str, Any]) -> None:
-    target, profile = Target.from_dict(result["target"]), result["profile"]
+def show(result: dict[str, Any]) -> None:
+    target, profile, analysis = (
+        Target.from_dict(result["target"]),
+        result["profile"],
+        result["analysis"],
+    )
     table = Table(
         *("", "MAPE", "within 5%", "within 10%", "bias", "Kendall tau"),
         title=f"{len(result['held_out'])} held-out architectures on {target}",
@@ -446,7 +451,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     left.plot(ends, ends, color="black", linewidth=0.8)
     left.fill_between(ends, ends * 0.9, ends * 1.1, color="black", alpha=0.1, label="within 10%")
     shares = {"floor: timed twice": np.abs(measured_ms[:, 1] / measured_ms[:, 0] - 1)}
-    markers = dict(zip(predictions, "ox^s", strict=True))
+    markers = dict(zip(predictions, "ox^s", strict=False))
     for name, predicted in reversed(list(predictions.items())):
         left.plot(predicted, mean_ms, markers[name], markersize=4, alpha=0.8, label=name)
         shares[name] = np.abs(predicted / mean_ms - 1)

@@ -31,7 +31,6 @@ import torch
 from result_files import origin, save_figure, write_result
 
 from latency.drawing import PALETTE, canvas, style
-from latency.options import load_target
 from nas.cluster.evaluator import RayEvaluator
 from nas.cluster.options import RayOptions
 from nas.models.evaluate import collator
