@@ -18,3 +18,9 @@ def test_a_batch_gives_back_its_architectures(rows: list[Architecture]) -> None:
         row.layers[-1].weights(row.hidden_size) for row in rows
     ]
     assert list(batch.take(np.arange(len(rows))[::-1])) == rows[::-1]
+
+
+@given(st.lists(st.lists(architectures, max_size=3), min_size=1, max_size=3))
+def test_batches_of_other_depths_are_joined(parts: list[list[Architecture]]) -> None:
+    joined = ArchitectureBatch.join(*map(ArchitectureBatch.of, parts))
+    assert list(joined) == [one for part in parts for one in part]

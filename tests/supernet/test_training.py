@@ -5,15 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertForSequenceClassification
 
+from supernet.distill.losses import hard_loss, hidden_loss, relation_loss, soft_loss
 from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
 from supernet.sandwich_settings import SandwichSettings
@@ -80,32 +83,66 @@ def test_a_step_holds_largest_smallest_and_random(space: SearchSpace) -> None:
     assert all(architecture in space for architecture in drawn)
 
 
+@pytest.mark.parametrize("soft_targets", ["teacher", "largest", "both"])
 def test_a_step_sums_the_gradients_of_its_sub_networks(
-    bert: BertForSequenceClassification, space: SearchSpace, tmp_path: Path
+    bert: BertForSequenceClassification, space: SearchSpace, tmp_path: Path, soft_targets: Any
 ) -> None:
-    """Against autograd on a plain sum of the same losses, without the trainer."""
-    trainer = sandwich_trainer(bert, space, tmp_path)
+    """Against autograd on a plain sum of the losses, without the trainer.
+
+    The teacher is another model than the largest sub-network, so that it counts who is imitated.
+    """
+    teacher_bert = deepcopy(bert)
+    with torch.no_grad():
+        for parameter in teacher_bert.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    settings = SandwichSettings(
+        training=TrainingSettings(epochs=2, learning_rate=5e-5, batch_size=8, precision="float32"),
+        num_random=1,
+        soft_targets=soft_targets,
+        temperature=1.5,
+        soft_weight=0.7,
+        hard_weight=0.4,
+        hidden_weight=0.2,
+        relation_weight=0.3,
+    )
+    trainer = SandwichTrainer(
+        Supernet.from_teacher(bert), Supernet.from_teacher(teacher_bert), space, Rows(24), collate,
+        settings, tmp_path, seed=3,
+    )  # fmt: skip
     batch = collate([trainer.train_dataset[index] for index in range(8)])
-    trainer.training_step(trainer.model, dict(batch))
+    found = trainer.training_step(trainer.model, dict(batch))
 
     supernet = Supernet.from_teacher(bert)
-    labels = batch.pop("labels")
+    labels, mask = batch.pop("labels"), batch["attention_mask"]
     with torch.no_grad():
-        teacher = supernet(**batch)
-    architectures = sandwich(space, 1, trainer.step_rng())
-    torch.stack(
-        [
-            sub_network_loss(
-                supernet(**batch, architecture=architecture),
-                (teacher.logits,),
-                teacher,
-                batch["attention_mask"],
-                labels,
-                trainer.sandwich_settings,
+        teacher = Supernet.from_teacher(teacher_bert)(**batch)
+        largest = supernet(**batch, architecture=space.largest).logits
+    losses = []
+    for architecture in sandwich(space, 1, trainer.step_rng()):
+        output = supernet(**batch, architecture=architecture)
+        imitated = [teacher.logits]
+        if losses and soft_targets != "teacher":
+            imitated = [largest] if soft_targets == "largest" else [teacher.logits, largest]
+        soft = sum(soft_loss(output.logits, one, 1.5) for one in imitated) / len(imitated)
+        width, depth = architecture.hidden_size, architecture.num_layers
+        hidden = [
+            hidden_loss(
+                output.hidden_states[at], teacher.hidden_states[at * 2 // depth][..., :width], mask
             )
-            for architecture in architectures
+            for at in range(depth + 1)
         ]
-    ).sum().backward()
+        relations = [
+            relation_loss(mine, theirs, mask)
+            for mine, theirs in zip(output.attentions[-1], teacher.attentions[-1], strict=True)
+        ]
+        losses.append(
+            0.7 * soft
+            + 0.4 * hard_loss(output.logits, labels)
+            + 0.2 * sum(hidden) / len(hidden)
+            + 0.3 * sum(relations) / 3
+        )
+    sum(losses).backward()
+    assert found.item() == pytest.approx(sum(loss.item() for loss in losses) / 3, rel=1e-5)
     for ours, expected in zip(trainer.model.parameters(), supernet.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, expected.grad, atol=1e-5, rtol=1e-4)
 

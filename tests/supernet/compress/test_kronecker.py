@@ -60,6 +60,19 @@ def test_a_linear_multiplies_by_the_kronecker_products(
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("terms", [1, 4])
+def test_a_fresh_layer_keeps_the_scale_of_its_inputs(terms: int) -> None:
+    """Its weights have a variance of one over the inputs, however many products are summed."""
+    torch.manual_seed(0)
+    layers = [KroneckerLinear((8, 8), (8, 16), terms) for _ in range(40)]
+    weights = torch.stack([layer.weight.detach() for layer in layers])
+    assert weights.std().item() == pytest.approx(128**-0.5, rel=0.1)
+    for part in ("left", "right"):
+        drawn = torch.stack([getattr(layer, part).detach() for layer in layers])
+        assert drawn.std().item() == pytest.approx((128 * terms) ** -0.25, rel=0.1)
+        assert drawn.mean().item() == pytest.approx(0, abs=0.05)
+
+
 def test_an_embedding_is_a_row_of_the_table() -> None:
     layer = KroneckerEmbedding(7, 3, 4, terms=2)
     a, b = layer.left.detach().double().numpy(), layer.right.detach().double().numpy()

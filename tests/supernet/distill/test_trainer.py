@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,15 @@ import torch
 from transformers import BertForSequenceClassification, PreTrainedModel, TrainerCallback
 
 from supernet.architecture import Architecture, Layer
-from supernet.distill.losses import hidden_loss, soft_loss
+from supernet.distill.losses import (
+    attention_loss,
+    hard_loss,
+    hidden_loss,
+    relation_loss,
+    soft_loss,
+)
 from supernet.distill.masked_words import Masking
+from supernet.distill.mixkd import Mixture
 from supernet.distill.stage import Losses, Mixup, Replacement, Stage
 from supernet.distill.teacher_outputs import Compared
 from supernet.distill.trainer import (
@@ -34,6 +43,7 @@ SMALL = Architecture.uniform(
 HALF = Architecture.uniform(num_layers=1, hidden_size=32, num_heads=4, intermediate_size=64)
 UNEVEN = Architecture(16, (Layer(2, 8, 24), Layer(1, 4, 16)))
 TRAINING = TrainingSettings(epochs=40, batch_size=8, learning_rate=2e-3)
+EXACT = replace(TRAINING, precision="float32")
 
 
 def stage(**options: Any) -> Stage:
@@ -124,6 +134,140 @@ def test_distillation_brings_a_student_to_its_teacher(
     before = distance()
     trainer(student, bert, of, tmp_path).run()
     assert distance() < 0.5 * before
+
+
+@pytest.mark.parametrize("architecture", [SMALL, UNEVEN])
+@pytest.mark.parametrize("layers", ["all", "last"])
+def test_a_step_follows_the_weighted_sum_of_its_losses(
+    bert: BertForSequenceClassification, architecture: Architecture, layers: str, tmp_path: Path
+) -> None:
+    """The gradient of a step against that of a sum written here, every weight a different one."""
+    weights = Losses(hard=0.3, soft=0.7, hidden=1.1, attention=0.4, relation=0.6)
+    student = Supernet.from_teacher(bert).extract(architecture)
+    at_work = trainer(
+        student,
+        bert,
+        stage(training=EXACT, losses=weights, temperature=2.0, layers=layers),
+        tmp_path,
+    )
+    randomize(at_work.learner.projection)
+    expected = deepcopy(at_work.learner)
+    given = at_work.data_collator([at_work.train_dataset[row] for row in range(8)])
+    loss = one_step(at_work, given)
+
+    inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
+    mask = inputs["attention_mask"]
+    own = observe(expected.student, inputs)
+    with torch.no_grad():
+        theirs = observe(bert, inputs)
+    depth = architecture.num_layers
+    states = [
+        hidden_loss(
+            expected.projection(own.hidden_states[at]), theirs.hidden_states[at * 2 // depth], mask
+        )
+        for at in (range(depth + 1) if layers == "all" else [depth])
+    ]
+    scores = [
+        attention_loss(own.attentions[at - 1][:2], theirs.attentions[at * 2 // depth - 1][:2], mask)
+        for at in (range(1, depth + 1) if layers == "all" else [depth])
+    ]
+    relations = [
+        relation_loss(mine, other, mask)
+        for mine, other in zip(own.attentions[-1], theirs.attentions[-1], strict=True)
+    ]
+    total = (
+        0.3 * hard_loss(own.logits, given["labels"])
+        + 0.7 * soft_loss(own.logits, theirs.logits, 2.0)
+        + 1.1 * sum(states) / len(states)
+        + 0.4 * sum(scores) / len(scores)
+        + 0.6 * sum(relations) / 3
+    )
+    total.backward()
+    assert loss.item() == pytest.approx(total.item(), rel=1e-5)
+    same_gradients(at_work.learner, expected)
+
+
+@pytest.mark.parametrize("closeness", ["mse", "kl"])
+def test_a_step_on_mixtures_follows_both_losses(
+    bert: BertForSequenceClassification, closeness: Any, tmp_path: Path
+) -> None:
+    """Words mixed by the step's own pairs, the labels of both, and the teacher on the mixtures."""
+    mixup = Mixup(alpha=0.7, student_weight=0.6, teacher_weight=1.7, distance=closeness)
+    student = Supernet.from_teacher(bert).extract(UNEVEN)
+    of = stage(training=EXACT, losses=Losses(hard=0.3), mixup=mixup, temperature=2.0)
+    at_work = trainer(student, bert, of, tmp_path)
+    expected = deepcopy(at_work.learner.student)
+    given = at_work.data_collator([at_work.train_dataset[row] for row in range(8)])
+    one_step(at_work, given)
+
+    inputs, labels = (
+        {name: given[name] for name in ("input_ids", "attention_mask")},
+        given["labels"],
+    )
+    mixture = Mixture.draw(8, 0.7, at_work.step_rng())
+    mixed = inputs | {"attention_mask": mixture.mask(inputs["attention_mask"])}
+
+    def logits(model: Any) -> torch.Tensor:
+        table = model.bert.embeddings.word_embeddings
+        own, other = table(inputs["input_ids"]), table(inputs["input_ids"][mixture.partner])
+        ratio = mixture.ratio[:, None, None]
+        return observe(model, mixed, words=ratio * own + (1 - ratio) * other).logits
+
+    mine = logits(expected)
+    with torch.no_grad():
+        theirs = logits(bert)
+    apart = (mine - theirs).square().mean() if closeness == "mse" else soft_loss(mine, theirs, 2.0)
+    each = torch.nn.functional.cross_entropy(mine, labels, reduction="none")
+    others = torch.nn.functional.cross_entropy(mine, labels[mixture.partner], reduction="none")
+    hard = (mixture.ratio * each + (1 - mixture.ratio) * others).mean()
+    plain = torch.nn.functional.cross_entropy(observe(expected, inputs).logits, labels)
+    (0.3 * plain + 0.6 * hard + 1.7 * apart).backward()
+    same_gradients(at_work.learner.student, expected)
+
+
+def test_a_step_on_masked_words_predicts_those_that_were_hidden(
+    bert: BertForSequenceClassification, tmp_path: Path
+) -> None:
+    student = Supernet.from_teacher(bert).extract(UNEVEN)
+    of = stage(training=EXACT, losses=Losses(mlm=0.8), data="unlabelled")
+    at_work = trainer(student, bert, of, tmp_path)
+    randomize(at_work.learner.word_head)
+    expected = deepcopy(at_work.learner)
+    given = at_work.data_collator([at_work.train_dataset[row] for row in range(8)])
+    one_step(at_work, given)
+
+    assert at_work.masking is not None
+    hidden, predicted = at_work.masking.apply(given["input_ids"], at_work.step_rng())
+    inputs = {"input_ids": hidden, "attention_mask": given["attention_mask"]}
+    states = observe(expected.student, inputs).hidden_states[-1][predicted]
+    words = expected.word_head(states, expected.student.bert.embeddings.word_embeddings.weight)
+    loss = torch.nn.functional.cross_entropy(words, given["input_ids"][predicted])
+    (0.8 * loss).backward()
+    same_gradients(at_work.learner, expected)
+
+
+def one_step(at_work: DistillTrainer, given: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A step's loss; its gradients stay on the parameters."""
+    at_work.current_gradient_accumulation_steps = 1  # which the Trainer sets as it begins
+    return at_work.training_step(at_work.model, dict(given))
+
+
+def randomize(module: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+
+
+def same_gradients(found: torch.nn.Module, expected: torch.nn.Module) -> None:
+    others = dict(expected.named_parameters())
+    moved = 0
+    for name, parameter in found.named_parameters():
+        if others[name].grad is None:
+            assert parameter.grad is None or not parameter.grad.any(), name
+            continue
+        torch.testing.assert_close(parameter.grad, others[name].grad, atol=1e-5, rtol=1e-4)
+        moved += bool(parameter.grad.any())
+    assert moved > 20
 
 
 def test_labels_alone_teach_the_task(bert: BertForSequenceClassification, tmp_path: Path) -> None:
