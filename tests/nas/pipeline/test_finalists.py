@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from tests.latency.conftest import made_profile
 TEACHER = Architecture.uniform(num_layers=6, hidden_size=384, num_heads=12, intermediate_size=1536)
 SPACE = load_space("minilm-native")
 HEADROOM = load_recipe("full").headroom
+FASTER = "6ms"
+"""A sixth of what the teacher takes on the made-up device."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,15 @@ class Clocked(ThisMachine):
     found: Profile
     times: float = 1.0
 
+    @cached_property
+    def _predictor(self) -> LatencyPredictor:
+        return LatencyPredictor(self.found).fit()
+
     def profile(self, *_: Any, **__: Any) -> Profile:
         return self.found
 
     def time(self, models: Sequence[Any], *_: Any, **__: Any) -> list[Latency]:
-        predicted = LatencyPredictor(self.found).fit().predict(list(models))
+        predicted = self._predictor.predict(list(models))
         return [
             Latency(ms, ms, ms, ms, (ms,)) for ms in (self.times * float(one) for one in predicted)
         ]
@@ -61,7 +68,12 @@ class Found:
     """A search that has scored some of the space: the more operations the better."""
 
     def __init__(
-        self, folder: Path, times: float, budget: str = "6x", space: SearchSpace = SPACE
+        self,
+        folder: Path,
+        times: float,
+        budget: str = "6x",
+        space: SearchSpace = SPACE,
+        cap: int | None = None,
     ) -> None:
         profile = made_profile()
         recipe = load_recipe("full")
@@ -75,14 +87,15 @@ class Found:
         self.timer = Timer(aim, self.teacher, recipe.timing_rounds, recipe.headroom)
         predictor = LatencyPredictor(profile).fit()
         teacher_ms = float(predictor.predict([TEACHER])[0])
-        limits = Limits(aim.budget.limit_ms(teacher_ms), headroom=HEADROOM)
+        limits = Limits(aim.budget.limit_ms(teacher_ms), cap, headroom=HEADROOM)
         self.goal = Goal(predictor.predict, limits, profile.shape)
         rng = np.random.default_rng(0)
         some = list(dict.fromkeys(space.sample(rng) for _ in range(40)))
         ms = predictor.predict(some)
         evaluations = tuple(
-            Evaluation(one, float(at), score, score, bool(at <= limits.max_latency_ms))
+            Evaluation(one, float(at), score, score, bool(at <= limits.max_latency_ms) and small)
             for one, at in zip(some, ms, strict=True)
+            for small in [one.parameters(profile.shape) <= limits.max_parameters]
             for score in [1 - 1e5 / one.flops(64)]
         )
         best = max((e for e in evaluations if e.within_limits), key=lambda e: e.score)
@@ -171,6 +184,34 @@ def test_the_best_expected_have_layers_of_their_own_and_designs_have_not(
         assert {layer.intermediate_size for layer in one.layers} <= set(space.intermediate_size)
     shapes = {(one.hidden_size, one.num_layers, one.layers[0].qkv_size) for one in finalists}
     assert {(one.hidden_size, one.num_layers, one.layers[0].qkv_size) for one in designs} <= shapes
+
+
+def test_what_was_not_scored_is_expected_to_be_among_the_best(tmp_path: Path) -> None:
+    """The score grows with the operations, so those that are added have many."""
+    found = Found(tmp_path, 1.0)
+    scored = {one.architecture for one in found.result.evaluations}
+    chosen, designs = found.candidates(30)
+    added = [one for one in chosen if one not in scored | designs]
+    assert len(added) > 5
+    rng = np.random.default_rng(1)
+    some = [SPACE.sample(rng) for _ in range(300)]
+    ms = found.goal.predict_latency(ArchitectureBatch.of(some))
+    limit_ms = found.goal.limits.max_latency_ms
+    flops = [one.flops(64) for one, at in zip(some, ms, strict=True) if at <= limit_ms]
+    assert np.median([one.flops(64) for one in added]) > np.quantile(flops, 0.75)
+
+
+def test_finalists_that_are_made_larger_keep_to_the_cap(tmp_path: Path) -> None:
+    """On a device that is faster than predicted the budget alone lets them grow."""
+    free = Found(tmp_path / "a", 0.7, FASTER)
+    sizes = [one.architecture.parameters(free.teacher.shape) for one in free.finalists()]
+    cap = int(np.median(sizes))
+    assert max(sizes) > cap
+    capped = Found(tmp_path / "b", 0.7, FASTER, cap=cap)
+    before, _ = capped.candidates(capped.race.finalists)
+    after = [trial.architecture for trial in capped.finalists()]
+    assert all(one.parameters(capped.teacher.shape) <= cap for one in after)
+    assert set(after) - set(before), "some are made larger"
 
 
 def test_where_nothing_is_fast_enough_it_says_so(tmp_path: Path) -> None:
