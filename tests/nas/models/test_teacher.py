@@ -55,7 +55,10 @@ def folder(tmp_path: Path) -> Path:
     """A classifier whose own order of the labels is not the task's."""
     names = {0: "fish", 1: "cat", 2: "dog"}
     torch.manual_seed(0)
-    BertForSequenceClassification(config(id2label=names)).save_pretrained(tmp_path)
+    model = BertForSequenceClassification(config(id2label=names))
+    with torch.no_grad():  # a fresh head's is zero
+        model.classifier.bias.copy_(torch.tensor([0.3, -0.7, 1.1]))
+    model.save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
     return tmp_path
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from latency.asked import ProfileAsked
 from latency.device import ThisMachine
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
-from latency.target import Budget, Latency, Target
+from latency.target import Budget, Latency
 from nas.models.teacher import Outline
 from nas.pipeline.measuring import Timer, load_predictor, profile_stage, teacher_ms
 from nas.pipeline.recipe import load_recipe
@@ -189,10 +190,10 @@ def test_whatever_decides_a_timers_judgement_is_among_its_inputs(other: str) -> 
 class Asked(Measured):
     """Keeps what it was asked to profile."""
 
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[ProfileAsked] = field(default_factory=list)
 
-    def profile(self, target: Target, space: Any, shape: Any, **options: Any) -> Profile:
-        self.asked.append({"target": target, "space": space, "shape": shape, **options})
+    def profile(self, asked: ProfileAsked, **_: Any) -> Profile:
+        self.asked.append(asked)
         raise NotImplementedError
 
 
@@ -205,10 +206,11 @@ def test_a_profile_is_asked_for_as_the_request_says(tmp_path: Path) -> None:
     stage = profile_stage(aim, space, teacher_of(profile), recipe, 5)
     with pytest.raises(NotImplementedError):
         stage.build(tmp_path, Display())
-    (asked,) = device.asked
-    expected = {"target": profile.target, "space": space, "shape": profile.shape, "seconds": 7.0}
-    assert {name: asked[name] for name in expected} == expected
-    assert (asked["seed"], asked["count_disturbed"]) == (5, True)
+    expected = ProfileAsked(
+        target=profile.target, space=space, shape=profile.shape, seconds=7.0, seed=5,
+        count_disturbed=True,
+    )  # fmt: skip
+    assert device.asked == [expected]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from latency.asked import ProfileAsked
 from latency.calls import calls_of
 from latency.device import ThisMachine
 from latency.fingerprint import Fingerprint
@@ -103,15 +104,13 @@ def profile_of(target: Target, space: SearchSpace, shape: EncoderShape) -> Profi
 class Clock:
     """What this machine shows, and what it was asked for."""
 
-    profiled: list[dict[str, Any]] = field(default_factory=list)
+    profiled: list[ProfileAsked] = field(default_factory=list)
     timed: list[dict[str, Any]] = field(default_factory=list)
     predictor: LatencyPredictor | None = None
 
-    def profile(
-        self, _: Any, target: Target, space: SearchSpace, shape: EncoderShape, **options: Any
-    ) -> Profile:
-        self.profiled.append({"space": space, "shape": shape, **options})
-        found = profile_of(target, space, shape)
+    def profile(self, _: Any, asked: ProfileAsked, **__: Any) -> Profile:
+        self.profiled.append(asked)
+        found = profile_of(asked.target, asked.space, asked.shape)
         self.predictor = LatencyPredictor(found).fit()
         return found
 
@@ -230,10 +229,10 @@ def test_the_profile_is_of_the_space_and_the_teachers_shape(
     place: Place, report: dict[str, Any]
 ) -> None:
     (asked,) = place.clock.profiled
-    assert asked["space"] == trimmed(SearchSpace.from_dict(SPACE), TEACHER)
-    shape = asked["shape"]
+    assert asked.space == trimmed(SearchSpace.from_dict(SPACE), TEACHER)
+    shape = asked.shape
     assert (shape.vocab_size, shape.num_labels) == (5 + len(WORDS), CLASSES)
-    assert (asked["seed"], asked["seconds"], asked["count_disturbed"]) == (3, 5, False)
+    assert (asked.seed, asked.seconds, asked.count_disturbed) == (3, 5, False)
 
 
 def test_the_data_are_limited_by_the_seed(place: Place, report: dict[str, Any]) -> None:

@@ -264,6 +264,23 @@ def test_the_next_to_try_is_faster(tmp_path):
     assert result.best_within(0.0) is None
 
 
+def test_the_next_to_try_keeps_to_the_caps_too(tmp_path):
+    """The second candidate as well as the first: scores of larger models may be known."""
+    search(tmp_path, Scoring(), 0.5)
+    cap = 2_500_000
+    result = search(tmp_path, Scoring(), 0.5, parameters=cap)
+    tried, cut_ms = [], np.inf
+    while (following := result.best_within(cut_ms)) is not None:
+        tried.append(following)
+        cut_ms = 0.99 * following.latency_ms
+    assert tried[0] == result.best
+    assert len(tried) > 2
+    assert all(one.architecture.parameters() <= cap for one in tried)
+    larger = [e for e in result.evaluations if e.architecture.parameters() > cap]
+    assert max(e.smoothed_score for e in larger) > result.best.smoothed_score
+    assert not any(e.within_limits for e in larger)
+
+
 def test_ties_go_to_the_lower_latency():
     def evaluation(hidden_size: int, ms: float, smoothed: float) -> Evaluation:
         architecture = Architecture.uniform(

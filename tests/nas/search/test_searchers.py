@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from nas.search.acquisition import choose
 from nas.search.constraints import FloatArray, Limits
 from nas.search.evolution import RegularizedEvolution
 from nas.search.front import non_dominated
@@ -121,6 +122,29 @@ def test_what_is_being_evaluated_is_not_proposed_again(algorithm):
     run(searcher, 3, count=2)
     waiting = searcher.ask(3) + searcher.ask(3) + searcher.ask(3)
     assert len(set(waiting)) == 9
+
+
+def test_a_batch_is_chosen_with_those_that_are_being_scored_in_mind(monkeypatch):
+    """And at the limits of each goal, beside the best that is known there."""
+    given = []
+
+    def watched(predictor, pending, candidates, feasible, best, count):
+        given.append((list(pending), list(candidates), feasible, best))
+        return choose(predictor, pending, candidates, feasible, best, count)
+
+    monkeypatch.setattr("nas.search.guided.choose", watched)
+    searcher = make("guided", SPACE, 0.4, 0.25)
+    known = run(searcher, 3)
+    given.clear()
+    asked = [searcher.ask(4), searcher.ask(4), searcher.ask(4)]
+    assert [pending for pending, *_ in given] == [[], asked[0], [*asked[0], *asked[1]]]
+    expected = searcher.predictor().expect(ArchitectureBatch.of(known))
+    ms = latency(ArchitectureBatch.of(known))
+    for _, candidates, feasible, best in given:
+        limits = np.array([0.4, 0.25])[:, None]
+        assert (feasible == (latency(ArchitectureBatch.of(candidates)) <= limits)).all()
+        assert best == pytest.approx([expected[ms <= 0.4].max(), expected[ms <= 0.25].max()])
+        assert not set(candidates) & set(known)
 
 
 @every_searcher

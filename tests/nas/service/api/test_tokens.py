@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 pytest.importorskip("fastapi", reason="needs tailorbert[service]")
 
-from nas.service.access.tokens import create_token, revoke_token
+from nas.service.access.tokens import create_token, find_caller, revoke_token
 from tests.nas.service.databases import on_both
 
 
@@ -44,3 +46,34 @@ def test_a_listed_token_shows_no_secret_and_whether_it_is_in_force(client, servi
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 201}, {"cursor": "nonsense"}])
 def test_no_page_of_that_kind_is_refused(client, query):
     assert client.get("/v1/tokens", params=query).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("asked", "days"), [({}, 90), ({"days": 7.5}, 7.5), ({"days": None}, None)]
+)
+def test_a_token_expires_after_ninety_days_unless_one_says_otherwise(
+    client, service, monkeypatch, asked, days
+):
+    made = client.post("/v1/tokens", json={"owner": "bob", "scopes": ["read"], **asked})
+    assert made.status_code == 201, made.text
+    token, started = made.json()["token"], time.time()
+
+    def owner_at(later_s: float):
+        monkeypatch.setattr("nas.service.access.tokens.time.time", lambda: started + later_s)
+        found = find_caller(service.engine, token)
+        return None if found is None else found.owner
+
+    far_s = 3_000 * 86_400.0
+    last_s = far_s if days is None else days * 86_400
+    assert owner_at(last_s - 60) == "bob"
+    assert owner_at(last_s + 60) == ("bob" if days is None else None)
+
+
+def test_a_token_made_without_a_word_on_its_end_expires_after_ninety_days(service, monkeypatch):
+    _, token = create_token(service.engine, "bob", ["read"])
+    started = time.time()
+    for days, in_force in ((89.9, True), (90.1, False)):
+        monkeypatch.setattr(
+            "nas.service.access.tokens.time.time", lambda d=days: started + d * 86_400
+        )
+        assert (find_caller(service.engine, token) is not None) == in_force
