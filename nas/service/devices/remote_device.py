@@ -33,6 +33,7 @@ from nas.service.devices.tasks import (
     task_folder,
     withdraw_unclaimed,
 )
+from nas.store.manifest import file_digest
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 
@@ -111,7 +112,7 @@ class RemoteDevice:
             target=target,
             shape=shape,
             models=tuple(
-                ModelFile(f"{number}.onnx", _digest(one)) if isinstance(one, Path) else one
+                ModelFile(f"{number}.onnx", file_digest(one)) if isinstance(one, Path) else one
                 for number, one in enumerate(models)
             ),
             rounds=rounds,
@@ -222,11 +223,6 @@ def _serves(profile: Profile, known: DeviceTarget, asked: ProfileAsked) -> bool:
 def _limit_s(task: Task) -> float:
     """How long a task may take from its first claim on, even if its agent reports progress."""
     return _SLACK_S + (5 * task.request["seconds"] if task.kind == "profile" else 0.0)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _span(seconds: float) -> str:

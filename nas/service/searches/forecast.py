@@ -59,7 +59,9 @@ class ForecastTold(BaseModel):
         },
     )
 
-    status: Status | None = Field(description="Its status; null of a search that is not submitted yet.")
+    status: Status | None = Field(
+        description="Its status; null of a search that is not submitted yet."
+    )
     ahead: int = Field(description="Searches that are likely to begin before it.")
     running: int = Field(description="Searches under way.")
     starts_in_s: float | None = Field(

@@ -8,7 +8,6 @@ results/<search>/<number>/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from latency.atomic import sync
+from nas.store.manifest import file_digest
 from nas.store.result_folder import MODEL
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
@@ -49,7 +49,8 @@ def publish(output: Path, place: Path, *, number: int, target: str, budget: str)
             sync(fresh / name)
         told = {"number": number, "target": target, "budget": budget}
         told |= _summary(json.loads((output / REPORT).read_text(encoding="utf-8")))
-        told["archive"] = _archive(fresh / ARCHIVE)
+        packed = fresh / ARCHIVE
+        told["archive"] = {"bytes": packed.stat().st_size, "sha256": file_digest(packed)}
         config = json.loads((output / MODEL / "config.json").read_text(encoding="utf-8"))
         told["shape"] = asdict(EncoderShape.from_config(config))
         if place.exists():
@@ -108,9 +109,3 @@ def _pack(output: Path, archive: Path) -> None:
             with path.open("rb") as source, packed.open(entry, "w", force_zip64=True) as target:
                 shutil.copyfileobj(source, target, 1 << 20)
     sync(archive)
-
-
-def _archive(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}

@@ -18,7 +18,7 @@ from nas.data.sources import Tables, listed, read_source
 from nas.data.task_data import TaskData, load_data, load_texts
 from nas.service.plain_text import check_text
 from nas.service.uploads.archives import ArchiveLimits, unpack
-from nas.service.uploads.scan import ROWS, UPLOADED, check_columns, scan
+from nas.service.uploads.scan import ROWS, UPLOADED, check_columns, kind_of, scan
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _plain(split: str, table: pd.DataFrame) -> pa.Table:
             ) from error
         if pa.types.is_null(array.type):
             array = array.cast(pa.string())
-        kind = _kind(array.type)
+        kind = kind_of(array.type)
         if kind is None:
             raise NasError(f"{where} holds {array.type}; accepted are text, numbers and booleans")
         if kind == "text" and pc.any(pc.match_substring(array, "\0")).as_py():
@@ -125,24 +125,12 @@ def _plain(split: str, table: pd.DataFrame) -> pa.Table:
     return pa.table(columns)
 
 
-def _kind(kind: pa.DataType) -> str | None:
-    import pyarrow as pa
-
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if pa.types.is_integer(kind):
-        return "whole"
-    if pa.types.is_floating(kind):
-        return "number"
-    return "boolean" if pa.types.is_boolean(kind) else None
-
-
 def _described(folder: Path, name: str, tables: Tables) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     main = "train" if "train" in tables else "unlabelled"
     schema = pq.read_schema(folder / f"{main}.parquet")
-    columns = {field.name: _kind(field.type) for field in schema}
+    columns = {field.name: kind_of(field.type) for field in schema}
     with chdir(folder.parent):  # so that messages give the data set's name, and no path
         texts = _text_columns(name, tables[main], columns)
         if main == "train" and _LABEL in columns:

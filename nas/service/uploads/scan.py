@@ -10,11 +10,14 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nas.service.plain_text import check_text
 from nas.service.uploads.strict_json import parse_json
 from supernet.errors import NasError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 UPLOADED = (".parquet", ".csv", ".jsonl")
 """The endings of files in which a data set may be uploaded."""
@@ -171,11 +174,7 @@ def _parquet_rows(path: Path, unpacked_bytes: int) -> int:
             raise NasError(f"{path.name} is no whole Parquet file")
     rows = written_out = 0
     with pq.ParquetFile(path) as file:
-        texts = [
-            field.name
-            for field in file.schema_arrow
-            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        ]
+        texts = [field.name for field in file.schema_arrow if kind_of(field.type) == "text"]
     with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
         schema = file.schema_arrow
         stated = file.metadata.num_rows
@@ -190,7 +189,7 @@ def _parquet_rows(path: Path, unpacked_bytes: int) -> int:
             for name, column in zip(schema.names, batch.columns, strict=True):
                 is_encoded = pa.types.is_dictionary(column.type)
                 values = column.dictionary if is_encoded else column
-                if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+                if kind_of(values.type) != "text":
                     continue
                 lengths = pc.binary_length(values)
                 longest = pc.max(lengths).as_py() or 0
@@ -205,15 +204,24 @@ def _parquet_rows(path: Path, unpacked_bytes: int) -> int:
     return rows
 
 
+def kind_of(kind: pa.DataType) -> Literal["text", "whole", "number", "boolean"] | None:
+    """What a column of a type holds; None where that is not accepted."""
+    import pyarrow as pa
+
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if pa.types.is_integer(kind):
+        return "whole"
+    if pa.types.is_floating(kind):
+        return "number"
+    return "boolean" if pa.types.is_boolean(kind) else None
+
+
 def _check_type(path: Path, field: Any) -> None:
     import pyarrow as pa
 
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    is_accepted = (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
-        or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-    )  # fmt: skip
-    if not is_accepted:
+    if kind_of(kind) is None and not pa.types.is_null(kind):
         raise NasError(
             f"{path.name}: column {field.name!r} is of type {str(kind)[:60]}; "
             "accepted are text, numbers and booleans"
