@@ -30,11 +30,11 @@ from nas.report.record import Evaluated, FrontPoint, ShownFront
 from nas.search.constraints import Limits
 from nas.search.evaluator import LocalEvaluator
 from nas.search.goals import Goal, Goals
-from nas.search.guided import fit_predictor
 from nas.search.hypervolume import hypervolume, reference_point
 from nas.search.pool import build_pool
 from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
+from nas.search.score_predictor import fit_predictor
 from nas.search.search import predicted_optimum, run_searches
 from nas.search.settings import SearchSettings
 from supernet.configs import load_space

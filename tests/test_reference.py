@@ -21,6 +21,7 @@ from nas.data.summary import DataSummary
 from nas.models.finetune_settings import FinetuneSettings
 from nas.pipeline.recipe import Distillation, General, Race, Recipe
 from nas.report.record import Calibration, Candidate, FrontPoint, Raced, Report
+from nas.search.registry import SEARCHERS
 from nas.search.settings import SearchSettings
 from nas.service.settings import ServiceSettings
 from supernet.configs import config_names
@@ -32,6 +33,7 @@ from supernet.training_settings import TrainingSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
+SEARCH = (DOCS / "search.md").read_text(encoding="utf-8")
 
 
 def commands(program: str, group: Any) -> dict[str, Any]:
@@ -131,6 +133,13 @@ def test_settings(heading: str) -> None:
     required = {name for name, cells in documented.items() if cells[1] == REQUIRED}
     if heading != "## Spaces":  # from_dict requires what the constructor has a default for
         assert required == {name for name, (_, d) in expected.items() if d == REQUIRED}
+
+
+def test_searchers() -> None:
+    listed = section("### search").partition("\nAlgorithms: ")[2]
+    assert set(re.findall(r"`([^`]+)`", listed)) - set(defaults(SearchSettings)) == set(SEARCHERS)
+    (described,) = tables(SEARCH.partition("## Other searchers\n")[2].partition("\n## ")[0])
+    assert list(described) == list(SEARCHERS)
 
 
 def test_spaces_require_what_the_reference_says() -> None:

@@ -24,7 +24,15 @@ from nas.commands.options import (
     new_lesson,
     out,
 )
+from nas.search.registry import SEARCHERS
 from supernet.errors import NasError
+
+
+def _named(*, baselines: bool) -> str:
+    """The searchers, or the baselines among them, as the help names them."""
+    return ", ".join(
+        f"`{name}`" for name, listed in SEARCHERS.items() if listed.is_baseline == baselines
+    )
 
 
 def search(
@@ -70,9 +78,8 @@ def search(
     algorithm: Annotated[
         str | None,
         typer.Option(
-            help="Who proposes, in place of the recipe's: `guided` (the best), `nsga2`, "
-            "`optuna-tpe`, `optuna-gp`, `optuna-nsga2`, `optuna-nsga3`, `optuna-cmaes`, "
-            "`exhaustive`, or a baseline (docs/search.md)."
+            help=f"Who proposes, in place of the recipe's: {_named(baselines=False)}; or a "
+            f"baseline: {_named(baselines=True)} (docs/search.md)."
         ),
     ] = None,
     study: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,18 @@ class Goals:
     def usage(self, architectures: Collection[Architecture]) -> FloatArray:
         """Usage of each goal's limits, (G, N)."""
         return self.measure(ArchitectureBatch.of(list(architectures)))[1]
+
+    def using(self, usage: FloatArray, share: float) -> Goals:
+        """The same goals, each of which asks for this share of the greatest feasible usage.
+
+        Args:
+            usage: of each goal's limits, (G, N), by all there is.
+        """
+        if not share:
+            return self
+        most = (one[one <= 1].max() for one in usage)
+        pairs = zip(self.each, most, strict=True)
+        return Goals(tuple(replace(goal, least_usage=share * float(m)) for goal, m in pairs))
 
     def allow(self, usage: FloatArray) -> NDArray[np.bool_]:
         """Which architectures, of a usage (G, N), may be proposed for any of the goals, (N,)."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from nas.search.constraints import FloatArray, parameters, unmet
 from nas.search.goals import Goals
-from nas.search.searcher import History
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.space import SearchSpace
@@ -69,23 +68,6 @@ class Pool:
     ) -> list[Architecture]:
         """Up to ``count`` of ``rows`` at random, without those to exclude."""
         return self.first(rng.permutation(rows), count, exclude)
-
-    def fill(
-        self,
-        chosen: list[Architecture],
-        rows: NDArray[np.intp],
-        count: int,
-        rng: np.random.Generator,
-        history: History,
-    ) -> list[Architecture]:
-        """``chosen``, and random ones of ``rows`` that are unknown, ``count`` in all if there are.
-
-        The history expects them from then on.
-        """
-        history.expect(chosen)
-        others = self.draw(rows, count - len(chosen), rng, history.__contains__)
-        history.expect(others)
-        return [*chosen, *others]
 
     def first(
         self, rows: NDArray[np.intp], count: int, exclude: Callable[[Architecture], bool]

@@ -8,19 +8,24 @@ validation set two equal sub-networks differ by chance, and the neighbours of ea
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latency.gaussian import matern
+from nas.search.goals import Goals
+from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 
 FloatArray = NDArray[np.float64]
 
 _BLOCK = 8192
 _STEPS = 40
+_TUNED = 224
+_MAX_OBSERVATIONS = 1024
+"""A Gaussian process costs the cube of these; the scores nearest to the limits count most."""
 
 
 def features(batch: ArchitectureBatch) -> FloatArray:
@@ -181,3 +186,24 @@ class ScorePredictor:
             process.L_, cross.T, lower=True, overwrite_b=True, check_finite=False
         )
         return mean, projection
+
+
+def fit_predictor(
+    scores: Mapping[Architecture, float],
+    goals: Goals,
+    seed: int,
+    *,
+    like: ScorePredictor | None = None,
+) -> ScorePredictor:
+    """A predictor of scores about the limits of goals, from those known, at least one.
+
+    Args:
+        like: tuned before; otherwise this one is, to at most a few hundred of the scores.
+    """
+    architectures, values = list(scores), np.array(list(scores.values()))
+    most = _TUNED if like is None else _MAX_OBSERVATIONS
+    if len(architectures) > most:
+        distance = np.abs(np.log(goals.usage(architectures))).min(axis=0)
+        nearest = np.sort(np.argsort(distance, kind="stable")[:most])
+        architectures, values = [architectures[row] for row in nearest], values[nearest]
+    return ScorePredictor(seed).fit(ArchitectureBatch.of(architectures), values, like=like)

@@ -7,27 +7,22 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.autotinybert import LEAST_USAGE, AutoTinyBertEvolution, fast_rows
 from nas.search.constraints import Limits, parameters
 from nas.search.evaluator import Evaluator, Failed
-from nas.search.evolution import RegularizedEvolution
-from nas.search.exhaustive import Exhaustive
 from nas.search.front import Front, Point, non_dominated
 from nas.search.goals import Goal, Goals, PredictLatency
-from nas.search.guided import GuidedSearch, fit_predictor
-from nas.search.hat import HatEvolution
-from nas.search.nsga2 import Nsga2
 from nas.search.pool import Pool, build_pool
 from nas.search.progress import SearchProgress
-from nas.search.random_search import RandomSearch
+from nas.search.registry import new_searcher
 from nas.search.result import Evaluation, Optimum, SearchResult, best_of
 from nas.search.score_cache import ScoreCache
+from nas.search.score_predictor import fit_predictor
 from nas.search.searcher import Searcher
+from nas.search.searchers.guided import GuidedSearch
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture, EncoderShape
 from supernet.batch import ArchitectureBatch
@@ -127,53 +122,6 @@ def run_searches(
     else:
         scorer.run(searcher.ask, scorer.planned)
     return _results(scorer, pool, settings)
-
-
-def _near(goal: Goal, usage: NDArray[np.float64], settings: SearchSettings) -> Goal:
-    """The goal as a searcher without a predictor pursues it: near what is feasible."""
-    if settings.algorithm.startswith("autotinybert"):
-        share = LEAST_USAGE
-    elif settings.algorithm in ("random", "evolution", "hat"):
-        share = settings.near
-    else:
-        return goal
-    return replace(goal, least_usage=share * float(usage[usage <= 1].max()))
-
-
-def new_searcher(
-    space: SearchSpace, goals: Goals, pool: Pool, settings: SearchSettings
-) -> Searcher:
-    """The searcher that ``settings.algorithm`` names.
-
-    Args:
-        pool: of ``space``, with the usage of the goals' limits.
-    """
-    pairs = zip(goals.each, pool.usage, strict=True)
-    goals = Goals(tuple(_near(goal, usage, settings) for goal, usage in pairs))
-    rows = np.flatnonzero(goals.allow(pool.usage))
-    seed = settings.seed
-    match settings.algorithm:
-        case "random":
-            return RandomSearch(pool, rows, seed)
-        case "exhaustive":
-            return Exhaustive(pool, rows, seed)
-        case "evolution":
-            return RegularizedEvolution(space, goals, pool, rows, settings)
-        case "nsga2":
-            return Nsga2(space, goals, pool, rows, settings)
-        case "hat":
-            return HatEvolution(space, goals, pool, rows, seed)
-        case "autotinybert-fast":
-            return RandomSearch(pool, fast_rows(pool, rows), seed)
-        case "autotinybert-evolved":
-            return AutoTinyBertEvolution(space, goals, pool, rows, seed)
-        case "guided":
-            return GuidedSearch(space, goals, pool, rows, settings)
-        case _:  # Optuna is an extra
-            from nas.search.optuna_searcher import OptunaSearch
-
-            sampler = settings.algorithm.removeprefix("optuna-")
-            return OptunaSearch(space, goals, pool, rows, sampler, seed)
 
 
 def _search_key(
@@ -374,7 +322,7 @@ class _Scorer:
             seconds=time.monotonic() - self._begun_s,
             best=tuple(best),
             front_size=len(non_dominated(latencies[0][capped], score[capped])),
-            expected_gain=getattr(self._searcher, "expected_gain", None),
+            expected_gain=self._searcher.expected_gain,
             cached=self.added - self.newly_scored,
         )
 

@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
-from supernet.errors import NasError, check_number
-
-Algorithm = Literal[
-    "guided",
-    "evolution",
-    "nsga2",
-    "random",
-    "exhaustive",
-    "optuna-tpe",
-    "optuna-gp",
-    "optuna-nsga2",
-    "optuna-nsga3",
-    "optuna-cmaes",
-    "autotinybert-fast",
-    "autotinybert-evolved",
-    "hat",
-]
+from nas.search.registry import SEARCHERS
+from supernet.errors import NasError, check_number, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +34,7 @@ class SearchSettings:
         mutation: probability that a dimension moves.
         crossover: probability that a child has two parents.
         max_enumerated: spaces up to this size are predicted whole, larger ones are sampled.
-        algorithm: ``guided`` lets a score predictor choose; ``nsga2`` spreads over the whole front;
-            ``optuna-...`` are Optuna's samplers; ``exhaustive`` scores everything within the
-            limits, in a space that can be enumerated; ``random``, ``evolution``, ``hat`` and
-            AutoTinyBERT's two rules are baselines.
+        algorithm: who proposes, by a name of :data:`nas.search.registry.SEARCHERS`.
         seed: of every choice.
 
     Raises:
@@ -74,7 +56,7 @@ class SearchSettings:
     mutation: float = 0.25
     crossover: float = 0.25
     max_enumerated: int = 2_000_000
-    algorithm: Algorithm = "guided"
+    algorithm: str = "guided"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,9 +72,9 @@ class SearchSettings:
         check_number("least_gain", self.least_gain, 0)
         check_number("max_enumerated", self.max_enumerated, 0, whole=True)
         check_number("seed", self.seed, 0, whole=True)
-        if self.algorithm not in get_args(Algorithm):
-            accepted = ", ".join(get_args(Algorithm))
-            raise NasError(f"algorithm must be one of {accepted}, not {self.algorithm!r}")
+        if self.algorithm not in SEARCHERS:
+            accepted = ", ".join(SEARCHERS)
+            raise NasError(f"algorithm must be one of {accepted}, not {shown(self.algorithm)}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

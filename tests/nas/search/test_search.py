@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,12 +18,13 @@ from nas.search.constraints import FloatArray, Limits
 from nas.search.evaluator import Failed, Outcome, Recorded
 from nas.search.front import non_dominated
 from nas.search.goals import Goal, Goals
-from nas.search.guided import fit_predictor
 from nas.search.progress import SearchProgress
+from nas.search.registry import SEARCHERS
 from nas.search.result import Evaluation, SearchResult, best_of
 from nas.search.score_cache import ScoreCache
+from nas.search.score_predictor import fit_predictor
 from nas.search.search import run_search, run_searches
-from nas.search.settings import Algorithm, SearchSettings
+from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
@@ -153,7 +153,7 @@ def test_smoothing_withstands_noise(tmp_path):
     assert np.mean(smoothed) > np.mean(luckiest)
 
 
-@pytest.mark.parametrize("algorithm", [a for a in get_args(Algorithm) if a != "optuna-gp"])
+@pytest.mark.parametrize("algorithm", [a for a in SEARCHERS if a != "optuna-gp"])
 def test_every_algorithm_answers(tmp_path, algorithm):
     result = search(tmp_path, Scoring(), settings=replace(QUICK, algorithm=algorithm))
     assert result.best.within_limits

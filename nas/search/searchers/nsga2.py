@@ -7,21 +7,15 @@ as soon as it is there. Whoever exceeds the loosest limits is dominated by all w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas.search.breeding import Breeding
 from nas.search.constraints import FloatArray
 from nas.search.front import non_dominated
-from nas.search.goals import Goals
-from nas.search.pool import Pool
-from nas.search.searcher import History
-from nas.search.settings import SearchSettings
+from nas.search.searcher import Searcher
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
-from supernet.space import SearchSpace
 
 
 def ranks(latency_ms: ArrayLike, score: ArrayLike) -> NDArray[np.intp]:
@@ -60,47 +54,31 @@ def crowding(latency_ms: ArrayLike, score: ArrayLike) -> FloatArray:
     return distance
 
 
-class Nsga2:
+class Nsga2(Searcher):
     """Evolution of a whole front, by latency on the first goal's target and score.
 
-    Args:
-        space, goals, pool, rows, settings: as for
-            :class:`nas.search.evolution.RegularizedEvolution`.
+    Of the settings it reads population, mutation and crossover.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        goals: Goals,
-        pool: Pool,
-        rows: NDArray[np.intp],
-        settings: SearchSettings,
-    ) -> None:
-        self._goals, self._pool, self._rows = goals, pool, rows
-        self._size = settings.population
-        self._breeding = Breeding(space, goals, settings.mutation, settings.crossover)
-        self._history = History(settings.seed)
-
-    def ask(self, count: int) -> list[Architecture]:
-        history, rng = self._history, self._history.rng()
+    def propose(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         chosen: list[Architecture] = []
-        if len(history.scores) >= self._size:
+        if len(self.scores) >= self.settings.population:
             population = self._population()
 
             def parent() -> Architecture:  # the population is in order of fitness
                 return population[int(rng.integers(len(population), size=2).min())]
 
-            chosen = self._breeding.children(parent, count, rng, history.__contains__)
-        return self._pool.fill(chosen, self._rows, count, rng, history)
-
-    def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
-        self._history.tell(architectures, scores)
+            breeding = Breeding(
+                self.space, self.goals, self.settings.mutation, self.settings.crossover
+            )
+            chosen = breeding.children(parent, count, rng, self.knows)
+        return self.filled(chosen, count, rng)
 
     def _population(self) -> list[Architecture]:
         """The fittest of all that was told, the fittest first."""
-        known = list(self._history.scores)
-        score = np.array([self._history.scores[a] for a in known])
-        latencies, usage = self._goals.measure(ArchitectureBatch.of(known))
+        known = list(self.scores)
+        score = np.array([self.scores[a] for a in known])
+        latencies, usage = self.goals.measure(ArchitectureBatch.of(known))
         latency_ms, excess = latencies[0], np.maximum(usage.min(axis=0) - 1, 0)
         rank = np.full(len(known), len(known), dtype=np.intp)
         within = np.flatnonzero(excess == 0)
@@ -110,4 +88,4 @@ class Nsga2:
             same = np.flatnonzero(rank == level)
             distance[same] = crowding(latency_ms[same], score[same])
         order = np.lexsort((-distance, rank, excess))
-        return [known[row] for row in order[: self._size]]
+        return [known[row] for row in order[: self.settings.population]]

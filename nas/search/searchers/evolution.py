@@ -13,67 +13,59 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from nas.search.breeding import Breeding
 from nas.search.constraints import FloatArray
 from nas.search.goals import Goals
 from nas.search.pool import Pool
-from nas.search.searcher import History
+from nas.search.searcher import Searcher
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
 from supernet.space import SearchSpace
 
 
-class RegularizedEvolution:
+class RegularizedEvolution(Searcher):
     """Ageing evolution within the limits of a search's goals.
 
     Each child is bred for one of the goals, drawn at random: its limits decide the tournaments.
-
-    Args:
-        space: says what a mutation and a crossover are.
-        goals: what children must keep to.
-        pool, rows: what random members are drawn from; the goals allow ``rows``.
-        settings: population, tournament, mutation, crossover and seed.
+    Of the settings it reads population, tournament, mutation and crossover.
     """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        goals: Goals,
-        pool: Pool,
-        rows: NDArray[np.intp],
-        settings: SearchSettings,
+        self, space: SearchSpace, goals: Goals, pool: Pool, settings: SearchSettings
     ) -> None:
-        self._goals, self._pool, self._rows, self._settings = goals, pool, rows, settings
-        self._breeding = Breeding(space, goals, settings.mutation, settings.crossover)
+        super().__init__(space, goals, pool, settings)
+        self._breeding = Breeding(space, self.goals, settings.mutation, settings.crossover)
         self._population: deque[Architecture] = deque(maxlen=settings.population)
         self._excess: dict[Architecture, FloatArray] = {}
-        self._history = History(settings.seed)
 
-    def ask(self, count: int) -> list[Architecture]:
-        history, rng = self._history, self._history.rng()
+    @property
+    def least_usage(self) -> float:
+        return self.settings.near
+
+    def propose(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         chosen: list[Architecture] = []
         if len(self._population) == self._population.maxlen:
 
             def parent() -> Architecture:
                 return self._winner(rng)
 
-            chosen = self._breeding.children(parent, count, rng, history.__contains__)
-        return self._pool.fill(chosen, self._rows, count, rng, history)
+            chosen = self._breeding.children(parent, count, rng, self.knows)
+        return self.filled(chosen, count, rng)
 
     def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
-        self._history.tell(architectures, scores)
+        super().tell(architectures, scores)
         if architectures:
-            excess = np.maximum(self._goals.usage(architectures) - 1, 0)  # (G, N)
+            excess = np.maximum(self.goals.usage(architectures) - 1, 0)  # (G, N)
             self._excess.update(zip(architectures, excess.T, strict=True))
             self._population.extend(architectures)
 
     def _winner(self, rng: np.random.Generator) -> Architecture:
         """The fittest of a tournament for one of the goals."""
-        goal = int(rng.integers(len(self._goals)))
-        drawn = rng.integers(len(self._population), size=self._settings.tournament)
+        goal = int(rng.integers(len(self.goals)))
+        drawn = rng.integers(len(self._population), size=self.settings.tournament)
         return max(
             (self._population[int(index)] for index in drawn),
-            key=lambda a: (-float(self._excess[a][goal]), self._history.scores[a]),
+            key=lambda a: (-float(self._excess[a][goal]), self.scores[a]),
         )

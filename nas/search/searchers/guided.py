@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nas.search.acquisition import choose, expected_gain
 from nas.search.breeding import Breeding
 from nas.search.goals import Goals
 from nas.search.pool import Pool
-from nas.search.score_predictor import FloatArray, ScorePredictor
-from nas.search.searcher import History
+from nas.search.score_predictor import FloatArray, ScorePredictor, fit_predictor
+from nas.search.searcher import Searcher
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
@@ -29,9 +29,6 @@ _BRED = 96
 _PARENTS = 10
 _CANDIDATES = 256
 """What a batch is chosen from: a covariance of this size is cheap."""
-_TUNED = 224
-_MAX_OBSERVATIONS = 1024
-"""A Gaussian process costs the cube of these; the scores nearest to the limits count most."""
 
 
 def tuned_at(count: int) -> int:
@@ -47,27 +44,6 @@ def tuned_at(count: int) -> int:
     while following <= count:
         last, following = following, following * 3 // 2
     return last
-
-
-def fit_predictor(
-    scores: Mapping[Architecture, float],
-    goals: Goals,
-    seed: int,
-    *,
-    like: ScorePredictor | None = None,
-) -> ScorePredictor:
-    """A predictor of scores about the limits of goals, from those known, at least one.
-
-    Args:
-        like: tuned before; otherwise this one is, to at most a few hundred of the scores.
-    """
-    architectures, values = list(scores), np.array(list(scores.values()))
-    most = _TUNED if like is None else _MAX_OBSERVATIONS
-    if len(architectures) > most:
-        distance = np.abs(np.log(goals.usage(architectures))).min(axis=0)
-        nearest = np.sort(np.argsort(distance, kind="stable")[:most])
-        architectures, values = [architectures[row] for row in nearest], values[nearest]
-    return ScorePredictor(seed).fit(ArchitectureBatch.of(architectures), values, like=like)
 
 
 @dataclass(frozen=True)
@@ -88,7 +64,7 @@ class _Promises:
         return bool(self.architectures) and self.most >= least_gain
 
 
-class GuidedSearch:
+class GuidedSearch(Searcher):
     """Proposes what is expected to gain most, until nothing is worth its evaluation.
 
     Candidates are random members of the pool, those of it that promised most when the predictor
@@ -96,43 +72,19 @@ class GuidedSearch:
     chosen by :func:`nas.search.acquisition.choose`. When no candidate is expected to gain
     ``settings.least_gain``, the whole pool is asked; when nothing of it is either, the search ends.
 
-    Args:
-        space: says what a mutation, a crossover and a neighbour are.
-        goals: whose gains are added up.
-        pool, rows: what is chosen from; ``rows`` keep to the limits of a goal.
-        settings: seed, mutation and crossover, and the least gain.
-
-    Attributes:
-        expected_gain: the most that an evaluation promised when it was last asked; None before.
+    Of the settings it reads mutation, crossover and the least gain.
     """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        goals: Goals,
-        pool: Pool,
-        rows: NDArray[np.intp],
-        settings: SearchSettings,
+        self, space: SearchSpace, goals: Goals, pool: Pool, settings: SearchSettings
     ) -> None:
-        self._space, self._goals, self._settings = space, goals, settings
-        self._pool, self._rows = pool, rows
+        super().__init__(space, goals, pool, settings)
         self._breeding = Breeding(space, goals, settings.mutation, settings.crossover)
-        self._history = History(settings.seed)
         self._tuned: tuple[int, ScorePredictor] | None = None
         self._scanned: tuple[int, NDArray[np.intp]] | None = None
-        self.expected_gain: float | None = None
 
-    def ask(self, count: int) -> list[Architecture]:
-        history, rng = self._history, self._history.rng()
-        if history.scores:
-            chosen = self._worthwhile(count, rng)
-        else:
-            chosen = self._pool.draw(self._rows, count, rng, history.__contains__)
-        history.expect(chosen)
-        return chosen
-
-    def tell(self, architectures: Sequence[Architecture], scores: ArrayLike) -> None:
-        self._history.tell(architectures, scores)
+    def propose(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        return self._worthwhile(count, rng) if self.scores else self.filled([], count, rng)
 
     def ask_expected_best(self, count: int) -> list[Architecture]:
         """Those not yet scored among the ``count`` of highest expected score for each goal.
@@ -140,18 +92,17 @@ class GuidedSearch:
         In an enumerated space they are the best of all architectures; none are left when the best
         are known already. Without any score, random ones.
         """
-        if not self._history.scores:
+        if not self.scores:
             return self.ask(count)
         predictor = self.predictor()
-        share = -(-count // len(self._goals))
-        expected = np.concatenate([predictor.expect(b) for b in self._pool.blocks(self._rows)])
+        share = -(-count // len(self.goals))
+        expected = np.concatenate([predictor.expect(b) for b in self.pool.blocks(self.rows)])
         ranked = [
-            self._expected_best(predictor, expected, goal, share)
-            for goal in range(len(self._goals))
+            self._expected_best(predictor, expected, goal, share) for goal in range(len(self.goals))
         ]
         in_turn = dict.fromkeys(a for best in zip_longest(*ranked) for a in best if a is not None)
-        chosen = [a for a in in_turn if a not in self._history][:count]
-        self._history.expect(chosen)
+        chosen = [a for a in in_turn if not self.knows(a)][:count]
+        self.expect(chosen)
         return chosen
 
     def _expected_best(
@@ -162,13 +113,13 @@ class GuidedSearch:
         Args:
             expected: scores of the pool's members that may be proposed.
         """
-        within = self._pool.usage[goal, self._rows] <= 1
+        within = self.pool.usage[goal, self.rows] <= 1
         order = np.argsort(np.where(within, -expected, np.inf), kind="stable")
-        candidates = list(self._pool.batch(self._rows[order[: min(count, within.sum())]]))
-        if not self._pool.complete:
-            others = dict.fromkeys([*candidates, *self._history.scores])
-            others |= dict.fromkeys(self._bred(self._history.rng()))
-            inside = self._goals.usage(others)[goal] <= 1
+        candidates = list(self.pool.batch(self.rows[order[: min(count, within.sum())]]))
+        if not self.pool.complete:
+            others = dict.fromkeys([*candidates, *self.scores])
+            others |= dict.fromkeys(self._bred(self.rng()))
+            inside = self.goals.usage(others)[goal] <= 1
             candidates = [a for a, held in zip(others, inside, strict=True) if held]
             theirs = predictor.expect(ArchitectureBatch.of(candidates))
             best = np.argsort(-theirs, kind="stable")[:count]
@@ -180,28 +131,28 @@ class GuidedSearch:
     def _worthwhile(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         """Up to ``count`` candidates that are expected to gain most, and enough."""
         predictor = self.predictor()
-        best = self._best_known(predictor, self._history.scores)
-        drawn = rng.choice(self._rows, min(_RANDOM, len(self._rows)), replace=False)
+        best = self._best_known(predictor, self.scores)
+        drawn = rng.choice(self.rows, min(_RANDOM, len(self.rows)), replace=False)
         found = self._best_of(
             predictor, np.union1d(drawn, self._promising()), self._bred(rng), best
         )
-        if not found.enough(self._settings.least_gain):
-            found = self._best_of(predictor, self._rows, [], best)
+        if not found.enough(self.settings.least_gain):
+            found = self._best_of(predictor, self.rows, [], best)
         self.expected_gain = found.most
-        if not found.enough(self._settings.least_gain):
+        if not found.enough(self.settings.least_gain):
             return []
-        pending = ArchitectureBatch.of(list(self._history.pending))
+        pending = ArchitectureBatch.of(list(self.pending))
         batch = ArchitectureBatch.of(found.architectures)
         chosen = choose(predictor, pending, batch, found.usage <= 1, best, count)
         return [found.architectures[row] for row in chosen]
 
     def _bred(self, rng: np.random.Generator) -> list[Architecture]:
         """Children and neighbours of the best scored that are within the limits and unknown."""
-        exclude = self._history.__contains__
+        exclude = self.knows
         parents = self._best_scored()
         found = self._breeding.offspring(parents, _BRED, rng, exclude)
-        if self._space.uniform:  # free layers have hundreds of neighbours each
-            around = (n for parent in parents for n in self._space.neighbours(parent))
+        if self.space.uniform:  # free layers have hundreds of neighbours each
+            around = (n for parent in parents for n in self.space.neighbours(parent))
             found += self._breeding.admitted(around, exclude)
         return list(dict.fromkeys(found))
 
@@ -209,9 +160,9 @@ class GuidedSearch:
         """Rows that promised most, of many of the pool, when the predictor was tuned last."""
         count, tuned = self._tuning()
         if self._scanned is None or self._scanned[0] != count:
-            rows = self._rows
+            rows = self.rows
             if len(rows) > _SCANNED:
-                rng = np.random.default_rng([self._settings.seed, count])
+                rng = np.random.default_rng([self.settings.seed, count])
                 rows = np.sort(rng.choice(rows, _SCANNED, replace=False))
             gain = self._gain(tuned, rows, self._best_known(tuned, self._first(count)))
             self._scanned = count, rows[np.argsort(-gain, kind="stable")[:_KEPT]]
@@ -226,20 +177,20 @@ class GuidedSearch:
     ) -> _Promises:
         """Those of the pool's ``rows`` and of ``others`` that promise most and are unknown."""
         gain = self._gain(predictor, rows, best)
-        usage = self._pool.usage[:, rows]
+        usage = self.pool.usage[:, rows]
         if others:
             batch = ArchitectureBatch.of(others)
-            theirs = self._goals.usage(others)
+            theirs = self.goals.usage(others)
             gain = np.append(gain, expected_gain(*predictor.predict(batch), theirs <= 1, best))
             usage = np.concatenate([usage, theirs], axis=1)
         order = np.argsort(-gain, kind="stable")
         found: dict[Architecture, int] = {}
         for start in range(0, len(order), _CANDIDATES):
             part = order[start : start + _CANDIDATES]
-            ours = iter(self._pool.batch(rows[part[part < len(rows)]]))
+            ours = iter(self.pool.batch(rows[part[part < len(rows)]]))
             for place in part.tolist():
                 one = next(ours) if place < len(rows) else others[place - len(rows)]
-                if one not in self._history:
+                if not self.knows(one):
                     found.setdefault(one, place)
             if len(found) >= _CANDIDATES // 2:
                 break
@@ -253,29 +204,27 @@ class GuidedSearch:
         parts = [np.zeros(0)]
         for start in range(0, len(rows), _SCANNED):
             part = rows[start : start + _SCANNED]
-            predicted = predictor.predict(self._pool.batch(part))
-            parts.append(expected_gain(*predicted, self._pool.usage[:, part] <= 1, best))
+            predicted = predictor.predict(self.pool.batch(part))
+            parts.append(expected_gain(*predicted, self.pool.usage[:, part] <= 1, best))
         return np.concatenate(parts)
 
     # ---- what is known ------------------------------------------------------------------------
 
     def predictor(self) -> ScorePredictor:
         """Of all that was told: tuned now and then, fitted each time."""
-        return fit_predictor(
-            self._history.scores, self._goals, self._settings.seed, like=self._tuning()[1]
-        )
+        return fit_predictor(self.scores, self.goals, self.settings.seed, like=self._tuning()[1])
 
     def _tuning(self) -> tuple[int, ScorePredictor]:
-        count = tuned_at(len(self._history.scores))
+        count = tuned_at(len(self.scores))
         if self._tuned is None or self._tuned[0] != count:
             self._tuned = (
                 count,
-                fit_predictor(self._first(count), self._goals, self._settings.seed),
+                fit_predictor(self._first(count), self.goals, self.settings.seed),
             )
         return self._tuned
 
     def _first(self, count: int) -> dict[Architecture, float]:
-        return dict(islice(self._history.scores.items(), count))
+        return dict(islice(self.scores.items(), count))
 
     def _best_known(
         self, predictor: ScorePredictor, scores: Mapping[Architecture, float]
@@ -286,16 +235,16 @@ class GuidedSearch:
         """
         known = list(scores)
         expected = predictor.expect(ArchitectureBatch.of(known))
-        within = self._goals.usage(known) <= 1  # (G, N)
+        within = self.goals.usage(known) <= 1  # (G, N)
         best: FloatArray = np.where(within, expected, expected.min()).max(axis=1)
         return best
 
     def _best_scored(self) -> list[Architecture]:
         """The best scored within the limits of each goal, as parents."""
-        known, values = list(self._history.scores), np.array([*self._history.scores.values()])
+        known, values = list(self.scores), np.array([*self.scores.values()])
         found: dict[Architecture, None] = {}
-        share = max(2, _PARENTS // len(self._goals))
-        for usage in self._goals.usage(known):
+        share = max(2, _PARENTS // len(self.goals))
+        for usage in self.goals.usage(known):
             within = np.flatnonzero(usage <= 1)
             best = within[np.argsort(-values[within], kind="stable")[:share]]
             found |= dict.fromkeys(known[row] for row in best)
