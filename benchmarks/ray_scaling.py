@@ -71,9 +71,9 @@ class Timed:
     def build(self) -> Score:
         score = self.scorer.build()
 
-        def seconds(architecture: Architecture, fidelity: float) -> float:
+        def seconds(architecture: Architecture) -> float:
             start = time.perf_counter()
-            score(architecture, fidelity)
+            score(architecture)
             return time.perf_counter() - start
 
         return seconds
@@ -187,7 +187,7 @@ class AskTimer:
         self._waiting: deque[Architecture] = deque()
         self._answered_s: float | None = None
 
-    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
+    def submit(self, architectures: Sequence[Architecture]) -> None:
         if self._answered_s is not None:
             self.ask_s.append(time.perf_counter() - self._answered_s)
         self._answered_s = None

@@ -26,7 +26,7 @@ from search_regret import Table, load_table
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.report.answers import Answers, on_target
-from nas.report.record import Evaluated, FrontPoint, ShownFront
+from nas.report.record import Evaluated, ShownFront
 from nas.search.constraints import Limits
 from nas.search.evaluator import LocalEvaluator
 from nas.search.goals import Goal, Goals
@@ -35,7 +35,7 @@ from nas.search.pool import build_pool
 from nas.search.result import SearchResult
 from nas.search.score_cache import ScoreCache
 from nas.search.score_predictor import fit_predictor
-from nas.search.search import predicted_optimum, run_searches
+from nas.search.search import run_searches
 from nas.search.settings import SearchSettings
 from supernet.configs import load_space
 
@@ -45,7 +45,7 @@ SEARCHERS = ("guided", "nsga2", "random")
 
 
 def searched(table: Table, algorithm: str, seed: int, goals: list[Goal]) -> SearchResult:
-    evaluator = LocalEvaluator(lambda architecture, _: float(table([architecture])[0]))
+    evaluator = LocalEvaluator(lambda architecture: float(table([architecture])[0]))
     settings = SearchSettings(
         evaluations=EVALUATIONS - 8, refinement=8, algorithm=algorithm, seed=seed, near=0.0
     )
@@ -78,8 +78,7 @@ def further(table: Table, result: SearchResult, profile: Path) -> dict[str, list
         Evaluated(e.architecture, e.latency_ms, e.score, e.smoothed_score, True)
         for e in result.evaluations
     )
-    points = tuple(FrontPoint(p.architecture, p.latency_ms, p.score) for p in result.front)
-    shown = ShownFront("accuracy", points, evaluations, None, 50, None, None, None)
+    shown = ShownFront("accuracy", result.front, evaluations, None, 50, None, None, None)
     middle = float(np.median(table.pool.latency_ms))
 
     def another_target() -> None:
@@ -96,8 +95,10 @@ def further(table: Table, result: SearchResult, profile: Path) -> dict[str, list
         predictor = fit_predictor(scores, goals, seed=0)
         rows = np.arange(len(pool))  # all of them, whatever the budget
         expected = np.concatenate([predictor.expect(block) for block in pool.blocks(rows)])
+        assert pool.complete
         assert len(expected) == space.size
-        assert predicted_optimum(expected, goal, pool, 0, rows).proven
+        within = np.flatnonzero(pool.usage[0] <= 1)
+        pool.batch(within[[np.argmax(expected[within])]])
 
     return {
         "further_budget": seconds(lambda: Answers(shown).within(middle)),

@@ -167,7 +167,7 @@ def run(table: Table, algorithm: str, budget_ms: float, seed: int, scratch: Path
     settings = SearchSettings(
         evaluations=EVALUATIONS - 8, refinement=8, algorithm=algorithm, seed=seed
     )
-    evaluator = LocalEvaluator(lambda architecture, _: float(table([architecture])[0]))
+    evaluator = LocalEvaluator(lambda architecture: float(table([architecture])[0]))
     start = time.perf_counter()
     (result,) = run_searches(
         table.space,

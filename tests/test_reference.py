@@ -20,7 +20,8 @@ from nas import cli as nas_cli
 from nas.data.summary import DataSummary
 from nas.models.finetune_settings import FinetuneSettings
 from nas.pipeline.recipe import Distillation, General, Race, Recipe
-from nas.report.record import Calibration, Candidate, FrontPoint, Raced, Report
+from nas.report.record import Calibration, Candidate, Raced, Report
+from nas.search.front import Point
 from nas.search.registry import SEARCHERS
 from nas.search.settings import SearchSettings
 from nas.service.settings import ServiceSettings
@@ -186,7 +187,7 @@ def test_report_fields() -> None:
     ("field", "kind"),
     [
         ("device", Fingerprint),
-        ("front", FrontPoint),
+        ("front", Point),
         ("candidates", Candidate),
         ("race", Raced),
         ("data_summary", DataSummary),

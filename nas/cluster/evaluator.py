@@ -76,8 +76,8 @@ class RayEvaluator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
-        self._waiting.extend(Candidate(one, fidelity) for one in architectures)
+    def submit(self, architectures: Sequence[Architecture]) -> None:
+        self._waiting.extend(map(Candidate, architectures))
         self._assign()
 
     def next(self) -> tuple[Architecture, Outcome]:

@@ -1,4 +1,4 @@
-"""Trials of Ray Tune: whole searches side by side, or candidates that Optuna suggests.
+"""Trials of Ray Tune: whole searches side by side.
 
 Tune only executes. What a search has scored stands in its own score cache, so a trial that is
 started again, or a call that is repeated, goes on from there.
@@ -6,23 +6,17 @@ started again, or a call that is repeated, goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 
 from nas.cluster.connection import ctrl_c_kept
-from nas.search.evaluator import Failed, Outcome
-from supernet.architecture import Architecture
+from nas.search.evaluator import Failed
 from supernet.errors import NasError, check_number
-from supernet.space import SearchSpace
-
-if TYPE_CHECKING:
-    import optuna
 
 Report = Callable[[int, float | None], None]
 """Called with the evaluations done and the best score so far; None before there is one."""
@@ -97,61 +91,33 @@ def run_trials(
     for name, values in (("seeds", seeds), ("algorithms", algorithms)):
         if not values or len(set(values)) < len(values):
             raise NasError(f"{name} must be one or more, each once, not {list(values)}")
-    config = {
-        "seed": tune.grid_search(list(seeds)),
-        "algorithm": tune.grid_search(list(algorithms)),
-    }
+    resources = {"cpu": settings.cpus, "gpu": settings.gpus}
     tuner = tune.Tuner(
-        _prepared(tune.with_parameters(_searched, search=search), settings),
-        param_space=config,
-        run_config=_run_config(settings, [_Told(progress)]),
-    )
-    found = {(config["seed"], config["algorithm"]): what for config, what in _run(tuner, "found")}
-    return [Trial(s, a, found[s, a]) for a, s in product(algorithms, seeds)]
-
-
-def run_candidates(
-    space: SearchSpace,
-    score: Callable[[Architecture], float],
-    count: int,
-    settings: TrialSettings,
-    *,
-    suggest: Callable[[optuna.Trial, SearchSpace], Architecture],
-    sampler: optuna.samplers.BaseSampler,
-) -> list[tuple[Architecture, Outcome]]:
-    """Score candidates that an Optuna sampler suggests, by Tune's own integration of Optuna.
-
-    A sampler's suggestions depend on the scores known when it is asked, so they are reproducible
-    only where the cluster has room for one trial at a time.
-
-    Args:
-        score: picklable, as is ``suggest``.
-        count: of candidates; a sampler may suggest one twice.
-        suggest: calls ``trial.suggest_*`` for each dimension of the space.
-
-    Returns:
-        The candidates with their scores, in the order of their suggestion.
-
-    Raises:
-        NasError: a ``count`` below 1.
-    """
-    from ray.tune.search.optuna import OptunaSearch
-
-    check_number("count", count, 1, whole=True)
-    define = partial(_defined, suggest=suggest, space=space)
-    tuner = tune.Tuner(
-        _prepared(tune.with_parameters(_scored, score=score), settings),
-        tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(define, metric="score", mode="max", sampler=sampler),
-            num_samples=count,
-            reuse_actors=True,  # a process is slow to start, a candidate is quick to score
+        tune.with_resources(tune.with_parameters(_searched, search=search), resources),
+        param_space={
+            "seed": tune.grid_search(list(seeds)),
+            "algorithm": tune.grid_search(list(algorithms)),
+        },
+        run_config=tune.RunConfig(
+            storage_path=str(settings.folder.absolute()),
+            failure_config=tune.FailureConfig(max_failures=settings.restarts),
+            callbacks=[_Told(progress)],
+            verbose=0,
         ),
-        run_config=_run_config(settings, []),
     )
-    return [
-        (Architecture.from_dict(config["architecture"]), what)
-        for config, what in _run(tuner, "score")
-    ]
+    with ctrl_c_kept():
+        results = tuner.fit()
+    found = {}
+    for place in range(len(results)):
+        result = results[place]
+        assert result.config is not None
+        if result.error is None:
+            assert result.metrics is not None
+            what = result.metrics["found"]
+        else:
+            what = Failed(str(result.error).strip().splitlines()[-1])
+        found[result.config["seed"], result.config["algorithm"]] = what
+    return [Trial(s, a, found[s, a]) for a, s in product(algorithms, seeds)]
 
 
 def _searched(config: dict[str, Any], search: Search) -> dict[str, Any]:
@@ -159,19 +125,6 @@ def _searched(config: dict[str, Any], search: Search) -> dict[str, Any]:
         tune.report({"evaluations": evaluations, "best": best})
 
     return {"found": search(config["seed"], config["algorithm"], report)}
-
-
-def _scored(config: dict[str, Any], score: Callable[[Architecture], float]) -> dict[str, Any]:
-    return {"score": float(score(Architecture.from_dict(config["architecture"])))}
-
-
-def _defined(
-    trial: optuna.Trial,
-    suggest: Callable[[optuna.Trial, SearchSpace], Architecture],
-    space: SearchSpace,
-) -> dict[str, Any]:
-    """The architecture beside the dimensions that Tune records: what a trial is told."""
-    return {"architecture": suggest(trial, space).to_dict()}
 
 
 class _Told(tune.Callback):
@@ -191,31 +144,3 @@ class _Told(tune.Callback):
             self.progress(
                 config["seed"], config["algorithm"], result["evaluations"], result["best"]
             )
-
-
-def _prepared(trial: Callable[[dict[str, Any]], Any], settings: TrialSettings) -> Any:
-    """A function for Tune, with what it may use."""
-    return tune.with_resources(trial, {"cpu": settings.cpus, "gpu": settings.gpus})
-
-
-def _run_config(settings: TrialSettings, callbacks: list[tune.Callback]) -> tune.RunConfig:
-    return tune.RunConfig(
-        storage_path=str(settings.folder.absolute()),
-        failure_config=tune.FailureConfig(max_failures=settings.restarts),
-        callbacks=callbacks,
-        verbose=0,
-    )
-
-
-def _run(tuner: tune.Tuner, name: str) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Each trial's configuration, and what it returned under ``name`` or why it failed."""
-    with ctrl_c_kept():
-        results = tuner.fit()
-    for at in range(len(results)):
-        result = results[at]
-        assert result.config is not None
-        if result.error is not None:
-            yield result.config, Failed(str(result.error).strip().splitlines()[-1])
-        else:
-            assert result.metrics is not None
-            yield result.config, result.metrics[name]

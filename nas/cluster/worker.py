@@ -32,8 +32,8 @@ class _Process:
     def node(self) -> str:
         return str(ray.get_runtime_context().get_node_id())
 
-    def score(self, architecture: Architecture, fidelity: float) -> float:
-        return float(self._score(architecture, fidelity))
+    def score(self, architecture: Architecture) -> float:
+        return float(self._score(architecture))
 
 
 @dataclass(eq=False)
@@ -41,12 +41,10 @@ class Candidate:
     """An architecture to score, and where it has failed.
 
     Args:
-        fidelity: the share of the examples to score it on.
         failed_on: nodes, one for each attempt.
     """
 
     architecture: Architecture
-    fidelity: float = 1.0
     failed_on: list[str] = field(default_factory=list)
 
 
@@ -72,9 +70,7 @@ class Worker:
 
     def give(self, candidate: Candidate) -> Future[float]:
         """Score a candidate after those given before."""
-        score: Future[float] = self._process.score.remote(
-            candidate.architecture, candidate.fidelity
-        ).future()
+        score: Future[float] = self._process.score.remote(candidate.architecture).future()
         self.candidates.append((candidate, score))
         return score
 

@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed, so that ``--help`` answers at onc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,11 +123,10 @@ def new_lesson(
         labels: of the teacher's head, with commas between.
     """
     from nas.pipeline.recipe import load_recipe
-    from nas.search.settings import SearchSettings
 
     settings = load_recipe(recipe)
     if algorithm is not None:
-        chosen = SearchSettings(**settings.search.to_dict() | {"algorithm": algorithm})
+        chosen = replace(settings.search, algorithm=algorithm)
         settings = settings.model_copy(update={"search": chosen})
     from nas.pipeline.request import Lesson
 

@@ -20,9 +20,9 @@ from nas.pipeline.stage import Stage
 from nas.search.constraints import FloatArray, parameters
 from nas.search.designs import WORTHWHILE, designs_for
 from nas.search.goals import Goal, Goals
-from nas.search.guided import fit_predictor
 from nas.search.pool import Pool, build_pool
 from nas.search.result import SearchResult
+from nas.search.score_predictor import fit_predictor
 from nas.search.settings import SearchSettings
 from nas.store.workspace import Artifact
 from nas.terminal.progress import Display

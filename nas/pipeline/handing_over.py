@@ -20,8 +20,9 @@ from nas.pipeline.measuring import Trial, load_predictor
 from nas.pipeline.race import Racer
 from nas.pipeline.request import Lesson, Request
 from nas.pipeline.searching import read_search, scores_of
-from nas.report.record import Calibration, Candidate, Evaluated, FrontPoint, Raced, Report
+from nas.report.record import Calibration, Candidate, Evaluated, Raced, Report
 from nas.search.expected import Expectation, once_developed
+from nas.search.front import Point
 from nas.search.result import SearchResult
 from nas.search.score_predictor import ScorePredictor
 from nas.store.manifest import read_manifest
@@ -116,7 +117,7 @@ def write_up(
         },
         expected_deviation=expect.deviation,
         front=tuple(
-            FrontPoint(point.architecture, point.latency_ms, float(expect(point.score)))
+            Point(point.architecture, point.latency_ms, float(expect(point.score)))
             for point in result.front
         ),
         evaluations=tuple(

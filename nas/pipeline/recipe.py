@@ -189,6 +189,9 @@ def parse_recipe(data: Mapping[str, Any], what: str) -> Recipe:
     """
     if data.get("supernet") is not None:
         data = {"scores": "inherited", **data}
+    search = data.get("search")
+    if isinstance(search, Mapping) and search.get("fidelity") == 1:  # as reports once told it
+        data = {**data, "search": {k: v for k, v in search.items() if k != "fidelity"}}
     try:
         return Recipe.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:

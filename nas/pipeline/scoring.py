@@ -7,7 +7,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,8 +31,7 @@ EDITION = 5
 """Of what a score is: raised when the same candidate comes to have another."""
 
 Arrays = Mapping[str, NDArray[Any]]
-Score = Callable[[Architecture, float], float]
-"""From an architecture and the share of the examples to score it on, to its score."""
+Score = Callable[[Architecture], float]
 
 
 class Scorer(Protocol):
@@ -106,49 +104,26 @@ class SupernetScorer:
         device = accelerator()
         supernet = _supernet(self.config, self.weights, device)
         texts = [_tensors(batch, device) for batch in self.texts]
-        evidence, wanted = None, None
+        batches = [_tensors(batch, device) for batch in self.batches]
+        evidence, theirs = None, None
         if self.teacher is not None:
             teacher = _supernet(self.config, self.teacher, device)
             evidence = Evidence(teacher.weights, PackedTexts.of(texts))
-            wanted = teacher
+            theirs = _predicted(lambda batch: teacher(**batch).logits, batches)
 
-        @cache
-        def examples(
-            share: float,
-        ) -> tuple[list[dict[str, Tensor]], NDArray[Any], NDArray[np.float32] | None]:
-            batches, labels = self._part(share)
-            ready = [_tensors(batch, device) for batch in batches]
-            theirs = None if wanted is None else _predicted(lambda b: wanted(**b).logits, ready)
-            return ready, labels, theirs
-
-        def score(architecture: Architecture, share: float) -> float:
+        def score(architecture: Architecture) -> float:
             if evidence is None or self.scores == "inherited":
                 logits = sub_network(supernet, architecture, texts)
             else:
                 logits = solved(supernet, architecture, evidence, self.scores)
-            batches, labels, theirs = examples(share)
             predicted = _predicted(logits, batches)
             if theirs is None:
-                return compute(self.metric, predicted, labels)
+                return compute(self.metric, predicted, self.labels)
             found = agreement(self.metric, predicted, theirs)
             fits = self.scores == "fitted"
             return outlook(found, 1.0, architecture.num_layers) if fits else found
 
         return score
-
-    def _part(self, share: float) -> tuple[Sequence[Arrays], NDArray[Any]]:
-        """A share of each batch and its labels, the same in every process, of all lengths."""
-        if share == 1:
-            return self.batches, self.labels
-        rng = np.random.default_rng(0)
-        batches, labels, start = [], [], 0
-        for batch in self.batches:
-            size = len(batch["input_ids"])
-            rows = np.sort(rng.permutation(size)[: max(1, round(share * size))])
-            batches.append({name: values[rows] for name, values in batch.items()})
-            labels.append(self.labels[start + rows])
-            start += size
-        return batches, np.concatenate(labels)
 
 
 def sub_network(

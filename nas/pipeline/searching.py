@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -30,8 +30,9 @@ from nas.search.designs import designs_below, designs_for
 from nas.search.evaluator import Evaluator, LocalEvaluator, Recorded
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
+from nas.search.registry import new_searcher
 from nas.search.result import SearchResult
-from nas.search.search import new_searcher, run_searches
+from nas.search.search import run_searches
 from nas.search.settings import SearchSettings
 from nas.store.manifest import SCRATCH, file_digest
 from nas.store.result_folder import MODEL
@@ -149,7 +150,7 @@ class SearchPlan:
         goals = [
             {
                 "profile": file_digest(profile.path / PROFILE),  # one measured anew is another
-                "limits": goal.limits.to_dict(),
+                "limits": asdict(goal.limits),
                 "percentile": aim.budget.percentile,
             }
             for aim, profile, goal in zip(self.request.aims, self.profiles, self.goals, strict=True)
@@ -163,7 +164,7 @@ class SearchPlan:
             "data": self.task.data.digest,
             "metric": self.task.data.task.metric,
             "goals": goals,
-            "settings": self.settings.to_dict(),
+            "settings": self.settings.identity(),
             **({"trials": trials} if trials > 1 else {}),
         }
 
@@ -182,8 +183,6 @@ def search_stage(
     def build(folder: Path, display: Display) -> None:
         scorer = _scorer(plan, guide)
         scores = open_scores(workspace, supernet=plan.supernet.key, data=plan.scored_on)
-        part = f"{plan.scored_on} on {settings.fidelity:g}"
-        screen = open_scores(workspace, supernet=plan.supernet.key, data=part)
         study = _study(plan, resources, display)
         if study is not None:
             recalled = {a: s for a, s in study.recall().items() if a not in scores}
@@ -198,11 +197,11 @@ def search_stage(
             results = run_searches(
                 space, goals,
                 evaluator if study is None else Recorded(evaluator, study, display.warn),
-                settings, cache=scores, screen=screen, first=_designs(plan), progress=show,
+                settings, cache=scores, first=_designs(plan), progress=show,
             )  # fmt: skip
         for architecture, reason in results[0].failed:
             display.warn(f"{architecture} could not be scored and is left out: {reason}")
-        content = [json.loads(result.to_json()) for result in results]
+        content = [result.to_dict() for result in results]
         (folder / "search.json").write_text(json.dumps(content))
 
     def lines(folder: Path) -> list[str]:
@@ -297,4 +296,4 @@ def record_search(
 def read_search(folder: Path, goal: int = 0) -> SearchResult:
     """What a search found for one of its goals, from the folder of its stage."""
     content = json.loads((folder / "search.json").read_text())
-    return SearchResult.from_json(json.dumps(content[goal]))
+    return SearchResult.from_dict(content[goal])

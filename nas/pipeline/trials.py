@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,7 @@ class Trials:
 
     def __call__(self, seed: int, algorithm: str, report: Any) -> dict[str, Any]:
         """One search in the process of its trial; goes on from its scores when started again."""
-        settings = SearchSettings(
-            **self.settings.to_dict() | {"seed": seed, "algorithm": algorithm}
-        )
+        settings = replace(self.settings, seed=seed, algorithm=algorithm)
         path = self.folder / f"{algorithm}-{seed}.jsonl"
 
         def tell(moment: SearchProgress) -> None:
@@ -52,7 +50,6 @@ class Trials:
             LocalEvaluator(self.scorer.build()),
             settings,
             cache=ScoreCache(path, supernet="trial", data="whole"),
-            screen=ScoreCache(path, supernet="trial", data="part"),
             progress=tell,
         )
         return {"scores": [[e.architecture.to_dict(), e.score] for e in first.evaluations]}

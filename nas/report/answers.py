@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import accumulate
 
 from latency.target import Budget
-from nas.report.record import Evaluated, FrontPoint, ShownFront
+from nas.report.record import Evaluated, ShownFront
 from nas.search.constraints import FloatArray
-from nas.search.front import non_dominated
+from nas.search.front import Point, front_of
 from supernet.architecture import Architecture
 from supernet.errors import NasError
 
@@ -96,11 +96,8 @@ def on_target(
         replace(one, latency_ms=float(ms))
         for one, ms in zip(shown.evaluations, latencies, strict=True)
     ]
-    allowed = [one for one in moved if one.within_caps]
-    rows = non_dominated([one.latency_ms for one in allowed], [one.score for one in allowed])
-    points = tuple(
-        FrontPoint(allowed[row].architecture, allowed[row].latency_ms, allowed[row].score)
-        for row in rows
+    points = front_of(
+        Point(one.architecture, one.latency_ms, one.score) for one in moved if one.within_caps
     )
     return replace(
         shown,

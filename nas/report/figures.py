@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from nas.report.plots import BudgetMark, front_plot, prediction_plot
 from nas.report.record import Report, ShownFront
 from nas.report.search_plots import dimensions_plot, hypervolume_plot
-from nas.search.hypervolume import FloatArray, hypervolume_over, reference_point
+from nas.search.constraints import FloatArray
+from nas.search.hypervolume import hypervolume_over, reference_point
 from supernet.errors import NasError
 
 NEARLY_ALL = 0.99

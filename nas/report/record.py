@@ -10,22 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.data.summary import DataSummary
+from nas.search.front import Point
 from supernet.architecture import Architecture
 from supernet.errors import NasError
-
-
-@dataclass(frozen=True, slots=True)
-class FrontPoint:
-    """An architecture of the front.
-
-    Args:
-        latency_ms: predicted, at the budget's percentile.
-        score: that the developed model is expected to have on validation data.
-    """
-
-    architecture: Architecture
-    latency_ms: float
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +115,7 @@ class Report:
     data: str
     device: Mapping[str, Any]
     settings: Mapping[str, Any]
-    front: tuple[FrontPoint, ...] = ()
+    front: tuple[Point, ...] = ()
     evaluations: tuple[Evaluated, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     race: tuple[Raced, ...] = ()
@@ -211,7 +198,7 @@ class ShownFront:
     """
 
     metric: str
-    points: tuple[FrontPoint, ...]
+    points: tuple[Point, ...]
     evaluations: tuple[Evaluated, ...]
     chosen: int | None
     percentile: int
@@ -224,7 +211,7 @@ class ShownFront:
     def from_dict(cls, data: Mapping[str, Any]) -> ShownFront:
         """Of the content of ``report.json``."""
         points = tuple(
-            FrontPoint(**point | {"architecture": Architecture.from_dict(point["architecture"])})
+            Point(**point | {"architecture": Architecture.from_dict(point["architecture"])})
             for point in sorted(data["front"], key=lambda point: point["latency_ms"])
         )
         architecture = Architecture.from_dict(data["architecture"])

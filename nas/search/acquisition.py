@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from nas.search.score_predictor import FloatArray, ScorePredictor
+from nas.search.constraints import FloatArray
+from nas.search.score_predictor import ScorePredictor
 from supernet.batch import ArchitectureBatch
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,14 +85,6 @@ class Limits:
             (N,), above 0.
         """
         return np.maximum(latency_ms / self.max_latency_ms, parameters / self.max_parameters)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "latency_ms": self.latency_ms,
-            "parameters": self.parameters,
-            "memory_bytes": self.memory_bytes,
-            "headroom": self.headroom,
-        }
 
 
 def unmet(limits: Limits, latency_ms: FloatArray, parameters: IntArray) -> NasError:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.search.constraints import FloatArray
 from nas.search.pool import Pool
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 
-Floats = NDArray[np.float64]
-Distance = Callable[[ArchitectureBatch, Architecture], Floats]
+Distance = Callable[[ArchitectureBatch, Architecture], FloatArray]
 """How far from a design N architectures are for a teacher, (N,): 0 at the design itself."""
 
 NEAR = 0.15
@@ -25,7 +25,7 @@ SMALLER = (1 / 2, 1 / 4, 1 / 8)
 """Shares of a budget for which a search tells what a design would do."""
 
 
-def fewer_layers(batch: ArchitectureBatch, teacher: Architecture) -> Floats:
+def fewer_layers(batch: ArchitectureBatch, teacher: Architecture) -> FloatArray:
     """The teacher's layers as they are, but fewer of them (DistilBERT, Sanh et al. 2019)."""
     (layer, *_) = teacher.layers
     return (
@@ -35,7 +35,7 @@ def fewer_layers(batch: ArchitectureBatch, teacher: Architecture) -> Floats:
     )
 
 
-def thinner(batch: ArchitectureBatch, teacher: Architecture) -> Floats:
+def thinner(batch: ArchitectureBatch, teacher: Architecture) -> FloatArray:
     """All of the teacher's layers, each narrower in proportion."""
     (layer, *_) = teacher.layers
     share = batch.hidden_size / teacher.hidden_size
@@ -46,7 +46,7 @@ def thinner(batch: ArchitectureBatch, teacher: Architecture) -> Floats:
     )
 
 
-def tinybert(batch: ArchitectureBatch, _teacher: Architecture) -> Floats:
+def tinybert(batch: ArchitectureBatch, _teacher: Architecture) -> FloatArray:
     """TinyBERT's proportions (Jiao et al. 2020): 4 layers, 312 wide with 1,200 neurons, scaled."""
     hidden = batch.hidden_size
     return (
@@ -93,7 +93,7 @@ def _designs_within(
 
 
 def designed(
-    pool: Pool, rows: NDArray[np.intp], latency_ms: Floats, teacher: Architecture
+    pool: Pool, rows: NDArray[np.intp], latency_ms: FloatArray, teacher: Architecture
 ) -> dict[str, Architecture]:
     """For each design the slowest member that is near it, by name; without those that have none.
 
@@ -113,7 +113,7 @@ def designed(
     return found
 
 
-def _apart(sizes: NDArray[np.generic], wanted: object) -> Floats:
+def _apart(sizes: NDArray[np.generic], wanted: object) -> FloatArray:
     """Distance of sizes on a logarithmic scale, (N,); of layers' sizes, (N, L), the mean.
 
     A layer that is absent has a size of 0 and does not count.
@@ -125,5 +125,5 @@ def _apart(sizes: NDArray[np.generic], wanted: object) -> Floats:
     present = given > 0
     wanted = np.broadcast_to(wanted[..., None] if wanted.ndim else wanted, given.shape)
     apart = np.abs(np.log(np.where(present, given, wanted) / wanted))
-    found: Floats = apart.sum(1) / present.sum(1)
+    found: FloatArray = apart.sum(1) / present.sum(1)
     return found

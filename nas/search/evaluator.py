@@ -28,13 +28,8 @@ Outcome = float | Failed
 class Evaluator(Protocol):
     """Scores architectures, one or many at a time, and hands each back when it is ready."""
 
-    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
-        """Take architectures to be scored; those submitted first are begun first.
-
-        Args:
-            architectures: none of which is under way.
-            fidelity: the share of the examples to score them on.
-        """
+    def submit(self, architectures: Sequence[Architecture]) -> None:
+        """Take architectures to be scored, the first of them first; none of them is under way."""
 
     def next(self) -> tuple[Architecture, Outcome]:
         """Wait for one that is ready, in any order. At least one must be under way."""
@@ -44,19 +39,19 @@ class LocalEvaluator:
     """Scores in this process, one after the other.
 
     Args:
-        score: from an architecture and a fidelity to a score, which must not depend on others.
+        score: from an architecture to its score, which must not depend on others.
     """
 
-    def __init__(self, score: Callable[[Architecture, float], float]) -> None:
+    def __init__(self, score: Callable[[Architecture], float]) -> None:
         self._score = score
-        self._waiting: deque[tuple[Architecture, float]] = deque()
+        self._waiting: deque[Architecture] = deque()
 
-    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
-        self._waiting.extend((architecture, fidelity) for architecture in architectures)
+    def submit(self, architectures: Sequence[Architecture]) -> None:
+        self._waiting.extend(architectures)
 
     def next(self) -> tuple[Architecture, Outcome]:
-        architecture, fidelity = self._waiting.popleft()
-        return architecture, float(self._score(architecture, fidelity))
+        architecture = self._waiting.popleft()
+        return architecture, float(self._score(architecture))
 
 
 class Recorder(Protocol):
@@ -67,7 +62,7 @@ class Recorder(Protocol):
 
 
 class Recorded:
-    """An evaluator whose outcomes on all examples are recorded as they come.
+    """An evaluator whose outcomes are recorded as they come.
 
     Args:
         warn: receives one line when the recorder fails: the search goes on.
@@ -77,19 +72,14 @@ class Recorded:
         self, evaluator: Evaluator, recorder: Recorder, warn: Callable[[str], None]
     ) -> None:
         self._evaluator, self._recorder, self._warn = evaluator, recorder, warn
-        self._partly: set[Architecture] = set()
         self._fails = False
 
-    def submit(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> None:
-        if fidelity < 1:
-            self._partly.update(architectures)
-        self._evaluator.submit(architectures, fidelity)
+    def submit(self, architectures: Sequence[Architecture]) -> None:
+        self._evaluator.submit(architectures)
 
     def next(self) -> tuple[Architecture, Outcome]:
         architecture, outcome = self._evaluator.next()
-        if architecture in self._partly:
-            self._partly.remove(architecture)
-        elif not self._fails:
+        if not self._fails:
             try:
                 self._recorder.record([architecture], [outcome])
             except NasError as error:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from nas.search.constraints import FloatArray
 
 PRIOR_KEPT, PRIOR_RACERS = 0.6, 1.0
 """Share of the gap that is left where no race has told yet, and how many racers that counts for."""
@@ -78,7 +78,7 @@ class Expectation:
         deviation = float(np.sqrt((left**2).mean())) if len(left) else typical
         return cls(teacher_before, teacher_after, max(0.0, float(kept)), deviation)
 
-    def __call__(self, scores: ArrayLike | Sequence[float]) -> Floats:
+    def __call__(self, scores: ArrayLike | Sequence[float]) -> FloatArray:
         """Expected scores after development of those before it, (N,); none is told below 0."""
         gap = self.teacher_before - np.asarray(scores, float)
         return np.maximum(0.0, self.teacher_after - self.kept * gap)

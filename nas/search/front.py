@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator, PlainSerializer
 
 from supernet.architecture import Architecture
-from supernet.errors import NasError
 
 
 def non_dominated(latency_ms: ArrayLike, score: ArrayLike) -> NDArray[np.intp]:
@@ -33,66 +33,28 @@ def non_dominated(latency_ms: ArrayLike, score: ArrayLike) -> NDArray[np.intp]:
     return order[value[order] > best_before]
 
 
+ArchitectureInJson = Annotated[
+    Architecture,
+    PlainSerializer(Architecture.to_dict),
+    BeforeValidator(lambda a: a if isinstance(a, Architecture) else Architecture.from_dict(a)),
+]
+"""An architecture that pydantic writes and reads as :meth:`Architecture.to_dict` does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One architecture with its latency and its score."""
 
-    architecture: Architecture
+    architecture: ArchitectureInJson
     latency_ms: float
     score: float
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "architecture": self.architecture.to_dict(),
-            "latency_ms": self.latency_ms,
-            "score": self.score,
-        }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Point:
-        """The inverse of :meth:`to_dict`.
+def front_of(points: Iterable[Point]) -> tuple[Point, ...]:
+    """The points that no other beats, in ascending latency, hence ascending score.
 
-        Raises:
-            NasError: a key missing or unknown, or a value that is no number.
-        """
-        if not isinstance(data, Mapping) or set(data) != {"architecture", "latency_ms", "score"}:
-            raise NasError(
-                f"a point needs exactly architecture, latency_ms and score, not {data!r}"
-            )
-        for name in ("latency_ms", "score"):
-            if not isinstance(data[name], int | float):
-                raise NasError(f"{name} must be a number, not {data[name]!r}")
-        architecture = Architecture.from_dict(data["architecture"])
-        return cls(architecture, float(data["latency_ms"]), float(data["score"]))
-
-
-@dataclass(frozen=True, slots=True)
-class Front:
-    """Non-dominated points, in ascending latency and score.
-
-    Raises:
-        NasError: the points are not such a front; :meth:`of` makes one from any points.
+    There is one architecture for each latency and score.
     """
-
-    points: tuple[Point, ...]
-
-    def __post_init__(self) -> None:
-        for before, after in zip(self.points, self.points[1:], strict=False):
-            if not (before.latency_ms < after.latency_ms and before.score < after.score):
-                raise NasError(
-                    f"front: {after.architecture} must have more latency and more score than "
-                    f"{before.architecture} before it"
-                )
-
-    @classmethod
-    def of(cls, points: Iterable[Point]) -> Front:
-        """The front of any points, with one architecture for each latency and score."""
-        given = tuple(points)
-        rows = non_dominated([p.latency_ms for p in given], [p.score for p in given])
-        return cls(tuple(given[row] for row in rows))
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __iter__(self) -> Iterator[Point]:
-        return iter(self.points)
+    given = tuple(points)
+    rows = non_dominated([p.latency_ms for p in given], [p.score for p in given])
+    return tuple(given[row] for row in rows)

@@ -10,12 +10,12 @@ the same reference.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from nas.search.constraints import FloatArray
 from nas.search.front import non_dominated
 from supernet.errors import NasError
 
-FloatArray = NDArray[np.float64]
 Reference = tuple[float, float]
 """Latency in ms and score that a point must be better than, in both, to count."""
 

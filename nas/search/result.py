@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.search.constraints import Limits
-from nas.search.front import Front, Point
+from pydantic import TypeAdapter, ValidationError
+
+from nas.search.constraints import Limits, parameters
+from nas.search.front import ArchitectureInJson, Point, front_of
+from nas.search.goals import Goals
+from nas.search.score_predictor import fit_predictor
 from supernet.architecture import Architecture
+from supernet.batch import ArchitectureBatch
 from supernet.errors import NasError
 
 
@@ -26,58 +30,11 @@ class Evaluation:
         within_limits: whether it keeps to all limits of the search.
     """
 
-    architecture: Architecture
+    architecture: ArchitectureInJson
     latency_ms: float
     score: float
     smoothed_score: float
     within_limits: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "architecture": self.architecture.to_dict(),
-            "latency_ms": self.latency_ms,
-            "score": self.score,
-            "smoothed_score": self.smoothed_score,
-            "within_limits": self.within_limits,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**data, "architecture": Architecture.from_dict(data["architecture"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Optimum:
-    """The optimum of the predicted problem: the highest expected score within the limits.
-
-    Args:
-        architecture: of ``considered`` the one that is expected to score highest.
-        latency_ms: predicted.
-        expected_score: the score predictor's, after the search.
-        considered: architectures within the limits that both predictors were asked about.
-        proven: whether these are all there are in the space.
-    """
-
-    architecture: Architecture
-    latency_ms: float
-    expected_score: float
-    considered: int
-    proven: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "architecture": self.architecture.to_dict(),
-            "latency_ms": self.latency_ms,
-            "expected_score": self.expected_score,
-            "considered": self.considered,
-            "proven": self.proven,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Optimum:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**data, "architecture": Architecture.from_dict(data["architecture"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +45,22 @@ class SearchResult:
         limits: what was asked.
         best: the evaluation to develop: within the limits, the highest smoothed score. Smoothed
             scores that agree to four decimals are ties, which the lower latency wins.
-        front: over scores that were measured, at any latency, within the caps.
+        front: over scores that were measured, at any latency, within the caps; in ascending
+            latency and score.
         evaluations: everything that is known: what the search began with, in an order of its own,
             then what it added, oldest first.
         scored: how many of them this search asked for.
         newly_scored: how many of those were not in the cache before this run.
-        score_noise: standard deviation of a score by chance, as the predictor estimates it.
-        optimum: of the predicted problem.
         failed: architectures that could not be scored, and why.
     """
 
     limits: Limits
     best: Evaluation
-    front: Front
+    front: tuple[Point, ...]
     evaluations: tuple[Evaluation, ...]
     scored: int
     newly_scored: int
-    score_noise: float
-    optimum: Optimum
-    failed: tuple[tuple[Architecture, str], ...] = ()
+    failed: tuple[tuple[ArchitectureInJson, str], ...] = ()
 
     def best_within(self, latency_ms: float) -> Evaluation | None:
         """The next to try when the best has measured slower than predicted.
@@ -121,43 +75,69 @@ class SearchResult:
             e for e in self.evaluations if e.within_limits and e.latency_ms <= latency_ms
         )
 
-    def to_json(self) -> str:
-        return json.dumps(
-            {
-                "limits": self.limits.to_dict(),
-                "best": self.best.to_dict(),
-                "front": [point.to_dict() for point in self.front],
-                "evaluations": [evaluation.to_dict() for evaluation in self.evaluations],
-                "scored": self.scored,
-                "newly_scored": self.newly_scored,
-                "score_noise": self.score_noise,
-                "optimum": self.optimum.to_dict(),
-                "failed": [[a.to_dict(), reason] for a, reason in self.failed],
-            }
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's types."""
+        content: dict[str, Any] = _JSON.dump_python(self, mode="json")
+        return content
 
     @classmethod
-    def from_json(cls, text: str) -> SearchResult:
-        """The inverse of :meth:`to_json`.
+    def from_dict(cls, content: Mapping[str, Any]) -> SearchResult:
+        """The inverse of :meth:`to_dict`; keys that only earlier versions wrote are passed over.
 
         Raises:
-            NasError: not JSON, or not a search result.
+            NasError: not a search result.
         """
         try:
-            data = json.loads(text)
-            return cls(
-                limits=Limits(**data["limits"]),
-                best=Evaluation.from_dict(data["best"]),
-                front=Front(tuple(map(Point.from_dict, data["front"]))),
-                evaluations=tuple(map(Evaluation.from_dict, data["evaluations"])),
-                scored=data["scored"],
-                newly_scored=data["newly_scored"],
-                score_noise=data["score_noise"],
-                optimum=Optimum.from_dict(data["optimum"]),
-                failed=tuple((Architecture.from_dict(a), str(why)) for a, why in data["failed"]),
+            return _JSON.validate_python(content)
+        except ValidationError as error:
+            raise NasError(f"not a search result: {error.errors()[0]['msg']}") from error
+
+
+_JSON = TypeAdapter(SearchResult)
+
+
+def results_of(
+    scores: Mapping[Architecture, float],
+    goals: Goals,
+    seed: int,
+    *,
+    scored: int,
+    newly_scored: int,
+    failed: tuple[tuple[Architecture, str], ...],
+) -> tuple[SearchResult, ...]:
+    """The answer for each goal, from the scores of at least one architecture.
+
+    Raises:
+        NasError: nothing scored keeps to the limits of a goal.
+    """
+    tuned = fit_predictor(scores, goals, seed)
+    predictor = fit_predictor(scores, goals, seed, like=tuned)
+    batch = ArchitectureBatch.of(list(scores))
+    smoothed = predictor.expect(batch)
+    results = []
+    for goal, latencies, usages in zip(goals.each, *goals.measure(batch), strict=True):
+        evaluations = tuple(
+            Evaluation(architecture, float(ms), score, float(expected), bool(share <= 1))
+            for (architecture, score), ms, share, expected in zip(
+                scores.items(), latencies, usages, smoothed, strict=True
             )
-        except (ValueError, TypeError, KeyError) as error:
-            raise NasError(f"not a search result: {error!r}") from error
+        )
+        best = best_of(evaluation for evaluation in evaluations if evaluation.within_limits)
+        if best is None:
+            raise NasError(
+                f"none of {len(scores)} architectures scored is within {goal.limits.latency_ms:g} "
+                "ms: search with more evaluations"
+            )
+        capped = parameters(batch, goal.shape) <= goal.limits.max_parameters
+        front = front_of(
+            Point(e.architecture, e.latency_ms, e.score)
+            for e, keeps in zip(evaluations, capped, strict=True)
+            if keeps
+        )
+        results.append(
+            SearchResult(goal.limits, best, front, evaluations, scored, newly_scored, failed)
+        )
+    return tuple(results)
 
 
 def best_of(evaluations: Iterable[Evaluation]) -> Evaluation | None:

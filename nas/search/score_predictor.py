@@ -13,13 +13,17 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from latency.gaussian import matern
+from nas.search.constraints import FloatArray
 from nas.search.goals import Goals
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
-
-FloatArray = NDArray[np.float64]
 
 _BLOCK = 8192
 _STEPS = 40
@@ -57,8 +61,6 @@ def _optimum(
     objective: Callable[..., Any], start: FloatArray, bounds: FloatArray
 ) -> tuple[FloatArray, float]:
     """Hyperparameters, near enough: each step costs a factorization, and the last change little."""
-    from scipy.optimize import minimize
-
     found = minimize(
         objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _STEPS}
     )
@@ -108,10 +110,6 @@ class ScorePredictor:
             like: a fitted predictor whose hyperparameters (scales, length scales, noise) are taken
                 over: one factorization instead of an optimization over dozens.
         """
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
         raw = features(batch)
         if like is None:
             self._kept = np.ptp(raw, axis=0) > 0  # what never changes tells nothing
@@ -177,8 +175,6 @@ class ScorePredictor:
 
     def _project(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Posterior mean, (N,), and the observations' part in the variance, (M, N)."""
-        from scipy.linalg import solve_triangular
-
         process = self._process
         cross = self._cross(points)
         mean = cross @ process.alpha_

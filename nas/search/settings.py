@@ -25,9 +25,6 @@ class SearchSettings:
             depths; at most half of its evaluations. The rest goes where a gain is expected.
         least_gain: the default search ends when no evaluation is expected to raise the best score
             by this much, in the score's unit, summed over budgets; 0 spends all evaluations.
-        fidelity: share of the validation examples on which candidates are scored first; below 1,
-            so many times as many are, and the best of each batch are scored on all (successive
-            halving with one rung; Jamieson and Talwalkar 2016).
         near: ``random``, ``evolution`` and ``hat`` propose what uses this share of a limit, of what
             the most demanding architecture within it uses.
         population, tournament: of the ageing evolution (Real et al. 2019); NSGA-II's population.
@@ -49,7 +46,6 @@ class SearchSettings:
     batches_in_flight: int = 2
     spread: int = 8
     least_gain: float = 0.0
-    fidelity: float = 1.0
     near: float = 0.6
     population: int = 32
     tournament: int = 8
@@ -68,7 +64,6 @@ class SearchSettings:
         check_number("tournament", self.tournament, 1, self.population, whole=True)
         for name in ("near", "mutation", "crossover"):
             check_number(name, getattr(self, name), 0, 1)
-        check_number("fidelity", self.fidelity, 0.01, 1)
         check_number("least_gain", self.least_gain, 0)
         check_number("max_enumerated", self.max_enumerated, 0, whole=True)
         check_number("seed", self.seed, 0, whole=True)
@@ -76,5 +71,9 @@ class SearchSettings:
             accepted = ", ".join(SEARCHERS)
             raise NasError(f"algorithm must be one of {accepted}, not {shown(self.algorithm)}")
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def identity(self) -> dict[str, Any]:
+        """What a cache key holds of the settings.
+
+        ``fidelity`` was a setting once; with its default in the key, earlier searches are found.
+        """
+        return asdict(self) | {"fidelity": 1.0}

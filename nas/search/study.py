@@ -25,7 +25,6 @@ from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.search.constraints import FloatArray
 from nas.search.evaluator import Failed, Outcome
 from nas.search.goals import Goal, Goals
 from nas.search.optuna_space import dimensions, distribution, quietly, suggested
@@ -72,8 +71,13 @@ class SearchStudy:
         warn: Callable[[str], None] = logging.getLogger(__name__).warning,
     ) -> None:
         self._url, self._name, self._warn = _parsed(url), name, warn
-        self._space, self._goals = space, goals
+        self._space = space
+        self._goals = {target: Goals(tuple(each)) for target, each in goals.items()}
         self._context = {"supernet": supernet, "data": data}
+        self._read = 0  # trials of the study
+        self._scored: dict[Architecture, float] = {}
+        self._failed: set[Architecture] = set()
+        self._faults: list[str] = []
         self._distributions = {
             dimension: distribution(choices) for dimension, choices in dimensions(space).items()
         }
@@ -111,25 +115,17 @@ class SearchStudy:
                 raise NasError(f"architecture {architecture} is not in space {self._space.name}")
             if not isinstance(outcome, Failed) and not math.isfinite(outcome):
                 raise NasError(f"the score of {architecture} must be finite, not {outcome}")
-        if not architectures:
-            return
-        measured = self._measure(architectures)
         with self._reaching(), self._lock():
-            scored, failed = self._known(warn=lambda _: None)
-            for row, (architecture, outcome) in enumerate(
-                zip(architectures, outcomes, strict=True)
-            ):
-                if architecture in (
-                    scored.keys() | failed if isinstance(outcome, Failed) else scored
-                ):
+            self._catch_up()
+            for architecture, outcome in zip(architectures, outcomes, strict=True):
+                has_failed = isinstance(outcome, Failed)
+                if architecture in self._scored or (has_failed and architecture in self._failed):
                     continue
-                latencies = {target: float(ms[row]) for target, (ms, _) in measured.items()}
-                beyond = {target: float(over[row]) for target, (_, over) in measured.items()}
-                self._study.add_trial(self._trial(architecture, outcome, latencies, beyond))
+                self._study.add_trial(self._trial(architecture, outcome))
                 if isinstance(outcome, Failed):
-                    failed.add(architecture)
+                    self._failed.add(architecture)
                 else:
-                    scored[architecture] = outcome
+                    self._scored[architecture] = outcome
 
     def recall(self) -> dict[Architecture, float]:
         """The scores recorded for this supernet and these data, oldest first.
@@ -141,7 +137,13 @@ class SearchStudy:
             NasError: the database cannot be read.
         """
         with self._reaching():
-            return self._known(self._warn)[0]
+            self._catch_up()
+        if self._faults:
+            self._warn(
+                f"study {self._name!r}: {len(self._faults)} trials are not scores of this search "
+                f"and are left out; {self._faults[0]}"
+            )
+        return dict(self._scored)
 
     def _claim(self, directions: list[StudyDirection]) -> None:
         """Mark a new study as one of this space; refuse one that is of another.
@@ -163,28 +165,19 @@ class SearchStudy:
         self._study.set_user_attr("space", space)
         self._study.set_metric_names(["latency_ms", "score"][-len(directions) :])
 
-    def _measure(
-        self, architectures: Sequence[Architecture]
-    ) -> dict[str, tuple[FloatArray, FloatArray]]:
-        """For each target, latencies in milliseconds and excess over its loosest budget, (N,)."""
-        batch = ArchitectureBatch.of(architectures)
-        measured = {}
+    def _trial(self, architecture: Architecture, outcome: Outcome) -> FrozenTrial:
+        """A trial whose constraints are the excess over the loosest budget of each target."""
+        batch = ArchitectureBatch.of([architecture])
+        latency_ms: dict[str, float] = {}
+        beyond: dict[str, float] = {}
         for target, goals in self._goals.items():
-            latencies, usages = Goals(tuple(goals)).measure(batch)
-            measured[target] = latencies[0], usages.min(axis=0) - 1
-        return measured
-
-    def _trial(
-        self,
-        architecture: Architecture,
-        outcome: Outcome,
-        latency_ms: Mapping[str, float],
-        beyond: Mapping[str, float],
-    ) -> FrozenTrial:
+            latencies, usages = goals.measure(batch)
+            latency_ms[target] = float(latencies[0, 0])
+            beyond[target] = float(usages.min() - 1)
         params = suggested(self._space, architecture)
         attributes = self._context | {
             "architecture": architecture.to_json(),
-            "latency_ms": dict(latency_ms),
+            "latency_ms": latency_ms,
         }
         if isinstance(outcome, Failed):
             attributes["reason"] = outcome.reason
@@ -198,36 +191,26 @@ class SearchStudy:
             distributions={name: self._distributions[name] for name in params},
             values=values,
             user_attrs=attributes,
-            constraints=dict(beyond),
+            constraints=beyond,
         )
 
-    def _known(
-        self, warn: Callable[[str], None]
-    ) -> tuple[dict[Architecture, float], set[Architecture]]:
-        """What is scored and what failed in this context; ``warn`` hears of trials left out."""
-        scored: dict[Architecture, float] = {}
-        failed: set[Architecture] = set()
-        faults: list[str] = []
-        for number, trial in self._trials(faults):
+    def _catch_up(self) -> None:
+        """Learn from the trials that were added since the last time, by whomever."""
+        for number, trial in self._new_trials():
+            self._read = number + 1
             try:
                 if not self._context.items() <= trial.user_attrs.items():
                     continue
                 architecture = self._checked(trial.user_attrs["architecture"])
                 if trial.state == TrialState.FAIL:
-                    failed.add(architecture)
+                    self._failed.add(architecture)
                 elif trial.state == TrialState.COMPLETE:
                     score = float(trial.values[-1])
                     if not math.isfinite(score):
                         raise ValueError(f"score {score}")
-                    scored.setdefault(architecture, score)
+                    self._scored.setdefault(architecture, score)
             except _BAD as error:
-                faults.append(f"trial {number}: {_line(error)}")
-        if faults:
-            warn(
-                f"study {self._name!r}: {len(faults)} trials are not scores of this search and are "
-                f"left out; {faults[0]}"
-            )
-        return scored, failed
+                self._faults.append(f"trial {number}: {_line(error)}")
 
     def _checked(self, architecture: Any) -> Architecture:
         if not isinstance(architecture, str):
@@ -237,14 +220,16 @@ class SearchStudy:
             raise ValueError(f"architecture {found} is not in space {self._space.name}")
         return found
 
-    def _trials(self, faults: list[str]) -> Iterator[tuple[int, FrozenTrial]]:
-        """All trials; where one cannot be read, one by one without it."""
+    def _new_trials(self) -> Iterator[tuple[int, FrozenTrial]]:
+        """The trials that were not read yet; where one cannot be read, one by one without it."""
         try:
-            yield from enumerate(self._study.get_trials(deepcopy=False))
-            return
+            found = self._study.get_trials(deepcopy=False)[self._read :]
         except _BAD:
             study = self._storage.get_study_id_from_name(self._name)
-        for number in count():
+        else:
+            yield from enumerate(found, start=self._read)
+            return
+        for number in count(self._read):
             try:
                 identity = self._storage.get_trial_id_from_study_id_trial_number(study, number)
             except KeyError:
@@ -252,7 +237,8 @@ class SearchStudy:
             try:
                 yield number, self._storage.get_trial(identity)
             except _BAD as error:
-                faults.append(f"trial {number}: {_line(error)}")
+                self._read = number + 1
+                self._faults.append(f"trial {number}: {_line(error)}")
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -77,9 +77,9 @@ class Logged:
     def build(self) -> Score:
         score = self.scorer.build()
 
-        def logged(architecture: Architecture, fidelity: float) -> float:
+        def logged(architecture: Architecture) -> float:
             self._note("begun", architecture)
-            found = score(architecture, fidelity)
+            found = score(architecture)
             time.sleep(self.pause_s)
             self._note("ended", architecture)
             return found
@@ -129,7 +129,7 @@ def drive(arguments: argparse.Namespace) -> None:
     logged = Logged(scorer(), folder / "log", arguments.pause)
     with RayEvaluator(logged, RayOptions(arguments.address, timeout_s=60)) as evaluator:
         result = searched(evaluator, folder, SearchSettings(evaluations=arguments.evaluations))
-    write_text(folder / "result.json", result.to_json())
+    write_text(folder / "result.json", json.dumps(result.to_dict()))
 
 
 # ---- who kills -----------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def main() -> None:
         undisturbed = searched(LocalEvaluator(scorer().build()), Path(one), settings)
         disturbed = Disturbed(Path(other), arguments)
         kills = disturbed.run()
-        found = SearchResult.from_json((Path(other) / "result.json").read_text())
+        found = SearchResult.from_dict(json.loads((Path(other) / "result.json").read_text()))
         counts = disturbed.counts()
         again = disturbed.scored_although_stored()
     kinds = Counter(kill["kind"] for kill in kills)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from nas.search.acquisition import choose, expected_gain
 from nas.search.breeding import Breeding
+from nas.search.constraints import FloatArray
 from nas.search.goals import Goals
 from nas.search.pool import Pool
-from nas.search.score_predictor import FloatArray, ScorePredictor, fit_predictor
+from nas.search.score_predictor import ScorePredictor, fit_predictor
 from nas.search.searcher import Searcher
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture

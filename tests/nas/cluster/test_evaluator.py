@@ -66,7 +66,7 @@ class Slow:
     folder: Path
 
     def build(self):
-        def score(architecture: Architecture, _: float) -> float:
+        def score(architecture: Architecture) -> float:
             size = architecture.hidden_size
             node = ray.get_runtime_context().get_node_id()
             with (self.folder / f"{size}").open("a") as file:
@@ -136,7 +136,7 @@ def test_scores_are_those_of_one_process_and_a_node_holds_the_weights_once(clust
     before = used_memory()
     with RayEvaluator(scorer, RayOptions()) as evaluator:
         evaluator.submit([ONE, TWO, THREE, FOUR])
-        assert outcomes(evaluator, 4) == {a: score(a, 1.0) for a in (ONE, TWO, THREE, FOUR)}
+        assert outcomes(evaluator, 4) == {a: score(a) for a in (ONE, TWO, THREE, FOUR)}
         weights = sum(values.nbytes for values in scorer.weights.values())
         # The driver's node has them, and each node with a worker: two at the most.
         assert weights < used_memory() - before < 3.2 * weights

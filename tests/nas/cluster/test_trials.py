@@ -1,4 +1,4 @@
-"""Searches and candidates as trials of Ray Tune, on a real cluster of two workers."""
+"""Searches as trials of Ray Tune, on a real cluster of two workers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space
 from supernet.errors import NasError
-from supernet.space import SearchSpace
 
 ray = pytest.importorskip("ray")
-optuna = pytest.importorskip("optuna")
 
 SPACE = load_space("tiny")
 KILLED = 1
 """The seed of the search that is killed once."""
+BROKEN = 2
+"""The seed of the search that always fails."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,9 @@ def search(
     evaluated = folder / f"{name}.evaluated"
     killed = folder / f"{name}.killed"
 
-    def evaluate(architecture: Architecture, _: float) -> float:
+    def evaluate(architecture: Architecture) -> float:
+        if seed == BROKEN:
+            raise NasError("out of luck")
         if len(cache) >= 4 and seed == KILLED and not killed.exists():
             killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -91,19 +93,25 @@ def search(
 def test_searches_run_as_trials_and_go_on_from_their_scores(cluster: None, tmp_path: Path) -> None:
     from nas.cluster.trials import TrialSettings, run_trials
 
+    ctrl_c = signal.getsignal(signal.SIGINT)
     told: list[tuple[int, str, int]] = []
     trials = run_trials(
         partial(search, folder=tmp_path),
-        seeds=[KILLED, 0],
+        seeds=[KILLED, 0, BROKEN],
         algorithms=["evolution"],
         settings=TrialSettings(folder=tmp_path / "tune", restarts=1),
         progress=lambda seed, algorithm, done, best: told.append((seed, algorithm, done)),
     )
 
+    assert signal.getsignal(signal.SIGINT) is ctrl_c, "Ray Tune has taken Ctrl-C"
     assert [(trial.seed, trial.algorithm) for trial in trials] == [
         (1, "evolution"),
         (0, "evolution"),
+        (2, "evolution"),
     ]
+    *trials, broken = trials
+    assert isinstance(broken.found, Failed)
+    assert broken.found.reason.endswith("out of luck")
     assert (tmp_path / "evolution-1.killed").exists()
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -113,51 +121,6 @@ def test_searches_run_as_trials_and_go_on_from_their_scores(cluster: None, tmp_p
         evaluated = f"{trial.algorithm}-{trial.seed}.evaluated"
         assert (tmp_path / evaluated).read_text() == (alone / evaluated).read_text()
         assert (trial.seed, trial.algorithm, 10) in told
-
-
-def suggest(trial: Any, space: SearchSpace) -> Architecture:
-    """The form of a suggestion: each dimension by its name."""
-    hidden = trial.suggest_categorical("hidden_size", space.hidden_size)
-    heads, qkv = space.attentions[hidden][
-        trial.suggest_int(f"attention_{hidden}", 0, len(space.attentions[hidden]) - 1)
-    ]
-    return Architecture.uniform(
-        num_layers=trial.suggest_categorical("num_layers", space.num_layers),
-        hidden_size=hidden,
-        num_heads=heads,
-        qkv_size=qkv,
-        intermediate_size=trial.suggest_categorical("intermediate_size", space.intermediate_size),
-    )
-
-
-def refuse_the_shallow(architecture: Architecture) -> float:
-    if architecture.num_layers == 1:
-        raise NasError("too shallow")
-    return score(architecture)
-
-
-@pytest.mark.slow
-def test_candidates_come_from_optuna_through_tune(cluster: None, tmp_path: Path) -> None:
-    from nas.cluster.trials import TrialSettings, run_candidates
-
-    ctrl_c = signal.getsignal(signal.SIGINT)
-    found = run_candidates(
-        SPACE, refuse_the_shallow, 3, TrialSettings(folder=tmp_path, restarts=0),
-        suggest=suggest, sampler=optuna.samplers.RandomSampler(seed=2),
-    )  # fmt: skip
-
-    assert signal.getsignal(signal.SIGINT) is ctrl_c, "Ray Tune has taken Ctrl-C"
-
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
-    expected = [suggest(study.ask(), SPACE) for _ in range(3)]
-    assert [architecture for architecture, _ in found] == expected
-    for architecture, outcome in found:
-        if architecture.num_layers == 1:
-            assert isinstance(outcome, Failed)
-            assert outcome.reason.endswith("too shallow")
-        else:
-            assert outcome == score(architecture)
-    assert {architecture.num_layers for architecture in expected} == {1, 2}
 
 
 def test_a_seed_given_twice_is_refused(tmp_path: Path) -> None:
@@ -172,7 +135,7 @@ class Sizes:
     """Scores by the sizes alone."""
 
     def build(self) -> Score:
-        return lambda architecture, _: score(architecture)
+        return score
 
 
 @pytest.mark.slow

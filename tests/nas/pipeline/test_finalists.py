@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +25,8 @@ from nas.pipeline.recipe import load_recipe
 from nas.pipeline.request import Aim
 from nas.pipeline.stage import Workbench
 from nas.search.constraints import Limits
-from nas.search.front import Front
 from nas.search.goals import Goal
-from nas.search.result import Evaluation, Optimum, SearchResult
+from nas.search.result import Evaluation, SearchResult
 from nas.store.workspace import Artifact, Workspace
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture, Layer
@@ -99,12 +99,9 @@ class Found:
             for score in [1 - 1e5 / one.flops(64)]
         )
         best = max((e for e in evaluations if e.within_limits), key=lambda e: e.score)
-        self.result = SearchResult(
-            limits, best, Front(()), evaluations, 40, 40, 0.0,
-            Optimum(best.architecture, 1.0, 1.0, 1, True),
-        )  # fmt: skip
+        self.result = SearchResult(limits, best, (), evaluations, 40, 40)
         (folder / "search").mkdir(parents=True)
-        (folder / "search" / "search.json").write_text(f"[{self.result.to_json()}]")
+        (folder / "search" / "search.json").write_text(json.dumps([self.result.to_dict()]))
         self.search = Artifact("search", "key", folder / "search", 0.0, False)
 
     def finalists(self) -> list[Any]:

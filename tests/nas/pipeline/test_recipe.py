@@ -49,6 +49,12 @@ def test_a_recipe_survives_being_written() -> None:
         assert parse_recipe(recipe.to_dict(), name) == recipe
 
 
+def test_fidelity_which_once_was_a_setting_is_refused_but_for_its_default() -> None:
+    assert parse_recipe({"search": {"fidelity": 1.0, "batch": 2}}, "old").search.batch == 2
+    with pytest.raises(NasError, match=r"^old: unknown key search.fidelity$"):
+        parse_recipe({"search": {"fidelity": 0.25}}, "old")
+
+
 @pytest.mark.parametrize("name", ["autotinybert", "finetune", "kd", "kronecker", "mixkd"])
 def test_published_methods_begin_as_published(name: str) -> None:
     """None of them fits a student to its teacher's activations."""

@@ -70,31 +70,8 @@ def test_arrays_that_none_may_write_score_as_the_supernet_does(supernet, example
     logits = sub_network(supernet, architecture, texts)
     with quickly(torch.device("cpu")):
         expected = score(logits, examples, collate, torch.device("cpu"), "accuracy")
-    assert scorer.build()(architecture, 1.0) == expected
+    assert scorer.build()(architecture) == expected
     assert 0.1 < expected < 0.9
-
-
-def test_a_part_of_the_examples_has_all_lengths_and_is_the_same_everywhere(supernet, examples):
-    scorer = SupernetScorer.of(supernet, examples, collate, "accuracy")
-    one, other = scorer.build(), scorer.build()
-    assert one(WHOLE, 0.25) == other(WHOLE, 0.25)
-    batches, labels = scorer._part(0.25)
-    assert len(batches) == len(scorer.batches)
-    for part, batch in zip(batches, scorer.batches, strict=True):
-        assert len(part["input_ids"]) == max(1, round(0.25 * len(batch["input_ids"])))
-    rows = [
-        (tuple(ids), label)
-        for batch, start in zip(
-            scorer.batches, np.cumsum([0, *map(_size, scorer.batches)]), strict=False
-        )
-        for ids, label in zip(batch["input_ids"].tolist(), scorer.labels[start:], strict=False)
-    ]
-    drawn = [tuple(ids) for part in batches for ids in part["input_ids"].tolist()]
-    assert {(ids, label) for ids, label in zip(drawn, labels, strict=True)} <= set(rows)
-
-
-def _size(batch) -> int:
-    return len(batch["input_ids"])
 
 
 def test_a_compressed_sub_network_is_scored_with_fitted_factors(supernet: Supernet) -> None:
@@ -126,5 +103,5 @@ def test_a_fitted_candidate_is_scored_by_what_its_depth_promises(supernet, examp
             for m in (supernet, student.eval())
         )
     found = (ours.argmax(1) == theirs.argmax(1)).mean()
-    assert scorer.build()(shallow, 1.0) == pytest.approx(1 - (1 - found) * 2 / 3)
+    assert scorer.build()(shallow) == pytest.approx(1 - (1 - found) * 2 / 3)
     assert found < 1

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.report.answers import Answers, budget_ms, on_target
-from nas.report.record import Evaluated, FrontPoint, ShownFront
+from nas.report.record import Evaluated, ShownFront
 from nas.search.constraints import FloatArray
+from nas.search.front import Point
 from supernet.architecture import Architecture
 from supernet.errors import NasError
 
@@ -27,7 +28,7 @@ def evaluated(size: int, ms: float, score: float, *, within_caps: bool = True) -
 
 
 def shown(*evaluations: Evaluated) -> ShownFront:
-    front = [FrontPoint(one.architecture, one.latency_ms, one.score) for one in evaluations[:1]]
+    front = [Point(one.architecture, one.latency_ms, one.score) for one in evaluations[:1]]
     return ShownFront(
         metric="accuracy",
         points=tuple(front),

@@ -21,11 +21,11 @@ from nas.report.record import (
     Calibration,
     Candidate,
     Evaluated,
-    FrontPoint,
     Report,
     ShownFront,
     read_front,
 )
+from nas.search.front import Point
 from nas.tasks.metrics import score_in_words
 from supernet.architecture import Architecture
 from supernet.errors import NasError
@@ -41,7 +41,7 @@ def architecture(num_layers: int, hidden_size: int) -> Architecture:
 
 
 FRONT = tuple(
-    FrontPoint(architecture(layers, hidden), latency, score)
+    Point(architecture(layers, hidden), latency, score)
     for layers, hidden, latency, score in [
         (1, 64, 0.52, 0.722),
         (1, 96, 0.7, 0.804),

@@ -190,6 +190,15 @@ def test_bad_rows_are_left_out_with_one_warning(sqlite, file, change):
     assert mine.recall() == {ARCHITECTURES[row]: SCORES[row] for row in (0, 3, 1, 2)}
 
 
+def test_each_trial_is_read_once(sqlite, monkeypatch):
+    mine, read = study(sqlite), []
+    checked = SearchStudy._checked
+    monkeypatch.setattr(SearchStudy, "_checked", lambda self, a: read.append(a) or checked(self, a))
+    for architecture, score in zip(ARCHITECTURES, SCORES, strict=True):
+        mine.record([architecture], [score])
+    assert read == [architecture.to_json() for architecture in ARCHITECTURES[:-1]]
+
+
 def test_anothers_study_is_refused(sqlite):
     study(sqlite)
     with pytest.raises(NasError, match="another space than layered: choose another name"):

@@ -15,7 +15,8 @@ from latency.atomic import write_text
 from latency.target import Target
 from nas.data.summary import ClassShare, DataSummary
 from nas.report import page as report
-from nas.report.record import Calibration, Candidate, Evaluated, FrontPoint, Report
+from nas.report.record import Calibration, Candidate, Evaluated, Report
+from nas.search.front import Point
 from nas.service.database.tables import searches
 from nas.service.searches import events, results
 from nas.service.searches.requests import SearchRequest
@@ -115,7 +116,7 @@ def _report(budget_ms: float, seed: int) -> Report:
         ),
         device={"cpu": "Some processor", "cores": 2},
         settings={"recipe": "quick"},
-        front=tuple(FrontPoint(one.architecture, one.latency_ms, one.score) for one in front),
+        front=tuple(Point(one.architecture, one.latency_ms, one.score) for one in front),
         evaluations=tuple(evaluations),
         candidates=(
             Candidate(within[-2].architecture, within[-2].latency_ms, budget_ms * 1.01, False),

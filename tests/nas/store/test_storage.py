@@ -559,7 +559,7 @@ def test_a_search_whose_machine_is_lost_goes_on_from_another(url):
     def search(machine: Machine, stop_after: int = 10**9):
         asked: list[Architecture] = []
 
-        def evaluate(one: Architecture, _: float) -> float:
+        def evaluate(one: Architecture) -> float:
             if len(asked) >= stop_after:
                 raise Killed
             asked.append(one)
