@@ -59,7 +59,7 @@ RESULT = ROOT / "benchmarks" / "results" / "mutation.json"
 MUTATED = (
     "supernet/**/*.py",
     "latency/**/*.py",
-    "nas/search/*.py",
+    "nas/search/**/*.py",
     "nas/pipeline/*.py",
     "nas/tasks/*.py",
     "nas/service/access/*.py",
