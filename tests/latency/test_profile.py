@@ -82,6 +82,17 @@ def test_a_profile_survives_its_file(profile, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["profile.json"]
 
 
+def test_every_field_of_a_profile_survives_its_file(make_profile, tmp_path):
+    """None of them at its default."""
+    changed = {"count_disturbed": True, "seed": 7, "seconds": 12.5}
+    shape = EncoderShape(100, 32, 3, 4, "relu")
+    session = Session("2026-01-01T00:00:00+00:00", others_share=0.25)
+    profile = replace(make_profile(), shape=shape, sessions=(session,), **changed)
+    profile.save(tmp_path / "profile.json")
+    assert Profile.load(tmp_path / "profile.json") == profile
+    assert Profile.load(tmp_path / "profile.json") != replace(profile, count_disturbed=False)
+
+
 def test_an_interrupted_profile_goes_on(tmp_path):
     path = tmp_path / "profile.json"
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import BertForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from supernet.architecture import Architecture
 from supernet.errors import NasError
@@ -109,6 +109,8 @@ def test_saved_students_load_anywhere(
     student.save_pretrained(tmp_path)
     again = type(student).from_pretrained(tmp_path).eval()
     assert torch.equal(student(**inputs).logits, again(**inputs).logits)
+    named = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert type(named) is type(student)
     if isinstance(student, TailorBertForSequenceClassification):
         assert (tmp_path / "modeling_tailorbert.py").is_file()  # type: ignore[operator]
 

@@ -24,6 +24,7 @@ RECIPE: dict[str, Any] = {
     "max_length": 12,
     "finetune": {"learning_rate": 2e-3, "batch_size": 16, "epochs": 3, "patience": 3},
     "importance_examples": 48,
+    "fit_examples": 60,
     "distill": {
         "start": "fitted",
         "checks": 2,

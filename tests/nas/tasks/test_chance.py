@@ -152,3 +152,16 @@ def test_a_teacher_is_to_be_mended_before_its_student() -> None:
     of_teacher, of_model = doubts(chance, chance)
     assert of_teacher.startswith("the teacher's accuracy is at chance; train it longer (epochs")
     assert of_model == "the model's accuracy is at chance; mend its teacher first"
+
+
+def test_a_score_that_a_constant_answer_has_too_is_not_above_it() -> None:
+    """60% are of one class, and as many answers are right that go with the labels a little."""
+    labels = np.repeat([0, 0, 1, 1], [1000, 200, 600, 200])
+    predicted = np.repeat([0, 1, 0, 1], [1000, 200, 600, 200])
+    task = task_of(2)
+    assert baseline(task, labels) == (predicted == labels).mean() == 0.6
+    found = standing_of(task, labels, predicted)
+    assert found.above is False
+    assert "is no more than" in found.told
+    predicted[0], predicted[1200] = 0, 1  # one more is right
+    assert standing_of(task, labels, predicted).above is True

@@ -13,15 +13,17 @@ from torch import Tensor
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from supernet.architecture import Architecture, Layer, layer_map
+from supernet.compress.fitted_factors import nearest_table
 from supernet.compress.kronecker import factorized, large_matrices, plan
 from supernet.distill import fitted_start
-from supernet.distill.fitted_start import fit_to_teacher, principal_directions
+from supernet.distill.fitted_start import fit_table, fit_to_teacher, principal_directions
 from supernet.distill.least_squares import least_squares, moments
 from supernet.distill.losses import hidden_loss
 from supernet.distill.trainer import Learner
 from supernet.errors import NasError
 from supernet.factors import Factors, Rule, low_rank, sums_of
 from supernet.importance import measure_importance, reorder
+from supernet.kronecker_layers import KroneckerEmbedding
 from supernet.model import Supernet
 from supernet.observe import observe
 from supernet.student import carried_settings, new_student
@@ -262,3 +264,45 @@ def test_a_projection_finds_units_in_any_order(bert: BertForSequenceClassificati
         learner(**batch)[0].hidden_states, observe(bert, batch).hidden_states, strict=True
     ):
         assert hidden_loss(mine, theirs, batch["attention_mask"]).item() < 1e-3
+
+
+@torch.no_grad()
+def test_words_of_a_table_count_by_their_share_of_the_texts() -> None:
+    """And each word of the vocabulary a little besides, for other texts have other words."""
+    torch.manual_seed(0)
+    table = torch.randn(12, 8)
+    words = torch.tensor([3, 3, 3, 7, 3, 3, 5, 3])
+    module = KroneckerEmbedding(12, 2, 4, terms=1)
+    fit_table(module, table, words)
+    shares = torch.full((12,), 1 / 12)
+    shares[3] += 6 / 8
+    shares[5] += 1 / 8
+    shares[7] += 1 / 8
+    left, right = nearest_table(table, shares, Factors((12, 2), (1, 4), 1))
+    expected = torch.einsum("rij,rkl->ikjl", left, right).reshape(12, 8)
+    torch.testing.assert_close(module.weight.detach(), expected)
+    errors = (module.weight.detach() - table).norm(dim=1) / table.norm(dim=1)
+    assert errors[3] < errors.mean()
+
+
+def test_a_projection_is_aligned_between_states_of_the_same_depth(
+    bert: BertForSequenceClassification,
+) -> None:
+    """A student of one layer ends where its teacher of two does."""
+    student = Supernet.from_teacher(bert).extract(SMALL)
+    learner = Learner(student, bert.config.hidden_size)
+    batches = [texts(seed) for seed in (0, 1)]
+    given = [batch for part in batches for batch in part]
+    pairs = []
+    prior = learner.projection.weight.detach().clone()
+    with torch.no_grad():
+        for batch in given:
+            real = batch["attention_mask"].bool()
+            own, theirs = observe(student, batch), observe(bert, batch)
+            for mine, other in ((0, 0), (1, 2)):
+                pairs.append((own.hidden_states[mine][real], theirs.hidden_states[other][real]))
+    learner.align(bert, given)
+    expected = least_squares(pairs, prior, strength=1e-3)
+    weight, bias = expected.weight, expected.bias(expected.weight)
+    torch.testing.assert_close(learner.projection.weight.detach(), weight.float())
+    torch.testing.assert_close(learner.projection.bias.detach(), bias.float())

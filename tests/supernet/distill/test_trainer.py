@@ -185,6 +185,7 @@ def test_a_step_follows_the_weighted_sum_of_its_losses(
     total.backward()
     assert loss.item() == pytest.approx(total.item(), rel=1e-5)
     same_gradients(at_work.learner, expected)
+    assert not any(parameter.requires_grad for parameter in at_work.teacher.parameters())
 
 
 @pytest.mark.parametrize("closeness", ["mse", "kl"])
@@ -338,6 +339,10 @@ def test_a_narrower_student_cannot_replace(
             "with a replacement, hard, soft and mlm are the only losses",
         ),
         ({"losses": Losses(soft=1.0), "reference_width": 0}, "reference_width"),
+        (
+            {"mixup": Mixup(teacher_weight=0.0), "data": "unlabelled"},
+            "teach nothing by labels alone",
+        ),
     ],
 )
 def test_stages_that_make_no_sense_are_refused(options: dict[str, Any], named: str) -> None:
