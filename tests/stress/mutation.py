@@ -427,6 +427,9 @@ NOT_HERE = 77
 IMPATIENT = 78
 """Likewise, where no test has failed for so long."""
 
+FAULT = 70
+"""A fork's status where an error reached its end."""
+
 PYTEST = ("-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0")
 
 hypothesis.settings.register_profile(
@@ -544,6 +547,8 @@ class Server:
                 return NOT_HERE
             function.__code__ = code
         items = _chosen(session.items, names)
+        if not items:
+            return 0
         for item, following in zip(items, [*items[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if session.testsfailed:
@@ -571,7 +576,7 @@ def forked(work: Callable[[], int]) -> int | None:
     """
     child = os.fork()
     if not child:
-        status = 70
+        status = FAULT
         try:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_CPU, (int(4 * PATIENCE_S), int(4 * PATIENCE_S) + 5))
@@ -682,6 +687,7 @@ def run_sample(work: Path, count: int, seed: int) -> None:
         finally:
             path.write_text(source)
             os.utime(path, (before, before))
+        assert code != FAULT, f"the runner itself failed on {mutant}"
         survived = code in (0, int(pytest.ExitCode.NO_TESTS_COLLECTED), IMPATIENT)
         by = told.read_text() if told.exists() else f"exit {code}"
         row = {"name": mutant.name, "number": number, **asdict(mutant)} | {
