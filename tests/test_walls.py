@@ -295,3 +295,29 @@ def test_every_package_is_listed_for_the_wheel():
         for path in (ROOT / package).rglob("*.py")
     }
     assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == folders | {"nas.configs"}
+
+
+LATE = {
+    "latency.cli": "`--help` answers at once",
+    "latency.commands": "`--help` answers at once",
+    "nas.commands": "`--help` answers at once",
+    "latency.profile": "a bundle on a device has no pydantic, and reads no profile",
+    "nas.report.page": "who reads a report by program needs no matplotlib",
+    "nas.pipeline": "Ray and Optuna are extras",
+    "nas.service.jobs.process": "what answers requests loads no torch",
+    "nas.service.uploads": "what answers requests loads no torch; a confined process does",
+}
+"""Whose functions import modules of ours, and why: what these load is heavy, or not installed."""
+
+
+def test_modules_of_ours_are_imported_at_the_top():
+    hidden = {
+        (module, name)
+        for module, tree in TREES.items()
+        if not is_within(module, tuple(LATE))
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for name in imported_names(module, function)
+        if is_within(name, PACKAGES)
+    }
+    assert hidden == set()
