@@ -40,7 +40,7 @@ from nas.terminal.progress import Display
 from supernet.architecture import Architecture
 from supernet.distill.augmentation import Augmentation
 from supernet.distill.fitted_start import fit_to_teacher
-from supernet.distill.stage import Stage
+from supernet.distill.stage import DistillStage
 from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
 from supernet.student import architecture_of, carried_settings, new_student
@@ -63,7 +63,7 @@ class Method:
         fitted: begins with weights fitted to the teacher's activations, for which the time counts.
     """
 
-    stages: tuple[tuple[Stage, float], ...]
+    stages: tuple[tuple[DistillStage, float], ...]
     augmentation: Augmentation = Augmentation(copies=20)
     as_wide: bool = False
     fitted: bool = False
@@ -89,9 +89,9 @@ def fitted(architecture: Architecture) -> Begin:
     return begin
 
 
-def stage(name: str, **options: Any) -> Stage:
+def stage(name: str, **options: Any) -> DistillStage:
     training = TrainingSettings(steps=1, batch_size=32, learning_rate=options.pop("rate", 5e-4))
-    return Stage(name=name, training=training, reference_width=256, **options)
+    return DistillStage(name=name, training=training, reference_width=256, **options)
 
 
 class StoppedError(Exception):
@@ -195,7 +195,7 @@ class Bench:
 
     def steps(
         self,
-        one: Stage,
+        one: DistillStage,
         budget_s: float,
         guide: Supernet,
         student: PreTrainedModel,
@@ -217,7 +217,7 @@ class Bench:
 
     def trial(
         self,
-        one: Stage,
+        one: DistillStage,
         steps: int,
         guide: Supernet,
         student: PreTrainedModel,
@@ -262,13 +262,13 @@ class Sources:
         self._encoded: dict[str, EncodedExamples] = {"task": ground.task.train}
         self.augmentation_seconds = 0.0
 
-    def __call__(self, one: Stage) -> EncodedExamples:
+    def __call__(self, one: DistillStage) -> EncodedExamples:
         if one.data not in self._encoded:
             length, tokenizer = self._ground.lesson.recipe.max_length, self._ground.task.tokenizer
             self._encoded[one.data] = encode(self._examples(one), tokenizer, length)
         return self._encoded[one.data]
 
-    def _examples(self, one: Stage) -> Examples:
+    def _examples(self, one: DistillStage) -> Examples:
         ground = self._ground
         if one.data == "unlabelled":
             folder = str(self._bench.data / "wikitext2")

@@ -27,7 +27,7 @@ from nas.search.settings import SearchSettings
 from nas.service.settings import ServiceSettings
 from supernet.configs import config_names
 from supernet.distill.augmentation import Augmentation
-from supernet.distill.stage import Losses, Mixup, Replacement, Stage
+from supernet.distill.stage import DistillStage, Losses, Mixup, Replacement
 from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
 from supernet.training_settings import TrainingSettings
@@ -59,7 +59,7 @@ SETTINGS = {
     "### search": SearchSettings,
     "### race": Race,
     "### distill": Distillation,
-    "### stages": Stage,
+    "### stages": DistillStage,
     "### losses": Losses,
     "### mixup": Mixup,
     "### replacement": Replacement,

@@ -28,7 +28,7 @@ from nas.tasks.units import predict_values
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture, layer_map
 from supernet.distill.losses import hidden_loss
-from supernet.distill.stage import Stage as DistillStage
+from supernet.distill.stage import DistillStage
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.observe import observe

@@ -26,7 +26,7 @@ from nas.pipeline.stage import Stage, Workbench
 from nas.pipeline.student_training import EDITION
 from nas.store.workspace import Artifact
 from supernet.architecture import Architecture
-from supernet.distill.stage import Stage as DistillStage
+from supernet.distill.stage import DistillStage
 from supernet.model import Supernet
 
 REACH = 2.5

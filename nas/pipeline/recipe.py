@@ -12,7 +12,7 @@ from nas.models.finetune_settings import FinetuneSettings
 from nas.search.settings import SearchSettings
 from supernet.configs import read_config
 from supernet.distill.augmentation import Augmentation
-from supernet.distill.stage import Losses, Stage
+from supernet.distill.stage import DistillStage, Losses
 from supernet.errors import NasError, shown
 from supernet.sandwich_settings import SandwichSettings
 from supernet.training_settings import TrainingSettings
@@ -84,7 +84,7 @@ class Distillation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     start: Literal["own", "teacher", "fitted", "random"] = "fitted"
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[DistillStage, ...] = Field(min_length=1)
     augmentation: Augmentation = Augmentation()
     texts: str = "pydoc"
     limit: int | None = Field(default=None, ge=1)
@@ -92,14 +92,14 @@ class Distillation(BaseModel):
 
     @field_validator("stages")
     @classmethod
-    def _told_apart(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    def _told_apart(cls, stages: tuple[DistillStage, ...]) -> tuple[DistillStage, ...]:
         names = [stage.name for stage in stages]
         if len(set(names)) < len(names):
             raise ValueError(f"two stages of one name among {', '.join(names)}")
         return stages
 
 
-DISTIL = Stage(
+DISTIL = DistillStage(
     name="distil",
     training=TrainingSettings(epochs=12, learning_rate=3.75e-4),
     losses=Losses(hard=0.3, soft=1.0, hidden=1.0),

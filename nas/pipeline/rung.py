@@ -18,7 +18,7 @@ from nas.store.manifest import SCRATCH
 from nas.tasks.metrics import compute
 from supernet.architecture import Architecture
 from supernet.distill.fitted_start import fit
-from supernet.distill.stage import Stage
+from supernet.distill.stage import DistillStage
 
 LEARNER = "learner.safetensors"
 OUTCOME = "outcome.json"
@@ -36,7 +36,7 @@ class Rung:
 
     architecture: Architecture
     before: Path | None = None
-    stage: Stage | None = None
+    stage: DistillStage | None = None
 
 
 class RungRunner(Protocol):

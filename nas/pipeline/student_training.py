@@ -20,7 +20,7 @@ from nas.pipeline.learning import EncodedTask
 from nas.pipeline.recipe import Distillation
 from nas.terminal.progress import Display
 from supernet.distill.masked_words import Masking
-from supernet.distill.stage import Stage
+from supernet.distill.stage import DistillStage
 from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
 from supernet.training import EpochsSampler, Watch
@@ -68,8 +68,8 @@ class StudentTraining:
     def run(
         self,
         learner: Learner,
-        stages: Sequence[Stage],
-        data_of: Callable[[Stage], EncodedExamples],
+        stages: Sequence[DistillStage],
+        data_of: Callable[[DistillStage], EncodedExamples],
         folder: Path,
         teacher: Supernet | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class StudentTraining:
     def _run_stage(
         self,
         learner: Learner,
-        stage: Stage,
+        stage: DistillStage,
         number: int,
         data: EncodedExamples,
         teacher: Supernet,

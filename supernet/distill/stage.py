@@ -1,4 +1,4 @@
-"""Stage: one training in distillation, its losses, its data and its duration. No torch.
+"""One stage of distillation: its losses, its data and its duration. No torch.
 
 A recipe (``configs/recipes``) lists stages. Each published method is such a list.
 """
@@ -110,7 +110,7 @@ class Replacement:
 
 
 @dataclass(frozen=True)
-class Stage:
+class DistillStage:
     """One training of a student.
 
     Args:

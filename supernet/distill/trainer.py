@@ -27,7 +27,7 @@ from supernet.distill.losses import (
 )
 from supernet.distill.masked_words import Masking, WordHead
 from supernet.distill.mixkd import Mixture, distance, mixed_hard_loss
-from supernet.distill.stage import Mixup, Stage
+from supernet.distill.stage import DistillStage, Mixup
 from supernet.distill.teacher_outputs import (
     MEMORY_LIMIT,
     ROWS,
@@ -141,7 +141,7 @@ def observe_mixed(
     return observe(model, {**inputs, **mask}, words=words, layers=layers)
 
 
-def compared(stage: Stage, depth: int, teacher_depth: int) -> tuple[Compared, Compared]:
+def compared(stage: DistillStage, depth: int, teacher_depth: int) -> tuple[Compared, Compared]:
     """The outputs that a stage compares: a student's of ``depth`` layers, and its teacher's."""
     mapped = layer_map(depth, teacher_depth)
     states = tuple(range(depth + 1)) if stage.layers == "all" else (depth,)
@@ -159,7 +159,7 @@ def compared(stage: Stage, depth: int, teacher_depth: int) -> tuple[Compared, Co
 
 
 def stage_losses(
-    stage: Stage,
+    stage: DistillStage,
     student: Observation,
     teacher: Observation | None,
     mask: Tensor,
@@ -234,7 +234,7 @@ class DistillTrainer(ResumableTrainer):
         teacher: BertForSequenceClassification,
         data: Dataset[Any],
         collate: Callable[[list[Any]], dict[str, Tensor]],
-        stage: Stage,
+        stage: DistillStage,
         folder: Path,
         *,
         seed: int,

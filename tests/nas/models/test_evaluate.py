@@ -14,7 +14,7 @@ from nas.data.tokenization import EncodedExamples, encode
 from nas.models.evaluate import accelerator, collator, predict, score
 from nas.models.export import export, onnx_difference
 from supernet.architecture import Architecture
-from supernet.distill.stage import Losses, Stage
+from supernet.distill.stage import DistillStage, Losses
 from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer
@@ -89,7 +89,9 @@ def test_what_training_leaves_on_its_device_is_scored_and_exported(
         num_layers=1, hidden_size=16, num_heads=2, qkv_size=16, intermediate_size=32
     )
     student = supernet.extract(small)
-    stage = Stage(name="distil", training=short, losses=Losses(hard=0.3, soft=1.0, hidden=1.0))
+    stage = DistillStage(
+        name="distil", training=short, losses=Losses(hard=0.3, soft=1.0, hidden=1.0)
+    )
     DistillTrainer(
         Learner(student, bert.config.hidden_size), bert, examples, collate, stage,
         tmp_path / "distill", seed=0,

@@ -40,7 +40,7 @@ from nas.pipeline.student_training import StudentTraining
 from nas.store.workspace import Workspace
 from nas.terminal.progress import Display
 from supernet.architecture import Architecture
-from supernet.distill.stage import Stage
+from supernet.distill.stage import DistillStage
 from supernet.distill.trainer import DistillTrainer
 from supernet.errors import NasError
 from supernet.importance import measure_importance, reorder
@@ -83,7 +83,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shortened(recipe: Recipe, texts: str) -> Recipe:
     """The same stages, a few steps each."""
 
-    def short(stage: Stage) -> Stage:
+    def short(stage: DistillStage) -> DistillStage:
         return replace(
             stage,
             training=TrainingSettings(

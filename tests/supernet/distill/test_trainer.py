@@ -22,7 +22,7 @@ from supernet.distill.losses import (
 )
 from supernet.distill.masked_words import Masking
 from supernet.distill.mixkd import Mixture
-from supernet.distill.stage import Losses, Mixup, Replacement, Stage
+from supernet.distill.stage import DistillStage, Losses, Mixup, Replacement
 from supernet.distill.teacher_outputs import Compared
 from supernet.distill.trainer import (
     DistillTrainer,
@@ -46,12 +46,12 @@ TRAINING = TrainingSettings(epochs=40, batch_size=8, learning_rate=2e-3)
 EXACT = replace(TRAINING, precision="float32")
 
 
-def stage(**options: Any) -> Stage:
-    return Stage(**({"name": "distil", "training": TRAINING} | options))
+def stage(**options: Any) -> DistillStage:
+    return DistillStage(**({"name": "distil", "training": TRAINING} | options))
 
 
 def trainer(
-    student: PreTrainedModel, teacher: BertForSequenceClassification, of: Stage, folder: Path
+    student: PreTrainedModel, teacher: BertForSequenceClassification, of: DistillStage, folder: Path
 ) -> DistillTrainer:
     masking = Masking(mask_id=4, special=torch.arange(120) < 5)
     torch.manual_seed(0)
@@ -122,7 +122,10 @@ def test_states_are_compared_with_those_at_the_same_depth(
     ids=["soft", "all", "mixed", "mixed with hidden"],
 )
 def test_distillation_brings_a_student_to_its_teacher(
-    bert: BertForSequenceClassification, architecture: Architecture, of: Stage, tmp_path: Path
+    bert: BertForSequenceClassification,
+    architecture: Architecture,
+    of: DistillStage,
+    tmp_path: Path,
 ) -> None:
     student = Supernet.from_teacher(bert).extract(architecture)
     inputs = {k: v for k, v in batch().items() if k != "labels"}
