@@ -112,13 +112,13 @@ tasks = Table(
 uploads = Table(
     "uploads",
     metadata,
-    Column("kind", String(16), primary_key=True),  # dataset or supernet
+    Column("kind", String(16), primary_key=True),  # dataset, teacher or supernet
     Column("name", String(63), primary_key=True),
     Column("owner", String(64), nullable=False),
     Column("created", Float, nullable=False),
     Column("digest", String(64), nullable=False),  # sha256 of what was uploaded
     Column("bytes", Integer, nullable=False),  # as kept
-    Column("about", JSON, nullable=False),  # splits and columns, or architecture and labels
+    Column("about", JSON, nullable=False),  # what its check found; see uploads/
 )
 
 shares = Table(
