@@ -17,10 +17,11 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from latency.agent_link import DeniedError, Link, LostError, RefusedError
+from latency.agent_link import DeniedError, Link, LostError
 from latency.asked import ModelFile, ProfileAsked, TimeAsked, latencies_to_dicts
 from latency.atomic import write_text
 from latency.beside import time_beside
+from latency.connection import RefusedError
 from latency.device import THIS_MACHINE
 from latency.fingerprint import Fingerprint
 from latency.profile import Profile

@@ -1,50 +1,34 @@
-"""The agent's connection to its service, which may be interrupted at any time."""
+"""The agent's link to its service, which may be cut at any time."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
-
-import httpx
+from typing import Any, Self, TypeVar
 
 from latency.atomic import replacing
+from latency.connection import AwayError, Connection, Patience, RefusedError
 from supernet.errors import NasError
 
-_PATIENCE_S = 30.0  # the longest wait between attempts
+_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # between attempts; the last one again and again
 _ANSWER_S = 150.0  # time limit of a request that waits for a task, or sends a large profile
 _GLANCE_S, _GLANCE_EVERY_S = 3.0, 2.0  # limit and interval of requests that delay measuring
+_AWAY = frozenset({*range(100, 200), *range(300, 400), 408, 429, *range(500, 600)})
+"""Statuses of a service that restarts, or of a proxy that answers instead."""
 
-
-def read_token(path: Path) -> str:
-    """Read a token from a file.
-
-    Raises:
-        NasError: the file cannot be read, or holds something else.
-    """
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NasError(f"token file {path} cannot be read: {error}") from error
-    if not token.isprintable() or len(token.split()) != 1:
-        raise NasError(f"token file {path} must hold one token and nothing else")
-    return token
+Answer = TypeVar("Answer")
 
 
 class LostError(Exception):
-    """The task is no longer the agent's, or no longer exists."""
+    """A task that is no longer the agent's, or no longer there."""
 
 
 class DeniedError(NasError):
-    """The service refuses the agent's token."""
-
-
-class RefusedError(NasError):
-    """The service rejects a request, and would reject it again."""
+    """The agent may not speak to the service."""
 
 
 class Link:
@@ -52,146 +36,96 @@ class Link:
 
     Args:
         server: its address, such as ``https://nas.example.org``.
-        token: a token of scope ``device``; None if the service requires none.
-        say: prints a line when the connection is lost, and when it is back.
+        token: of scope ``device``; None where none is asked for.
+        say: tells a person when the link is cut and when it is there again.
 
     Raises:
-        NasError: the server is no HTTP address.
+        NasError: no HTTP address.
     """
 
     def __init__(self, server: str, token: str | None, say: Callable[[str], None]) -> None:
         self.server, self._say = server.rstrip("/"), say
-        if not self.server.startswith(("http://", "https://")):
-            raise NasError(f"server must be an address such as https://host, not {server!r}")
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        try:
-            self._client = httpx.Client(
-                base_url=self.server, headers=headers, timeout=httpx.Timeout(_ANSWER_S, connect=10)
-            )
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise NasError(f"server {server!r} or its token is not accepted: {error}") from error
-        self._failures, self._next_s, self._glanced_s = 0, 0.0, -math.inf
+        self._service = Connection(self.server, token, timeout_s=_ANSWER_S, away=_AWAY)
+        self._patience = Patience(_WAITS_S, forever=True)
+        self._glanced_s = -math.inf
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._service.__exit__()
 
     def insist(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
-        """Send a request until the service answers; None if its answer is empty.
+        """What the service answers, once it does; None where it has nothing to say.
 
         Raises:
-            LostError: the task in the path does not exist, or is no longer the agent's.
+            LostError: what the path names is not there, or not the agent's any more.
             DeniedError: the token is refused.
-            RefusedError: the request is refused.
+            RefusedError: the request is.
         """
-        while True:
-            answer = self._answer(lambda: self._client.request(method, path, json=body))
-            if answer is not None:
-                return self._checked(answer)
+        return self._insist(path, lambda: self._service.json(method, path, json=body))
 
     def attempt(self, path: str, body: Mapping[str, Any]) -> None:
-        """Send a request once. Do nothing if the last one was too recent, or the service is away.
-
-        Raises: as :meth:`insist`.
-        """
-        if time.monotonic() < max(self._next_s, self._glanced_s + _GLANCE_EVERY_S):
-            return
-        self._glanced_s = time.monotonic()
-        answer = self._answer(lambda: self._client.post(path, json=body, timeout=_GLANCE_S))
-        if answer is not None:
-            self._checked(answer)
-
-    def fetch(self, path: str, into: Path, sha256: str) -> None:
-        """Download a file of a task.
+        """Tell the service something, at once or not at all, and not more often than is of use.
 
         Raises:
-            LostError: there is no such file.
-            DeniedError: the token is refused.
-            NasError: the file has another checksum than the task states.
+            LostError, DeniedError, RefusedError: as :meth:`insist`.
         """
-        while True:
-            digest = hashlib.sha256()
-
-            def written(digest: Any = digest) -> httpx.Response:
-                with self._client.stream("GET", path) as answer:
-                    if answer.status_code != 200:
-                        answer.read()
-                        return answer
-                    with replacing(into) as temporary, temporary.open("wb") as file:
-                        for part in answer.iter_bytes():
-                            digest.update(part)
-                            file.write(part)
-                return answer
-
-            answer = self._answer(written)
-            if answer is None:
-                continue
-            if answer.status_code != 200:
-                self._checked(answer)
-            self._reached()
-            if digest.hexdigest() != sha256:
-                raise NasError(f"{path} is not the file that the task asks to be timed")
+        if time.monotonic() < max(self._patience.until_s, self._glanced_s + _GLANCE_EVERY_S):
             return
+        self._glanced_s = time.monotonic()
+        with suppress(AwayError):
+            self._ask(path, lambda: self._service.json("POST", path, json=body, timeout=_GLANCE_S))
 
-    def _answer(self, ask: Callable[[], httpx.Response]) -> httpx.Response | None:
-        """The service's answer, once it is time to ask; None if the caller should try later."""
-        time.sleep(max(0.0, self._next_s - time.monotonic()))
+    def fetch(self, path: str, into: Path, sha256: str) -> None:
+        """A file of the service, whole.
+
+        Raises:
+            LostError, DeniedError, RefusedError: as :meth:`insist`.
+            NasError: what comes is not what the task says.
+        """
+
+        def fetched() -> str:
+            digest = hashlib.sha256()
+            with (
+                self._service.response("GET", path) as answer,
+                replacing(into) as temporary,
+                temporary.open("wb") as file,
+            ):
+                for part in answer.iter_bytes():
+                    digest.update(part)
+                    file.write(part)
+            return digest.hexdigest()
+
+        if self._insist(path, fetched) != sha256:
+            raise NasError(f"{path} is not the file that the task asks to be timed")
+
+    def _insist(self, path: str, ask: Callable[[], Answer]) -> Answer:
+        while True:
+            self._patience.wait()
+            with suppress(AwayError):
+                return self._ask(path, ask)
+
+    def _ask(self, path: str, ask: Callable[[], Answer]) -> Answer:
+        """The answer to a request; a person is told when the link is cut, and when it is back."""
         try:
             answer = ask()
-        except httpx.TransportError as error:
-            self._failed(str(error) or type(error).__name__)
-            return None
-        if _is_passing(answer):
-            self._failed(f"status {answer.status_code}", answer.headers.get("Retry-After"))
-            return None
+        except AwayError as error:
+            if not self._patience.failures:
+                self._say(f"{error}; trying again")
+            self._patience.fail(error)
+            raise
+        except RefusedError as error:
+            self._reached()
+            if error.status in (404, 409) and "/tasks/" in path:
+                raise LostError from error
+            if error.status in (200, 401, 403):
+                raise DeniedError(f"{self.server} refuses this agent: {error}") from error
+            raise
+        self._reached()
         return answer
 
-    def _checked(self, answer: httpx.Response) -> Any:
-        self._reached()
-        if answer.status_code in (404, 409) and "/tasks/" in answer.url.path:
-            raise LostError
-        if answer.is_success:
-            return _json(answer)
-        detail = _detail(answer)
-        if answer.status_code in (401, 403):
-            raise DeniedError(f"{self.server} refuses this agent: {detail}")
-        raise RefusedError(f"{self.server}: {detail}")
-
-    def _failed(self, why: str, retry_after: str | None = None) -> None:
-        """Note a failure. Wait longer each time, and for a random time."""
-        if not self._failures:
-            self._say(f"{self.server} does not answer ({why}); trying again")
-        self._failures += 1
-        # Agents that lost a server together must not return together. The chance is no secret.
-        wait_s = min(_PATIENCE_S, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
-        if retry_after is not None and retry_after.isdecimal():
-            wait_s = max(wait_s, min(_PATIENCE_S, float(retry_after)))
-        self._next_s = time.monotonic() + wait_s
-
     def _reached(self) -> None:
-        if self._failures:
+        if self._patience.failures:
             self._say(f"{self.server} answers again")
-        self._failures, self._next_s = 0, 0.0
-
-
-def _is_passing(answer: httpx.Response) -> bool:
-    """Whether the same request may succeed later. A proxy may have answered instead."""
-    status = answer.status_code
-    return status < 200 or 300 <= status < 400 or status in (408, 429) or status >= 500
-
-
-def _json(answer: httpx.Response) -> Any:
-    try:
-        return answer.json() if answer.content else None
-    except ValueError as error:
-        raise DeniedError(f"{answer.url} is not answered by a service of searches") from error
-
-
-def _detail(answer: httpx.Response) -> str:
-    """The line of text in a problem report."""
-    try:
-        return str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {answer.status_code}"
+        self._patience.renew()

@@ -24,7 +24,7 @@ app = typer.Typer(
 for command in (profile, show, predict, compare, merge, bundle, agent):
     app.command()(command)
 
-_DEVICE = ("httpx", "onnx", "onnxruntime", "scipy")  # what `tailorbert[device]` brings
+_DEVICE = ("httpx2", "onnx", "onnxruntime", "scipy")  # what `tailorbert[device]` brings
 # What Typer says of options that do not parse. It exports none of its error's bases by name.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 

@@ -48,8 +48,9 @@ def agent(
     Keep the device quiet meanwhile. A connection that is cut does no harm, nor does an agent that
     is killed: the same command goes on from what was measured.
     """
-    from latency.agent import Agent  # needs httpx
-    from latency.agent_link import Link, read_token
+    from latency.agent import Agent  # needs httpx2
+    from latency.agent_link import Link
+    from latency.connection import read_token
 
     where = default_target() if target is None else load_target(target)
     folder = state or Path("~/.cache/tailorbert/agents").expanduser() / quote(name, safe="")

@@ -38,30 +38,35 @@ app.add_typer(token_app, name="token")
 
 @app.callback()
 def begin() -> None:
-    """Whatever is written is the service's own to read, as all that the service itself writes."""
+    """Let only the service's own user read the files that these commands write."""
     os.umask(0o077)
 
 
 @token_app.command("create")
 def create(
-    owner: Annotated[str, typer.Option(help="The user's name: what searches are listed under.")],
+    owner: Annotated[
+        str, typer.Option(help="The user's name, under which their searches are listed.")
+    ],
     scope: Annotated[
         list[str],
         typer.Option(
-            help="What it allows; several times for several: `read` to see, `submit` to start, "
-            "cancel and upload, `device` for a device's agent, `admin` for everything."
+            help="What the token allows; give it several times for several scopes: `read` to see, "
+            "`submit` to start, cancel and upload, `device` for a device's agent, `admin` for "
+            "everything."
         ),
     ],
-    days: Annotated[float, typer.Option(help="Until it expires; 0 for never.")] = 90.0,
+    days: Annotated[float, typer.Option(help="Days until the token expires; 0 for never.")] = 90.0,
     config: ConfigOption = None,
     data: DataFolderOption = None,
     database: DatabaseOption = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="A file to write it to, for its owner's eyes alone, and print nothing."),
+        typer.Option(
+            help="Write the token to this file, which only you can read, and print nothing."
+        ),
     ] = None,
 ) -> None:
-    """Make a token and print it, this once.
+    """Make a token and print it. It is not shown again.
 
     **Example:** `nas admin token create --owner ada --scope read --output ada.token`
     """
@@ -97,7 +102,7 @@ def create(
 
 
 def _for_its_owner_alone() -> None:
-    """Where what is printed goes to a file, let nobody else read it."""
+    """If standard output is a file, let only its owner read it."""
     with suppress(OSError, ValueError):  # no file, or none of ours
         number = sys.stdout.fileno()
         if stat.S_ISREG(os.fstat(number).st_mode):
@@ -105,7 +110,7 @@ def _for_its_owner_alone() -> None:
 
 
 def _noted(engine: Engine, action: str, subject: str) -> None:
-    """Enter a command of the operator's into the audit log, as what a request does is."""
+    """Record an operator's command in the audit log, as requests are recorded."""
     from nas.service.access.audit import OPERATOR, record
 
     record(engine, OPERATOR, f"nas admin {action}", subject, 200, request_id="", address="")
@@ -115,7 +120,7 @@ def _noted(engine: Engine, action: str, subject: str) -> None:
 def list_tokens(
     config: ConfigOption = None, data: DataFolderOption = None, database: DatabaseOption = None
 ) -> None:
-    """List the tokens that were made, newest first; the tokens themselves are not kept.
+    """List the tokens, newest first. Of each token only a hash is kept.
 
     **Example:** `nas admin token list`
     """
@@ -140,12 +145,14 @@ def list_tokens(
 
 @token_app.command("revoke")
 def revoke(
-    token_id: Annotated[str, typer.Argument(help="Its id, as `nas admin token list` shows it.")],
+    token_id: Annotated[
+        str, typer.Argument(help="The token's id, as `nas admin token list` shows it.")
+    ],
     config: ConfigOption = None,
     data: DataFolderOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """End a token: it is refused within two seconds.
+    """Revoke a token: it is refused within two seconds.
 
     **Example:** `nas admin token revoke 5b1c09d2f8a3e746`
     """
@@ -178,7 +185,7 @@ def backup(
     archive: Annotated[Path, typer.Argument(help="The `.tar.gz` file to write.")],
     workspace: Annotated[
         bool,
-        typer.Option("--workspace", help="Finished stages too, which can be computed again."),
+        typer.Option("--workspace", help="Also copy finished stages, which can be computed again."),
     ] = False,
     config: ConfigOption = None,
     data: DataFolderOption = None,
@@ -206,7 +213,7 @@ def restore(
     data: DataFolderOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Bring a service back, where there is none: into a new data folder and a new database.
+    """Restore a service from a backup, into a new data folder and a new database.
 
     **Example:** `nas admin restore tailorbert-2025-06-01.tar.gz --data /srv/tailorbert`
     """
@@ -223,12 +230,14 @@ def restore(
 
 @app.command()
 def collect(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
+    ] = False,
     config: ConfigOption = None,
     data: DataFolderOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Let go now of what the settings' `retention` no longer keeps; the service does so hourly.
+    """Delete now what the settings' `retention` no longer keeps; the service does so every hour.
 
     **Example:** `nas admin collect --dry-run`
     """

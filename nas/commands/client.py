@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.table import Column, Table
 
+from latency.target import Budget
 from nas.commands.options import (
     LabelOption,
     LabelsOption,
@@ -23,13 +25,17 @@ from nas.commands.options import (
     out,
     split_labels,
 )
+from nas.models.model_folders import CONFIG, without_model
+from nas.settings import secret, server_url
+from nas.store.result_folder import check_output
+from nas.terminal.progress import Display
+from supernet.architecture import Architecture
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
     from nas.service.client import ServiceClient
     from nas.service.client.replies import Model, Search
     from nas.service.client.service_client import UploadKind
-    from nas.terminal.progress import Display
 
 ServerOption = Annotated[
     str | None,
@@ -93,37 +99,37 @@ def submit(
     labels: LabelsOption = None,
     seed: SeedOption = 0,
     priority: Annotated[
-        int, typer.Option(min=1, max=1000, help="Among your own, 1 comes before 1000.")
+        int,
+        typer.Option(min=1, max=1000, help="Order among your own searches: 1 comes before 1000."),
     ] = 100,
     name: Annotated[
-        str | None, typer.Option(help="What it is listed by, such as `Tickets, nightly`.")
+        str | None, typer.Option(help="A title to list the search by, such as `Tickets, nightly`.")
     ] = None,
-    note: Annotated[str | None, typer.Option(help="Your own words on it, for colleagues.")] = None,
+    note: Annotated[str | None, typer.Option(help="A note on the search, for colleagues.")] = None,
     webhook: Annotated[
         str | None,
         typer.Option(
-            help="An `https://` address that is told when the search ends, on a host that the "
+            help="An `https://` address to notify when the search ends, on a host that the "
             "service's operator allows."
         ),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes on.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show the progress.")] = False,
     fetch: Annotated[
         Path | None,
-        typer.Option(help="Stay, and download the models into this folder when it is done."),
+        typer.Option(
+            help="Stay, and download the models into this folder when the search is done."
+        ),
     ] = None,
     server: ServerOption = None,
     token_file: TokenOption = None,
 ) -> None:
-    """Have a service search for a model within a latency budget. Prints the search's id.
+    """Submit a search within a latency budget to a service, and print the search's id.
 
     **Example:** `nas submit --latency 4x --data my-data/ --fetch fast-model`
 
     **In the background:** `id=$(nas submit --latency 4x)`, and later `nas watch $id` and
-    `nas fetch $id -o fast-model`. The search goes on whether anybody watches or not.
+    `nas fetch $id -o fast-model`. The search continues whether anybody watches or not.
     """
-    from latency.target import Budget
-    from nas.store.result_folder import check_output
-
     for budget in latency:  # what can be refused here is, before data is uploaded
         Budget.parse(budget)
     if fetch is not None and len(latency) == len(target) == 1:
@@ -175,20 +181,20 @@ def fetch(
         typer.Option(
             "--output",
             "-o",
-            help="The folder that receives model and report; of several models, a folder in it "
+            help="The folder that receives model and report; several models get a folder in it "
             "each.",
         ),
     ],
     model: Annotated[
-        int | None, typer.Option(min=0, help="Only this one, by its number from 0.")
+        int | None, typer.Option(min=0, help="Download only the model of this number, from 0.")
     ] = None,
     server: ServerOption = None,
     token_file: TokenOption = None,
 ) -> None:
     """Download what a service's search found.
 
-    The folder appears whole. A download that was cut off goes on where it was when the command is
-    run again.
+    The folder appears only once it is complete. Run the command again to continue a download that
+    was cut off.
 
     **Example:** `nas fetch 3f0c9a51d2b7e684 -o fast-model`
     """
@@ -197,8 +203,10 @@ def fetch(
 
 
 def searches(
-    mine: Annotated[str | None, typer.Option("--owner", help="Only this user's.")] = None,
-    most: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    mine: Annotated[
+        str | None, typer.Option("--owner", help="List only this user's searches.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="List at most so many.")] = 20,
     server: ServerOption = None,
     token_file: TokenOption = None,
 ) -> None:
@@ -206,8 +214,6 @@ def searches(
 
     **Example:** `nas searches --owner ada`
     """
-    from itertools import islice
-
     table = Table(
         Column("id", no_wrap=True, min_width=16),  # to be copied whole
         Column("search", ratio=1),
@@ -228,7 +234,7 @@ def searches(
 def cancel(
     search: SearchArgument, server: ServerOption = None, token_file: TokenOption = None
 ) -> None:
-    """End a service's search that waits or runs. What its stages have finished is kept.
+    """Cancel a service's search that waits or runs. Finished stages are kept.
 
     **Example:** `nas cancel 3f0c9a51d2b7e684`
     """
@@ -240,7 +246,7 @@ def cancel(
 def retry(
     search: SearchArgument, server: ServerOption = None, token_file: TokenOption = None
 ) -> None:
-    """Run a service's search again that failed or was cancelled; finished stages are reused.
+    """Queue a failed or cancelled search of a service again; finished stages are reused.
 
     **Example:** `nas retry 3f0c9a51d2b7e684`
     """
@@ -251,25 +257,30 @@ def retry(
 
 @contextmanager
 def _connected(server: str | None, token_file: Path | None) -> Iterator[ServiceClient]:
+    from latency.connection import RefusedError, UnreachableError, read_token
     from nas.service.client import ServiceClient
-    from nas.settings import secret, server_url
 
     url = server or server_url()
-    if token_file is None:
-        token = secret("NAS_TOKEN")
-    else:
-        try:
-            token = token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise NasError(f"token file {token_file} cannot be read: {error}") from error
+    token = secret("NAS_TOKEN") if token_file is None else read_token(token_file)
     with ServiceClient(url, token) as client:
         if token is not None and _is_overheard(url):
             sys.stderr.write(f"warning: the token is sent to {url} unencrypted; use https://\n")
-        yield client
+        try:
+            yield client
+        except UnreachableError as error:
+            raise NasError(
+                f"{error}: start one with `nas serve`, or name another by --server or NAS_SERVER"
+            ) from error
+        except RefusedError as error:
+            if error.status != 401:
+                raise
+            raise NasError(
+                f"{error}: give one by --token-file, NAS_TOKEN or NAS_TOKEN_FILE"
+            ) from error
 
 
 def _is_overheard(url: str) -> bool:
-    """Whether what is sent to an address passes other machines as it is."""
+    """Whether other machines can read what is sent to an address."""
     from nas.service.settings import is_loopback
 
     parts = urlsplit(url)
@@ -277,14 +288,14 @@ def _is_overheard(url: str) -> bool:
 
 
 def _id(search: str) -> str:
-    """Refuse what is no id, which would become part of a URL's path."""
+    """The id itself, if it is one: it becomes part of a URL's path."""
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", search):
         raise NasError(f"search {search!r} is no id: letters, digits and hyphens")
     return search
 
 
 def _named_or_read(kind: str, name: str) -> str | dict[Any, Any]:
-    """A name, which the server knows, or what stands in a YAML file here."""
+    """The name, or the content of the local YAML file that it is the path of."""
     from supernet.configs import read_mapping
 
     if Path(name).suffix in (".yaml", ".yml"):
@@ -293,7 +304,7 @@ def _named_or_read(kind: str, name: str) -> str | dict[Any, Any]:
 
 
 def _known_data(client: ServiceClient, data: str) -> str:
-    """The name of data that the service has, which it is given if it lies here."""
+    """The name of a data set of the service; a local file or folder is uploaded first."""
     from nas.service.client.service_client import UPLOADED
 
     path = Path(data).expanduser()
@@ -305,9 +316,7 @@ def _known_data(client: ServiceClient, data: str) -> str:
 
 
 def _known_teacher(client: ServiceClient, teacher: str) -> str:
-    """The name of a teacher that the service has, which it is given if it lies here."""
-    from nas.models.model_folders import CONFIG, without_model
-
+    """The name of a teacher of the service; a local folder is uploaded first."""
     path = Path(teacher).expanduser()
     if not path.is_dir():
         if "/" in teacher:
@@ -319,27 +328,27 @@ def _known_teacher(client: ServiceClient, teacher: str) -> str:
 
 
 def _sent(client: ServiceClient, kind: UploadKind, path: Path) -> str:
-    """The name of an upload, which is that of its content, so that nothing is uploaded twice."""
+    """The name of an upload. It is made of the content, so that nothing is uploaded twice."""
     from nas.service.client.service_client import content_digest
 
     path = path.resolve()
     stem = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-") or kind
     name = f"{stem}-{content_digest(kind, path)[:12]}"
     if not client.has_upload(kind, name):
-        _display().say(f"upload    {path} as {name}")
+        Display().say(f"upload    {path} as {name}")
         client.upload(kind, name, path)
     return name
 
 
 def _watched(client: ServiceClient, search_id: str) -> Search:
-    """The search, once it is done.
+    """Show a search until it is done, and return it.
 
     Raises:
-        typer.Exit: it ended otherwise, or whoever watches has seen enough.
+        typer.Exit: it failed or was cancelled, or Ctrl-C was pressed.
     """
     from nas.commands.watching import Watcher
 
-    search, display = client.search(_id(search_id)), _display()
+    search, display = client.search(_id(search_id)), Display()
     several = len(search.request.targets) > 1
     budgets = [
         f"{budget} on {target}" if several else budget
@@ -373,18 +382,17 @@ def _fetch(client: ServiceClient, search: Search, output: Path, number: int | No
     else:
         raise NasError(f"search {search.id} has {len(search.models)} models, and no model {number}")
     for one, folder in folders.items():
-        with _display().stage(f"Download {folder}") as bar:
+        with Display().stage(f"Download {folder}") as bar:
             client.fetch(search.id, one, folder, bar)
         out.print(f"See {folder}/report.html", soft_wrap=True)
 
 
 def _folders(search: Search, output: Path) -> dict[int, Path]:
-    """Where each model goes, by its number: as `nas search` would have put it.
+    """The folder of each model, by its number; `nas search` would have made the same ones.
 
     Raises:
         NasError: a budget or target of no form that could be a folder's name.
     """
-    from latency.target import Budget
     from nas.service.settings import NAME
 
     models = search.models or []
@@ -402,17 +410,9 @@ def _folders(search: Search, output: Path) -> dict[int, Path]:
 
 
 def _in_words(model: Model) -> str:
-    from supernet.architecture import Architecture
-
     return (
         f"{model.budget} on {model.target}: {Architecture.from_dict(model.architecture)}, "
         f"{model.measured_ms:.3g} ms measured against {model.budget_ms:.3g} ms asked "
         f"(p{model.percentile}), {model.speedup:.1f}x the teacher's speed, "
         f"{model.metric} {model.score:.4f} (the teacher's {model.teacher_score:.4f})"
     )
-
-
-def _display() -> Display:
-    from nas.terminal.progress import Display
-
-    return Display()

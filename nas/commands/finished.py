@@ -20,6 +20,7 @@ from nas.commands.options import (
     out,
     read_task,
 )
+from nas.terminal.progress import silence
 
 
 def quantize(
@@ -28,8 +29,8 @@ def quantize(
     form: Annotated[
         str,
         typer.Option(
-            help="`dynamic`: activations' ranges as they come; `static`: fixed beforehand by "
-            "training examples."
+            help="`dynamic` measures the ranges of activations in each call; `static` fixes them "
+            "beforehand by training examples."
         ),
     ] = "dynamic",
     data: DataOption = "pydoc",
@@ -40,7 +41,7 @@ def quantize(
     metric: MetricOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Write a model in 8 bits for ONNX Runtime, and say what that costs and brings.
+    """Write a model in 8 bits for ONNX Runtime, and show the change in score and speed.
 
     Float32 and both forms of int8 are scored and timed side by side; the one asked for is written.
 
@@ -51,8 +52,6 @@ def quantize(
     from nas.pipeline.recipe import load_recipe
 
     folder, where = model_folder(model), load_target(target)
-    from nas.terminal.progress import silence
-
     silence()
     from nas.models.quantize import quantize_folder
 
@@ -82,7 +81,9 @@ def compare(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     target: TargetOption = "cpu",
     recipe: RecipeOption = "full",
-    plot: Annotated[Path | None, typer.Option(help="Also draw it, as PNG or SVG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw the comparison into this PNG or SVG file.")
+    ] = None,
     text: TextOption = None,
     label: LabelOption = "label",
     metric: MetricOption = None,
@@ -98,8 +99,6 @@ def compare(
 
     if plot is not None:
         check_plot(plot)
-    from nas.terminal.progress import silence
-
     silence()
     from nas.data.held_out import load_held_out
     from nas.models.compare import compare_folders, comparison_plot
@@ -146,14 +145,12 @@ def evaluate(
 ) -> None:
     """Score a model on data and time it on this device.
 
-    A file is taken whole, and so is a folder without training data. Of a folder with a `train`
-    file, of `pydoc` and of the hub's data sets a split is taken as `nas search` makes it: give its
-    seed for the same examples, and its recipe for the same limit of tokens.
+    A file is scored whole, and so is a folder without training data. A folder with a `train` file,
+    `pydoc` and data sets of the hub are split as `nas search` splits them: give the same seed for
+    the same examples, and the same recipe for the same limit of tokens.
 
     **Example:** `nas evaluate fast-model --data my-data/`
     """
-    from nas.terminal.progress import silence
-
     silence()
     from latency.options import load_target
     from nas.data.held_out import load_held_out

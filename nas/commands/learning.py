@@ -28,10 +28,13 @@ from nas.commands.options import (
     out,
     read_task,
 )
+from nas.terminal.progress import Display, silence
 
 
 def finetune(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Receives the teacher.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder that receives the teacher.")
+    ],
     teacher: TeacherOption = "minilm",
     data: DataOption = "pydoc",
     recipe: RecipeOption = "full",
@@ -40,15 +43,13 @@ def finetune(
     metric: MetricOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Train a teacher's head, and all below it, on your data.
+    """Train a teacher on your data: its head and all layers below.
 
     `nas search` does this by itself for a teacher without a head. Use this command to replace a
     head that was trained for other labels, or to look at the teacher first.
 
     **Example:** `nas finetune --data my-data/ -o teacher && nas search --teacher teacher ...`
     """
-    from nas.terminal.progress import Display, silence
-
     silence()
     from nas.data.summary import told_of
     from nas.models.teacher import finetune_to_folder
@@ -85,13 +86,13 @@ def distill(
     """Distil a teacher into one student, without a search.
 
     Recipes of published methods: `finetune`, `kd`, `tinybert`, `mixkd`, `theseus`,
-    `autotinybert`; `best` is the one that we measured to be. Copy one to a YAML file to change its
-    losses, data and durations.
+    `autotinybert`. Recipe `best` scored highest in our measurements. Copy a recipe to a YAML file
+    to change its losses, data and durations.
 
     **Example:** `nas distill architecture.json --recipe tinybert --data my-data/ -o student`
 
-    The output folder holds `model/`, `model.onnx` and `distillation.json`. Interrupted, the same
-    command goes on from the last checkpoint.
+    The output folder holds `model/`, `model.onnx` and `distillation.json`. After an interruption,
+    the same command continues from the last checkpoint.
     """
     lesson = new_lesson(teacher, data, recipe, text, label, metric, seed, labels=labels)
     bench = new_bench(workspace)
@@ -104,7 +105,7 @@ def compress(
     student: StudentArgument,
     output: StudentOutput,
     ratio: Annotated[
-        float, typer.Option(min=1.01, help="How many times fewer parameters it is to have.")
+        float, typer.Option(min=1.01, help="How many times fewer parameters the result has.")
     ],
     terms: Annotated[
         int | None,
@@ -128,10 +129,11 @@ def compress(
     """Make a student smaller by factoring its matrices, and distil it.
 
     Word embeddings and all large matrices become sums of columns times rows, or of as many
-    Kronecker products as `--terms` says. They are fitted to what the student computes where the
-    recipe has `start: fitted`, else nearest to its weights; the recipe trains them. KroneckerBERT's
-    own way is `--terms 1 --recipe kronecker`. Smaller is not faster: both forms are timed on the
-    target, the factored one and the one with its matrices formed, and `model.onnx` is the faster.
+    Kronecker products as `--terms` says. With `start: fitted` in the recipe they are fitted to what
+    the student computes, else to its weights; then the recipe trains them. KroneckerBERT's own
+    method is `--terms 1 --recipe kronecker`. A smaller model is not always faster: the factored
+    form and the form with whole matrices are both timed on the target, and `model.onnx` is the
+    faster one.
 
     **Example:** `nas compress my-model/ --ratio 5 --data my-data/ -o small`
     """

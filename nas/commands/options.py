@@ -1,6 +1,6 @@
-"""What several commands take and do alike: options, and the setting up of a run.
+"""Options that several commands share, and how a command sets up a run.
 
-Nothing heavy is imported before it is needed, so that ``--help`` answers at once.
+Heavy packages are imported within functions, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from nas.terminal.progress import Display, silence
 
 out = Console(highlight=False, markup=False)
 
@@ -48,8 +50,8 @@ RecipeOption = Annotated[
 DistillRecipeOption = Annotated[
     str,
     typer.Option(
-        help="How it learns: a name under configs/recipes, or a YAML file; its `distill` counts, "
-        "and what prepares data and teacher."
+        help="How the student learns: a name under configs/recipes, or a YAML file. Only its "
+        "`distill` is used, and what prepares the data and the teacher."
     ),
 ]
 WorkspaceOption = Annotated[
@@ -79,12 +81,14 @@ LabelsOption = Annotated[
         "head whose configuration calls them LABEL_0, LABEL_1, and so on."
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all chance in the run.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="The seed of all random choices.")
+]
 StudentArgument = Annotated[
     str,
     typer.Argument(
-        help="Who learns: a model folder, a result of `nas search`, or an architecture as JSON or "
-        "in a JSON file, which begins as the recipe's `start` says."
+        help="The student: a model folder, a result of `nas search`, or an architecture as JSON or "
+        "in a JSON file. An architecture's first weights are those of the recipe's `start`."
     ),
 ]
 StudentOutput = Annotated[
@@ -101,7 +105,7 @@ def read_task(data: str, text: list[str] | None, label: str, metric: str | None,
 
 
 def split_labels(text: str) -> tuple[str, ...]:
-    """Names with commas between."""
+    """The names in a text that separates them by commas."""
     return tuple(name.strip() for name in text.split(","))
 
 
@@ -144,8 +148,6 @@ def new_lesson(
 
 def new_bench(workspace: str) -> Any:
     """A workspace, and the terminal that shows what is done in it."""
-    from nas.terminal.progress import Display, silence
-
     silence()
     from nas.pipeline.stage import Workbench
     from nas.store.workspace import open_workspace

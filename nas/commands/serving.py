@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.settings import secret
 from supernet.errors import NasError
 
 if TYPE_CHECKING:
@@ -43,19 +44,24 @@ def serve(
     database: DatabaseOption = None,
     host: Annotated[
         str | None,
-        typer.Option(help="Where to listen; beyond this machine, tokens are asked for."),
+        typer.Option(
+            help="The address to listen on. On any but loopback, the service asks for tokens."
+        ),
     ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
     worker: Annotated[
-        bool, typer.Option(help="Also work at searches; else `nas worker` does, anywhere.")
+        bool,
+        typer.Option(
+            help="Also run searches in this process; else `nas worker` runs them, anywhere."
+        ),
     ] = True,
 ) -> None:
     """Serve searches over HTTP, with a page: submit a budget, watch it, fetch the model.
 
     **Example:** `nas serve`, then open http://127.0.0.1:8765
 
-    Everything lies in the data folder. A service that is stopped, or killed, goes on where it was
-    when it is started again. On a loopback address no token is asked for; elsewhere make one with
+    The data folder holds everything. A service that was stopped or killed continues where it was
+    when it is started again. On a loopback address it asks for no token; elsewhere make one with
     `nas admin token create`.
     """
     from nas.service.running.listening import listening
@@ -68,7 +74,6 @@ def serve(
     from nas.service.running.server import Server, run_server
     from nas.service.searches.webhooks import deliver, signing_key
     from nas.service.upkeep.retention import look_after
-    from nas.settings import secret
 
     key = signing_key(secret("NAS_WEBHOOK_SECRET"))
     service = _service(settings)
@@ -98,15 +103,15 @@ def work(
     database: DatabaseOption = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Of this worker, unlike any other's; by default the machine's name."),
+        typer.Option(help="The worker's name, unlike any other's; by default the machine's name."),
     ] = None,
 ) -> None:
-    """Work at the searches of a service whose database and data folder this machine reaches.
+    """Run the searches of a service whose database and data folder this machine reaches.
 
     **Example:** `nas worker --database postgresql://nas@db/nas --data /mnt/tailorbert`
 
-    Start as many as there are machines. One that is lost gives its searches to the others, which go
-    on at the stage it was in.
+    Start one on each machine. When a worker is lost, the others continue its searches at the stage
+    that it was in.
     """
     from nas.service.jobs.worker import Worker, migrate_all
     from nas.service.settings import load_service

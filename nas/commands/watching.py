@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Self
 
-from nas.service.client.connection import one_line
+from latency.connection import one_line
 from nas.service.client.event_stream import StreamEvent
 from nas.service.client.replies import Progress, understood
 from nas.terminal.board import Moment, Show

@@ -17,8 +17,9 @@ from filelock import FileLock
 
 from latency import agent_link
 from latency.agent import Agent
-from latency.agent_link import DeniedError, Link, LostError, RefusedError, read_token
+from latency.agent_link import DeniedError, Link, LostError
 from latency.asked import ModelFile, ProfileAsked, TimeAsked, latencies_from_dicts
+from latency.connection import RefusedError, read_token
 from latency.onnx_graph import classifier_model
 from latency.target import Target
 from supernet.architecture import Architecture, EncoderShape
@@ -92,7 +93,7 @@ def address(service: Played) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_link, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(agent_link, "_WAITS_S", (0.01,))
     monkeypatch.setattr(agent_link, "_GLANCE_EVERY_S", 0.0)
 
 
@@ -168,7 +169,7 @@ def test_a_result_is_kept_until_it_is_taken(
     assert len(service.told(CLAIM)) == 2  # the task was not claimed again
     assert not kept.exists()
     assert [line for line in said if "answer" in line] == [
-        f"{service_address(said)} does not answer (status 503); trying again",
+        f"server {service_address(said)} answers 503 Service Unavailable; trying again",
         f"{service_address(said)} answers again",
     ]
 

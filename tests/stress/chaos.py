@@ -32,7 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import sqlalchemy as sa
 import yaml
 
@@ -87,7 +87,7 @@ class Server:
         self.log = folder / "log"
         self.environment = os.environ | {"TMPDIR": str(folder / "tmp")}  # by which it is known
         self.process: subprocess.Popen[bytes] | None = None
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -102,7 +102,7 @@ class Server:
             try:
                 if self.client.get("/v1/whoami").is_success:
                     return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 pass
             assert self.process is not None
             if self.process.poll() is not None:
@@ -120,14 +120,14 @@ class Server:
         self.process.terminate()
         self.process.wait(timeout=60)
 
-    def patiently(self, method: str, path: str, **given: Any) -> httpx.Response:
+    def patiently(self, method: str, path: str, **given: Any) -> httpx2.Response:
         """An answer, however often the service goes away."""
         while True:
             try:
                 answer = self.client.request(method, path, **given)
                 if answer.status_code < 500:
                     return answer
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 pass
             time.sleep(0.2)
 

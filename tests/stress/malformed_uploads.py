@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from threading import local
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pyarrow as pa
 
@@ -82,17 +82,17 @@ class Server:
             try:
                 self.client.get("/v1/whoami")
                 return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 if self.process.poll() is not None:
                     raise SystemExit(self.log.read_text()) from None
                 time.sleep(0.1)
 
     @property
-    def client(self) -> httpx.Client:
+    def client(self) -> httpx2.Client:
         """Of this thread."""
         if not hasattr(self._clients, "one"):
             url = f"http://127.0.0.1:{self.port}"
-            self._clients.one = httpx.Client(base_url=url, timeout=LIMIT_S)
+            self._clients.one = httpx2.Client(base_url=url, timeout=LIMIT_S)
         return self._clients.one
 
     def send(self, upload: Upload, name: str) -> tuple[int, str]:
@@ -246,7 +246,7 @@ def main() -> None:
         "arguments": vars(arguments),
         "machine": Fingerprint.of_this_machine(load_target("cpu")).to_dict(),
         "platform": platform.platform(),
-        "versions": {"pyarrow": pa.__version__, "httpx": httpx.__version__},
+        "versions": {"pyarrow": pa.__version__, "httpx": httpx2.__version__},
         "finished": time.strftime("%Y-%m-%d", time.gmtime()),
         "seconds": time.monotonic() - begun,
         "checks": checks,

@@ -81,7 +81,7 @@ EXCLUDED = (  # what is only looked at, and what needs a GPU
 HEAVY = (
     "torch", "transformers", "accelerate", "scipy.optimize", "scipy.stats", "sklearn.metrics",
     "onnx", "onnxruntime", "pandas", "pyarrow", "matplotlib.pyplot", "optuna", "sqlalchemy",
-    "alembic", "fastapi", "dbos", "httpx", "hypothesis", "rich", "typer",
+    "alembic", "fastapi", "dbos", "httpx2", "hypothesis", "rich", "typer",
 )  # fmt: skip
 """What the forking process imports; none of it may import the code under test."""
 

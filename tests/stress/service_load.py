@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 
 from latency.atomic import write_text
@@ -91,14 +91,14 @@ class Server:
             )  # fmt: skip
         for _ in range(1200):
             try:
-                httpx.get(f"{self.url}/healthz")
+                httpx2.get(f"{self.url}/healthz")
                 break
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 time.sleep(0.1)
         url = ServiceSettings.model_validate(settings).database_url
         _, self.token = create_token(open_database(url), "load", ["read", "submit"])
         self.headers = {"Authorization": f"Bearer {self.token}"}
-        self.client = httpx.Client(base_url=self.url, headers=self.headers, timeout=60)
+        self.client = httpx2.Client(base_url=self.url, headers=self.headers, timeout=60)
 
     def submit(self, seed: int) -> str:
         wanted = {
@@ -145,7 +145,7 @@ def queries(server: Server, folder: Path, search_id: str, seconds: int, repeats:
     return found
 
 
-async def follow(client: httpx.AsyncClient, search_id: str, late_ms: list[float]) -> list[str]:
+async def follow(client: httpx2.AsyncClient, search_id: str, late_ms: list[float]) -> list[str]:
     """A stream's events to its end; how late each came, by the one clock of this machine."""
     seen: list[str] = []
     async with client.stream("GET", f"/v1/searches/{search_id}/events") as answer:
@@ -163,15 +163,15 @@ async def reads(server: Server, search_id: str, done: str, per_second: float) ->
     paths = ["/v1/searches", f"/v1/searches/{search_id}", f"/v1/searches/{done}/models/0/front"]
     paths += ["/v1/catalog", "/readyz"]
 
-    async def read(client: httpx.AsyncClient, path: str) -> None:
+    async def read(client: httpx2.AsyncClient, path: str) -> None:
         began = time.perf_counter()
         answer = await client.get(path)
         answer.raise_for_status()
         kind = path.replace(search_id, "{id}").replace(done, "{id}")
         taken.setdefault(kind, []).append(1000 * (time.perf_counter() - began))
 
-    limits = httpx.Limits(max_connections=50)
-    async with httpx.AsyncClient(
+    limits = httpx2.Limits(max_connections=50)
+    async with httpx2.AsyncClient(
         base_url=server.url, headers=server.headers, timeout=60, limits=limits
     ) as client:
         waiting = set()
@@ -199,8 +199,8 @@ async def reads(server: Server, search_id: str, done: str, per_second: float) ->
 async def streams(server: Server, search_id: str, count: int) -> dict[str, Any]:
     """Many streams of one search from its beginning to its end: each must tell all, in order."""
     moments: list[list[float]] = [[] for _ in range(count)]
-    many = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(
+    many = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(
         base_url=server.url, headers=server.headers, timeout=None, limits=many
     ) as client:
         told = await asyncio.gather(*(follow(client, search_id, kept) for kept in moments))

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Request
+from pydantic import BaseModel, Field
 
 from latency.json_numbers import NUMBER
 from nas.report.answers import Answers, budget_ms, on_target
 from nas.report.record import ShownFront
 from nas.service.access.tokens import Caller
-from nas.service.access.visibility import is_visible
 from nas.service.api.auth import Reader, The
-from nas.service.api.bodies import StrictRoute
-from nas.service.api.operation_ids import by_name
-from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import SHAPE, Shape
+from nas.service.api.bodies import strict_router
+from nas.service.api.owned import find
+from nas.service.api.problems import ProblemError
 from nas.service.api.targets import PREDICTIONS
 from nas.service.devices.targets import find_target, predictor_of
 from nas.service.searches import lifecycle
@@ -27,26 +25,19 @@ from nas.service.searches.requests import BudgetText
 from nas.service.searches.results import read_report
 from nas.service.service import Service
 from nas.service.settings import Name
-from supernet.architecture import EncoderShape
+from supernet.architecture import Architecture, EncoderShape
 
-router = APIRouter(
-    prefix="/v1",
-    route_class=StrictRoute,
-    tags=["models"],
-    responses=described(401, 403, 404, 422, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("models", 404)
 
 _KEPT = 256
 
 
-class Query(BaseModel):
+class Query(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"search": "5b1c09d2f8a3e746", "budget": "3ms"}},
+):
     """A budget to answer from what a search has scored."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"search": "5b1c09d2f8a3e746", "budget": "3ms"}},
-    )
 
     search: str = Field(pattern=r"^[0-9a-f]{16}$")
     budget: BudgetText
@@ -61,21 +52,7 @@ class Query(BaseModel):
 class Answer(BaseModel):
     """The best architecture that is predicted within a budget."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "architecture": SHAPE,
-                "latency_ms": 2.9,
-                "score": 0.71,
-                "metric": "accuracy",
-                "budget_ms": 3.0,
-                "percentile": 50,
-                "parameters": 6_900_000,
-            }
-        }
-    )
-
-    architecture: Shape
+    architecture: Architecture
     latency_ms: float = Field(description="Predicted; what is handed over is measured.")
     score: float = Field(
         description="That its developed model is expected to have, on validation data."
@@ -141,7 +118,7 @@ async def query(asked: Query, caller: Reader, service: The, request: Request) ->
     limit_ms = budget_ms(shown, asked.budget)
     best = ready.answers.within(limit_ms)
     return Answer(
-        architecture=Shape.model_validate(best.architecture.to_dict()),
+        architecture=best.architecture,
         latency_ms=best.latency_ms,
         score=best.score,
         metric=shown.metric,
@@ -157,21 +134,13 @@ def _profile_asked(service: Service, caller: Caller, asked: Query) -> str | None
     Raises:
         ProblemError: the caller may not see the search or the target, or it has no profile.
     """
-    found = lifecycle.find(service.engine, asked.search)
-    if found is None or not is_visible(service, caller, "search", found.owner, found.id):
-        raise _no_search(asked)
+    find(service, caller, "search", asked.search)
     if asked.target is None:
         return None
-    known = find_target(service.engine, asked.target)
-    if known is None or not is_visible(service, caller, "target", known.owner, known.name):
+    digest: str | None = find(service, caller, "target", asked.target).profile_digest
+    if digest is None:
         raise _no_profile(asked)
-    if known.profile_digest is None:
-        raise _no_profile(asked)
-    return known.profile_digest
-
-
-def _no_search(asked: Query) -> ProblemError:
-    return ProblemError(404, f"no search {asked.search} that is done and has such a model")
+    return digest
 
 
 def _no_profile(asked: Query) -> ProblemError:
@@ -182,7 +151,7 @@ def _load(service: Service, asked: Query) -> Ready:
     found = lifecycle.find(service.engine, asked.search)
     models = [] if found is None else found.models or []
     if asked.model >= len(models):
-        raise _no_search(asked)
+        raise ProblemError(404, f"no search {asked.search} that is done and has such a model")
     report = read_report(service.folder("results") / asked.search / str(asked.model))
     shown = ShownFront.from_dict(report)
     if asked.target is not None:

@@ -8,19 +8,19 @@ from typing import Annotated, Literal
 import sqlalchemy as sa
 import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
+from fastapi import Query
+from pydantic import BaseModel
 from sqlalchemy import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nas.service.access.audit import record
 from nas.service.api.auth import Admin, The
+from nas.service.api.bodies import strict_router
 from nas.service.api.observation import route_of
-from nas.service.api.operation_ids import by_name
 from nas.service.api.origins import SAFE_METHODS
+from nas.service.api.owned import Page
 from nas.service.api.paging import Cursor, Limit, page_of
-from nas.service.api.problems import described
-from nas.service.api.request_ids import request_id_of
+from nas.service.api.response_headers import request_id_of
 from nas.service.database.tables import audit
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -79,23 +79,8 @@ class Audited:
             _log.exception("audit entry lost", method=scope["method"], route=route, status=status)
 
 
-class AuditEntry(BaseModel):
+class AuditEntry(BaseModel, from_attributes=True):
     """One request that may have changed something."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "created": "2026-05-04T12:00:00Z",
-                "actor": "ada",
-                "token_id": "0f1e2d3c4b5a6978",
-                "action": "DELETE /v1/tokens/{token_id}",
-                "subject": "8796a5b4c3d2e1f0",
-                "outcome": "done",
-                "request_id": "4fd1c3a2b0e95f67",
-                "address": "192.0.2.7",
-            }
-        }
-    )
 
     created: datetime
     actor: str
@@ -107,19 +92,7 @@ class AuditEntry(BaseModel):
     address: str
 
 
-class AuditPage(BaseModel):
-    """Some entries, newest first."""
-
-    items: list[AuditEntry]
-    next: str | None
-
-
-router = APIRouter(
-    prefix="/v1",
-    tags=["operation"],
-    responses=described(401, 403, 422, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("operation")
 
 Actor = Annotated[str | None, Query(max_length=64, description="A user.")]
 
@@ -127,10 +100,10 @@ Actor = Annotated[str | None, Query(max_length=64, description="A user.")]
 @router.get("/audit")
 def list_audit(
     _: Admin, service: The, actor: Actor = None, limit: Limit = 50, cursor: Cursor = None
-) -> AuditPage:
+) -> Page[AuditEntry]:
     """Who did what, newest first: requests that changed something, and those that were refused."""
     query = sa.select(audit)
     if actor is not None:
         query = query.where(audit.c.actor == actor)
     rows, further = page_of(service.engine, query, audit.c.created, audit.c.id, limit, cursor)
-    return AuditPage(items=[AuditEntry.model_validate(row._asdict()) for row in rows], next=further)
+    return Page(items=[AuditEntry.model_validate(row) for row in rows], next=further)

@@ -1,9 +1,8 @@
-"""Who may do what: the dependencies by which a route names the scope that it asks for."""
+"""Who asks, known before a body is read; and what they may do, by the scope that a route names."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Annotated
 
 from anyio import to_thread
@@ -11,9 +10,14 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
 
-from nas.service.access.tokens import Caller, Scope, find_caller
-from nas.service.api.problems import ProblemError
+from nas.service.access.tokens import ANYONE, Caller, Scope, find_caller
+from nas.service.api.problems import ProblemError, away_response, problem_response
 from nas.service.service import Service
 
 PUBLIC = frozenset({"/", "/assets", "/healthz", "/readyz", "/v1/openapi.json"})
@@ -66,8 +70,51 @@ class KnownTokens:
         return found
 
 
+class Identified:
+    """Notes the caller in a request's state, and refuses who has no good token with 401.
+
+    FastAPI reads and parses a body before it asks a route's dependencies: a stranger's must not
+    come so far. Paths that no route has are refused too, so that nobody learns which there are.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, known: KnownTokens) -> None:
+        self._app, self._service, self._known = app, service, known
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        answer: ASGIApp = self._app
+        if not is_public(scope["path"]):
+            try:
+                scope["state"]["caller"] = await self._caller(scope)
+            except ProblemError as error:
+                answer = problem_response(error.status, error.detail, error.headers)
+            except SQLAlchemyError as error:
+                answer = away_response(error)
+        await answer(scope, receive, send)
+
+    async def _caller(self, scope: ASGIScope) -> Caller:
+        if not self._service.settings.needs_token:
+            return ANYONE
+        token = bearer_token(scope)
+        if token is None:
+            raise ProblemError(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        found = await self._known.caller(self._service, token)
+        if found is None:
+            raise ProblemError(
+                401,
+                "the token is unknown, expired or revoked",
+                {"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            )
+        return found
+
+
+def bearer_token(scope: ASGIScope) -> str | None:
+    """The token that a request shows; None where it shows none."""
+    scheme, token = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+    return token if scheme.lower() == "bearer" and token else None
+
+
 async def the_caller(request: Request) -> Caller:
-    """Who asks, whatever they may do: :class:`nas.service.api.identity.Identified` has found it."""
+    """Who asks, whatever they may do: :class:`Identified` has found out."""
     found = request.state.caller
     assert isinstance(found, Caller)
     return found
@@ -77,11 +124,11 @@ Whoever = Annotated[Caller, Depends(the_caller)]
 """For a dependency of a route that itself names the scope."""
 
 
-@dataclass(frozen=True)
 class Needs:
     """A dependency: the caller, who has one of some scopes."""
 
-    scopes: tuple[Scope, ...]
+    def __init__(self, *scopes: Scope) -> None:
+        self.scopes = scopes
 
     async def __call__(
         self,
@@ -99,15 +146,10 @@ class Needs:
         return found
 
 
-def needs(*scopes: Scope) -> Needs:
-    """A dependency: the caller, who has one of some scopes."""
-    return Needs(scopes)
-
-
-Reader = Annotated[Caller, Depends(needs("read"))]
-Submitter = Annotated[Caller, Depends(needs("submit"))]
-DeviceAgent = Annotated[Caller, Depends(needs("device"))]
-Admin = Annotated[Caller, Depends(needs("admin"))]
+Reader = Annotated[Caller, Depends(Needs("read"))]
+Submitter = Annotated[Caller, Depends(Needs("submit"))]
+DeviceAgent = Annotated[Caller, Depends(Needs("device"))]
+Admin = Annotated[Caller, Depends(Needs("admin"))]
 
 
 def scopes_of(route: RouteContext) -> tuple[Scope, ...]:

@@ -1,80 +1,49 @@
-"""Bodies as JSON: in UTF-8, no key twice in an object, and no larger than they may be."""
+"""Bodies as JSON: in UTF-8, no key twice in an object."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 
-from nas.service.api.problems import ProblemError
-
-
-async def read_body(request: Request, most_bytes: int) -> bytes:
-    """A body, refused as soon as it is larger than it may be.
-
-    Raises:
-        ProblemError: too large, or not sent to its end.
-    """
-    content = bytearray()
-    try:
-        async for part in request.stream():
-            content += part
-            if len(content) > most_bytes:
-                raise ProblemError(413, f"the body is larger than {most_bytes} bytes")
-    except ClientDisconnect as error:
-        raise ProblemError(400, "the body was not sent to its end") from error
-    return bytes(content)
+from nas.service.api.operation_ids import by_name
+from nas.service.api.problems import described
+from nas.service.uploads.strict_json import distinct
+from supernet.errors import NasError
 
 
 def parsed(content: bytes) -> Any:
-    """What a body holds.
+    """What a body states.
 
     Raises:
-        ProblemError: it is not JSON.
+        NasError: it is not JSON in UTF-8, or has a key twice in an object.
     """
     try:
-        return strict_json(content)
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(422, f"the body is not valid JSON: {error}") from error
-
-
-def strict_json(content: bytes) -> Any:
-    """What JSON states.
-
-    Raises:
-        json.JSONDecodeError: it is none, in another encoding than UTF-8, or has a key twice in an
-            object, of which readers take now the first and now the last.
-    """
-    try:
-        text = content.decode("utf-8")
+        return json.loads(content.decode(), object_pairs_hook=distinct)
     except UnicodeDecodeError as error:
-        raise json.JSONDecodeError("not in UTF-8", "", error.start) from error
-
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-            raise json.JSONDecodeError(f"key {twice[:40]!r} stands twice in an object", "", 0)
-        return found
-
-    return json.loads(text, object_pairs_hook=distinct)
+        raise NasError("not valid JSON: not in UTF-8") from error
+    except RecursionError as error:
+        raise NasError("not valid JSON: nested too deeply") from error
+    except ValueError as error:
+        raise NasError(f"not valid JSON: {error}") from error
 
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = strict_json(await self.body())
+            try:
+                self._json = parsed(await self.body())
+            except NasError as error:  # what FastAPI expects of a body that is no JSON
+                raise json.JSONDecodeError(str(error), "", 0) from error
         return self._json
 
 
 class StrictRoute(APIRoute):
-    """A route whose body is read by :func:`strict_json`."""
+    """A route whose body is read by :func:`parsed`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See FastAPI."""
@@ -86,11 +55,27 @@ class StrictRoute(APIRoute):
         return handle_strictly
 
 
-def json_body(model: type[BaseModel], about: str, example: Any) -> dict[str, Any]:
-    """The ``openapi_extra`` of a route whose body :func:`read_body` reads.
+def strict_router(tag: str, *statuses: int) -> APIRouter:
+    """A router of ``/v1`` whose bodies are read so.
+
+    Args:
+        tag: of its routes in the OpenAPI document.
+        statuses: of problems that each of its routes may answer with, besides those that all do.
+    """
+    return APIRouter(
+        prefix="/v1",
+        route_class=StrictRoute,
+        tags=[tag],
+        responses=described(401, 403, 422, 429, *statuses),
+        generate_unique_id_function=by_name,
+    )
+
+
+def json_body(model: type[BaseModel], about: str) -> dict[str, Any]:
+    """The ``openapi_extra`` of a route that reads its body itself.
 
     :mod:`nas.service.api.openapi` knows of the model.
     """
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    content = {"application/json": {"schema": schema, "example": example}}
+    content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "description": about, "content": content}}

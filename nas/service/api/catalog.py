@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Literal
+
 import sqlalchemy as sa
-from fastapi import APIRouter
+from pydantic import BaseModel, Field
 
 from nas.service.api.auth import Reader, The
-from nas.service.api.operation_ids import by_name
-from nas.service.api.problems import described
-from nas.service.api.schemas import Catalog, CatalogTarget, moment
+from nas.service.api.bodies import strict_router
 from nas.service.database.tables import targets
 from nas.service.searches.requests import catalog, server_targets
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["searches"],
-    responses=described(401, 403, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("searches")
+
+
+class CatalogTarget(BaseModel):
+    """Where models may be asked for."""
+
+    name: str
+    place: Literal["server", "device"]
+    last_seen: datetime | None = Field(description="When a device's agent asked last.")
+
+
+class Catalog(BaseModel):
+    """What a search may name."""
+
+    teachers: list[str]
+    datasets: list[str]
+    supernets: list[str]
+    spaces: list[str]
+    recipes: list[str]
+    targets: list[CatalogTarget]
 
 
 @router.get("/catalog")
 def show_catalog(caller: Reader, service: The) -> Catalog:
     """The teachers, data sets, supernets, spaces, recipes and targets that a search may name."""
     offered = catalog(service, caller)
+    devices = (
+        sa.select(targets.c.name, sa.literal("device").label("place"), targets.c.last_seen)
+        .where(targets.c.name.in_(offered["targets"]))
+        .order_by(targets.c.name)
+    )
+    places = [{"name": name, "place": "server", "last_seen": None} for name in server_targets()]
     with service.engine.connect() as connection:
-        devices = connection.execute(
-            sa.select(targets.c.name, targets.c.last_seen)
-            .where(targets.c.name.in_(offered["targets"]))
-            .order_by(targets.c.name)
-        ).all()
-    places = [CatalogTarget(name=name, place="server", last_seen=None) for name in server_targets()]
-    places += [
-        CatalogTarget(
-            name=row.name,
-            place="device",
-            last_seen=None if row.last_seen is None else moment(row.last_seen),
-        )
-        for row in devices
-    ]
-    names = {kind: offered[kind] for kind in Catalog.model_fields if kind != "targets"}
-    return Catalog(**names, targets=places)
+        places += [dict(row) for row in connection.execute(devices).mappings()]
+    return Catalog.model_validate({**offered, "targets": places})

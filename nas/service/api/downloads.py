@@ -41,4 +41,5 @@ class Download(FileResponse):
 def is_known(request: Request, tag: str) -> bool:
     """Whether the client has what a tag stands for: its ``If-None-Match`` names it."""
     given = request.headers.get("If-None-Match", "")
-    return bool({"*", tag} & {one.strip().removeprefix("W/") for one in given.split(",")})
+    known = {one.strip().removeprefix("W/") for one in given.split(",")}
+    return bool({"*", tag.removeprefix("W/")} & known)

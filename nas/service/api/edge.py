@@ -8,14 +8,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nas.service.api.audit import Audited
+from nas.service.api.auth import Identified
 from nas.service.api.body_limits import BodyLimits
-from nas.service.api.departures import Departures
-from nas.service.api.identity import Identified
 from nas.service.api.observation import Observation
 from nas.service.api.origins import Origins
 from nas.service.api.rates import Rates
-from nas.service.api.request_ids import RequestIds
-from nas.service.api.security_headers import SecurityHeaders
+from nas.service.api.response_headers import ResponseHeaders
 from nas.service.service import Service
 
 
@@ -28,7 +26,7 @@ class _Edge:
     def __init__(self, app: ASGIApp, state: State, service: Service) -> None:
         settings = service.settings
         self._app = app
-        layers: ASGIApp = Audited(Departures(app), service.engine)
+        layers: ASGIApp = Audited(app, service.engine)
         layers = BodyLimits(layers, settings.limits)
         layers = Identified(layers, service, state.known_tokens)
         if settings.origins:
@@ -44,8 +42,7 @@ class _Edge:
         )
         layers = Origins(layers, settings)
         layers = Observation(layers, state.metrics)
-        layers = SecurityHeaders(layers)
-        self._layers: ASGIApp = RequestIds(layers)
+        self._layers: ASGIApp = ResponseHeaders(layers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._layers if scope["type"] == "http" else self._app)(scope, receive, send)

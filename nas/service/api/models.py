@@ -8,26 +8,21 @@ from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from nas.service.api.auth import Reader, The
+from nas.service.api.bodies import strict_router
 from nas.service.api.downloads import Download, is_known
-from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import SHAPE, Model, Shape, search_of
+from nas.service.api.schemas import Model, Shape
 from nas.service.api.searches import Known
 from nas.service.searches.lifecycle import SearchRow
 from nas.service.searches.results import ARCHIVE, PAGE, REPORT, read_report
 from nas.service.service import Service
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["models"],
-    responses=described(401, 403, 404, 422, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("models", 404)
 
 Number = Annotated[int, Path(ge=0, le=200, description="The model's place among the goals.")]
 
@@ -59,7 +54,7 @@ class Candidate(BaseModel):
 
     architecture: Shape
     predicted_ms: float
-    measured_ms: float
+    measured_ms: float = Field(validation_alias="measured_p50_ms")
     met: bool
 
 
@@ -73,29 +68,10 @@ class Calibration(BaseModel):
 class Front(BaseModel):
     """What a search found, for plots."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "metric": "accuracy",
-                "percentile": 50,
-                "budget_ms": 1.94,
-                "points": [{"architecture": SHAPE, "latency_ms": 1.85, "score": 0.7}],
-                "evaluations": [],
-                "chosen": 0,
-                "model": {"latency_ms": 1.87, "score": 0.717},
-                "teacher": {"latency_ms": 7.76, "score": 0.736},
-                "candidates": [],
-                "calibration": [{"predicted_ms": 3.1, "measured_ms": 3.2}],
-                "predictor_errors": {"mape_percent": 2.7, "floor_mape_percent": 1.9},
-                "data_summary": None,
-            }
-        }
-    )
-
     metric: str
-    percentile: int
+    percentile: int = Field(validation_alias="budget_percentile")
     budget_ms: float
-    points: list[FrontPoint]
+    points: list[FrontPoint] = Field(validation_alias="front")
     evaluations: list[Evaluation]
     chosen: int | None
     model: Measured
@@ -104,14 +80,35 @@ class Front(BaseModel):
     calibration: list[Calibration]
     predictor_errors: dict[str, Any]
     data_summary: dict[str, Any] | None = Field(
-        description="What was read of the data, and what may be amiss; null in older reports."
+        default=None,
+        description="What was read of the data, and what may be amiss; null in older reports.",
     )
+
+    @classmethod
+    def of(cls, report: dict[str, Any]) -> Front:
+        """The part of a report that its plots show."""
+        points = sorted(report["front"], key=lambda point: float(point["latency_ms"]))
+        places = [point["architecture"] for point in points]
+        chosen, percentile = report["architecture"], report["budget_percentile"]
+
+        def measured(ms: str, score: str) -> dict[str, Any]:
+            return {"latency_ms": report[f"{ms}_p{percentile}_ms"], "score": report[score]}
+
+        return cls.model_validate(
+            report
+            | {
+                "front": points,
+                "chosen": places.index(chosen) if chosen in places else None,
+                "model": measured("measured", "score"),
+                "teacher": measured("teacher", "teacher_score"),
+            }
+        )
 
 
 @router.get("/searches/{search_id}/models")
 def list_models(_: Reader, search: Known) -> list[Model]:
     """The models of a search, one for each target and budget; none before it is done."""
-    return search_of(search, []).models or []
+    return [Model.model_validate(model) for model in search.models or ()]
 
 
 @router.get("/searches/{search_id}/models/{number}")
@@ -126,23 +123,14 @@ def show_model(_: Reader, search: Known, number: Number) -> Model:
 @router.get("/searches/{search_id}/models/{number}/front")
 def show_front(_: Reader, search: Known, number: Number, service: The) -> Front:
     """The front of a model's search, and all that it was drawn from."""
-    return Front.model_validate(front_content(read_report(_place(service, search, number))))
+    return Front.of(read_report(_place(service, search, number)))
 
 
 @router.head("/searches/{search_id}/models/{number}/report.json", include_in_schema=False)
 @router.get(
     "/searches/{search_id}/models/{number}/report.json",
     response_class=FileResponse,
-    responses={
-        200: {
-            "content": {
-                "application/json": {
-                    "schema": {"type": "object"},
-                    "example": {"budget_ms": 1.94, "budget_percentile": 50, "architecture": SHAPE},
-                }
-            }
-        }
-    },
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 def download_report(_: Reader, search: Known, number: Number, service: The) -> FileResponse:
     """The report, as `nas search` writes it."""
@@ -194,39 +182,6 @@ def download_archive(
         filename=f"{search.id}-{number}.zip",
         headers=headers | {"Repr-Digest": f"sha-256=:{digest}:"},
     )
-
-
-def front_content(report: dict[str, Any]) -> dict[str, Any]:
-    """The part of a report that its plots show."""
-    points = sorted(report["front"], key=lambda point: float(point["latency_ms"]))
-    percentile = report["budget_percentile"]
-    found = [
-        place
-        for place, point in enumerate(points)
-        if point["architecture"] == report["architecture"]
-    ]
-    return {
-        "metric": report["metric"],
-        "percentile": percentile,
-        "budget_ms": report["budget_ms"],
-        "points": points,
-        "evaluations": report["evaluations"],
-        "chosen": found[0] if found else None,
-        "model": {
-            "latency_ms": report[f"measured_p{percentile}_ms"],
-            "score": report["score"],
-        },
-        "teacher": {
-            "latency_ms": report[f"teacher_p{percentile}_ms"],
-            "score": report["teacher_score"],
-        },
-        "candidates": [
-            one | {"measured_ms": one["measured_p50_ms"]} for one in report["candidates"]
-        ],
-        "calibration": report["calibration"],
-        "predictor_errors": report["predictor_errors"],
-        "data_summary": report.get("data_summary"),
-    }
 
 
 def _place(service: Service, search: SearchRow, number: int) -> FilePath:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
+import anyio
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nas.service.access.tokens import Caller
 from nas.service.api.problems import problem_response
-from nas.service.api.request_ids import request_id_of
+from nas.service.api.response_headers import request_id_of
 from nas.service.running.metrics import Metrics
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -40,14 +41,13 @@ class Observation:
 
         try:
             await self._app(scope, receive, noted)
-        except ClientDisconnect:
-            pass
-        except Exception:  # noqa: BLE001 - whatever it is, the client learns nothing but its name
-            _log.exception("request failed")
-            if status == _LEFT:
-                detail = "this is a fault of the service; its log says more under the request id"
-                response = problem_response(500, detail, request_id=request_id_of(scope))
-                await response(scope, receive, noted)
+        except Exception as error:  # noqa: BLE001 - the client learns nothing but its name
+            if not _has_left(error, begun=status != _LEFT):
+                _log.exception("request failed")
+                if status == _LEFT:
+                    detail = "a fault of the service: its log says more under the request id"
+                    response = problem_response(500, detail, request_id=request_id_of(scope))
+                    await response(scope, receive, noted)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             route = route_of(scope)
@@ -63,6 +63,22 @@ class Observation:
                 duration_ms=round(1000 * (time.perf_counter() - began), 2),
                 **_about(scope),
             )
+
+
+def _has_left(error: Exception, *, begun: bool) -> bool:
+    """Whether an error only says that the client has left before the end of its answer.
+
+    FastAPI closes the receiving end of an event stream before it stops the tasks that send into it:
+    one that waits to send just then fails.
+
+    Args:
+        begun: whether the answer had begun.
+    """
+    if isinstance(error, ExceptionGroup):
+        return all(_has_left(one, begun=begun) for one in error.exceptions)
+    return isinstance(error, ClientDisconnect) or (
+        begun and isinstance(error, anyio.BrokenResourceError)
+    )
 
 
 def _about(scope: Scope) -> dict[str, str]:

@@ -7,10 +7,10 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Request, Response
 
+from nas.service.api.downloads import is_known
 from nas.service.api.operation_ids import by_name
 from nas.service.api.problems import ProblemError
 
@@ -24,9 +24,6 @@ _TYPES = {
     "svg": "image/svg+xml",
 }
 _PLOTLY = "plotly.min.js"
-
-IfNoneMatch = Annotated[str, Header(alias="If-None-Match")]
-AcceptEncoding = Annotated[str, Header(alias="Accept-Encoding")]
 
 
 @dataclass(frozen=True)
@@ -44,19 +41,17 @@ class Asset:
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
-def index(if_none_match: IfNoneMatch = "", accept_encoding: AcceptEncoding = "") -> Response:
+def index(request: Request) -> Response:
     """The page."""
-    return _answer(read_asset("index.html"), if_none_match, accept_encoding)
+    return _answer(read_asset("index.html"), request)
 
 
 @router.api_route("/assets/{file}", methods=["GET", "HEAD"])
-def asset(
-    file: str, if_none_match: IfNoneMatch = "", accept_encoding: AcceptEncoding = ""
-) -> Response:
+def asset(file: str, request: Request) -> Response:
     """A file that the page loads."""
     if file not in asset_names():
         raise ProblemError(404, f"the page has no file {file[:80]!r}")
-    return _answer(read_asset(file), if_none_match, accept_encoding)
+    return _answer(read_asset(file), request)
 
 
 @cache
@@ -83,16 +78,16 @@ def read_asset(name: str) -> Asset:
     )
 
 
-def _answer(found: Asset, if_none_match: str, accept_encoding: str) -> Response:
+def _answer(found: Asset, request: Request) -> Response:
     """A file, or that the browser's copy still holds: it asks each time, so none is stale."""
     headers = {
         "ETag": found.tag,
         "Cache-Control": "no-cache",
         "Vary": "Accept-Encoding",
     }
-    if found.tag in (known.strip() for known in if_none_match.split(",")):
+    if is_known(request, found.tag):
         return Response(status_code=304, headers=headers)
-    if not _accepts_gzip(accept_encoding):
+    if not _accepts_gzip(request.headers.get("Accept-Encoding", "")):
         return Response(found.plain, headers=headers, media_type=found.media_type)
     headers["Content-Encoding"] = "gzip"
     return Response(found.compressed, headers=headers, media_type=found.media_type)

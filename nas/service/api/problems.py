@@ -10,11 +10,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
+from nas.service.conflicts import ConflictError
 from nas.service.database.engine import is_away
 from supernet.errors import NasError, shown
 
@@ -26,19 +28,18 @@ _MOST_ERRORS = 20
 MEDIA_TYPE = "application/problem+json"
 
 
-class ProblemDetails(BaseModel):
-    """What an error's body holds (RFC 9457)."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "type": "about:blank",
-                "title": "Unprocessable Content",
-                "status": 422,
-                "detail": "budget '5 parsecs' is not understood; write milliseconds ('5ms')",
-            }
+class ProblemDetails(
+    BaseModel,
+    json_schema_extra={
+        "example": {
+            "type": "about:blank",
+            "title": "Unprocessable Content",
+            "status": 422,
+            "detail": "budget '5 parsecs' is not understood; write milliseconds ('5ms')",
         }
-    )
+    },
+):
+    """What an error's body holds (RFC 9457)."""
 
     type: str = "about:blank"
     title: str = Field(description="The status in words.")
@@ -94,9 +95,17 @@ def handle_problems(app: FastAPI) -> None:
     async def _problem(_: Request, error: ProblemError) -> JSONResponse:
         return problem_response(error.status, error.detail, error.headers)
 
+    @app.exception_handler(ConflictError)
+    async def _conflict(_: Request, error: ConflictError) -> JSONResponse:
+        return problem_response(409, str(error))
+
     @app.exception_handler(NasError)
     async def _mendable(_: Request, error: NasError) -> JSONResponse:
         return problem_response(422, str(error))
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return problem_response(400, "the body was not sent to its end")
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -122,7 +131,7 @@ def handle_problems(app: FastAPI) -> None:
 def _fault(error: Mapping[str, Any]) -> dict[str, str]:
     """What pydantic found, short however much was given."""
     if error["type"] == "json_invalid":
-        return {"field": "body", "detail": f"not valid JSON: {error['ctx']['error']}"[:500]}
+        return {"field": "body", "detail": str(error["ctx"]["error"])[:500]}
     said = error["msg"].removeprefix("Value error, ")[:500]
     return {
         "field": ".".join(str(part)[:80] for part in error["loc"]),

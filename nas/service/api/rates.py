@@ -11,8 +11,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nas.service.api.auth import KnownTokens
-from nas.service.api.identity import bearer_token
+from nas.service.api.auth import KnownTokens, bearer_token
 from nas.service.api.problems import problem_response
 from nas.service.running.metrics import Metrics
 

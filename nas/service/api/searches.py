@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated
 
-import sqlalchemy as sa
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.service.access.tokens import Caller
-from nas.service.access.visibility import is_visible, readers_of, share, visible
-from nas.service.api.auth import Reader, Submitter, The, Whoever
-from nas.service.api.bodies import StrictRoute
-from nas.service.api.identity import bearer_token
-from nas.service.api.operation_ids import by_name
-from nas.service.api.paging import Cursor, Limit, page_of
+from nas.service.access.visibility import is_visible
+from nas.service.api import owned
+from nas.service.api.auth import Reader, Submitter, The, Whoever, bearer_token
+from nas.service.api.bodies import strict_router
+from nas.service.api.owned import Page
+from nas.service.api.paging import Cursor, Limit
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import Search, SearchChange, Searches, search_of
+from nas.service.api.schemas import Search, SearchChange
 from nas.service.database.tables import searches as table
 from nas.service.devices.tasks import forget_tasks
 from nas.service.searches import lifecycle
@@ -33,50 +32,23 @@ from nas.service.searches.lifecycle import ENDED, SearchRow, Status
 from nas.service.searches.requests import NewSearch, check_request, check_words
 from nas.service.service import Service
 
-router = APIRouter(
-    prefix="/v1",
-    route_class=StrictRoute,
-    tags=["searches"],
-    responses=described(401, 403, 422, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("searches")
 
 SearchId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["5b1c09d2f8a3e746"])]
 
 
 def known_search(search_id: SearchId, service: The, caller: Whoever) -> SearchRow:
     """The search of the path; 404 where there is none that the caller may see."""
-    found = lifecycle.find(service.engine, search_id)
-    if found is None or not is_visible(service, caller, "search", found.owner, found.id):
-        raise ProblemError(404, f"no search {search_id}")
-    return found
+    return owned.find(service, caller, "search", search_id)
+
+
+def own_search(search_id: SearchId, service: The, caller: Whoever) -> SearchRow:
+    """The search of the path, for who may change it; else as :func:`known_search`, or 403."""
+    return owned.find_own(service, caller, "search", search_id)
 
 
 Known = Annotated[SearchRow, Depends(known_search)]
-
-
-def owner_of(search: SearchRow) -> Caller:
-    """A search's owner, as who may name what they see."""
-    return Caller(search.owner, frozenset({"read", "submit"}))
-
-
-def check_owner(caller: Caller, search: SearchRow) -> None:
-    """Refuse to touch what is another's.
-
-    Raises:
-        ProblemError: 403.
-    """
-    if search.owner != caller.owner and not caller.may("admin"):
-        raise ProblemError(403, f"search {search.id} is {search.owner}'s")
-
-
-@contextmanager
-def _conflicts() -> Iterator[None]:
-    """Tell as problem 409 what cannot be done as searches are."""
-    try:
-        yield
-    except (lifecycle.OtherRequestError, lifecycle.NotPossibleError) as error:
-        raise ProblemError(409, str(error)) from error
+Own = Annotated[SearchRow, Depends(own_search)]
 
 
 @router.post(
@@ -102,8 +74,7 @@ def create_search(
 ) -> Search:
     """Queue a search. Repeated with the same `Idempotency-Key`, it is queued once: then 200."""
     check_request(service, wanted, caller)
-    with _conflicts():
-        row, is_new = lifecycle.create(service, caller.owner, wanted, key)
+    row, is_new = lifecycle.create(service, caller.owner, wanted, key)
     response.headers["Location"] = f"/v1/searches/{row.id}"
     request.state.made = row.id
     response.status_code = 201 if is_new else 200
@@ -118,16 +89,12 @@ def list_searches(
     owner: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Searches:
+) -> Page[Search]:
     """Searches, newest first: all, or in a private service those that one may see."""
-    query = sa.select(table).where(visible(service, caller, "search", table.c.owner, table.c.id))
-    if status is not None:
-        query = query.where(table.c.status == status)
-    if owner is not None:
-        query = query.where(table.c.owner == owner)
-    shown, more = page_of(service.engine, query, table.c.created, table.c.id, limit, cursor)
-    readers = readers_of(service.engine, "search", [row.id for row in shown])
-    return Searches(items=[search_of(row, readers[row.id]) for row in shown], next=more)
+    given = ((table.c.status, status), (table.c.owner, owner))
+    conditions = [column == value for column, value in given if value is not None]
+    rows, further = owned.find_page(service, caller, "search", limit, cursor, *conditions)
+    return Page(items=[Search.model_validate(row) for row in rows], next=further)
 
 
 @router.get(bare("/searches/{search_id}"), responses=described(404))
@@ -139,7 +106,8 @@ def show_search(_: Reader, search: Known, service: The) -> Search:
 @router.get("/searches/{search_id}/forecast", responses=described(404))
 def forecast_search(_: Reader, search: Known, service: The) -> ForecastTold:
     """When a search that waits is likely to begin, and how long such searches take."""
-    return _foreseen(service, search.request["recipe"], search.owner, search)
+    recipe = search.request["recipe"]
+    return forecast(service, recipe if isinstance(recipe, str) else None, search.owner, search)
 
 
 @router.get("/queue")
@@ -149,50 +117,44 @@ def forecast_new(
     recipe: Annotated[str | None, Query(max_length=63, examples=["quick"])] = None,
 ) -> ForecastTold:
     """The forecast of a search by a named recipe that would be submitted now."""
-    return _foreseen(service, recipe, caller.owner)
+    return forecast(service, recipe, caller.owner)
 
 
 @router.patch(bare("/searches/{search_id}"), responses=described(404))
-def change_search(change: SearchChange, caller: Submitter, search: Known, service: The) -> Search:
+def change_search(change: SearchChange, caller: Submitter, search: Own, service: The) -> Search:
     """Name a search, note something about it, or say who may see it; what is left out stays."""
-    check_owner(caller, search)
     check_words(change.name, change.note)
-    given = change.model_fields_set
-    words = {key: getattr(change, key) for key in ("name", "note") if key in given}
+    words = change.model_dump(include={"name", "note"}, exclude_unset=True)
     if words:
         lifecycle.describe(service.engine, search.id, **words)
     if change.shared_with is not None:
-        share(service.engine, "search", search.id, search.owner, change.shared_with)
-    return _told(service, known_search(search.id, service, caller))
+        owned.share_own(service, caller, "search", search.id, change.shared_with)
+    return _told(service, owned.find(service, caller, "search", search.id))
 
 
 @router.delete(bare("/searches/{search_id}"), status_code=204, responses=described(404, 409))
-async def delete_search(caller: Submitter, search: Known, service: The, request: Request) -> None:
+async def delete_search(_: Submitter, search: Own, service: The, request: Request) -> None:
     """Remove a search that has ended, and its models."""
-    check_owner(caller, search)
     await to_thread.run_sync(_remove, service, search)
     request.app.state.fronts.forget(search.id)
 
 
 @router.post("/searches/{search_id}:cancel", responses=described(404, 409))
-def cancel_search(caller: Submitter, search: Known, service: The) -> Search:
+def cancel_search(caller: Submitter, search: Own, service: The) -> Search:
     """Cancel a search that is queued or under way. What its stages have finished is kept."""
-    check_owner(caller, search)
-    with _conflicts():
-        lifecycle.cancel(service, search)
-    return _told(service, known_search(search.id, service, caller))
+    lifecycle.cancel(service, search)
+    return _told(service, owned.find(service, caller, "search", search.id))
 
 
 @router.post("/searches/{search_id}:retry", responses=described(404, 409))
-def retry_search(caller: Submitter, search: Known, service: The) -> Search:
+def retry_search(caller: Submitter, search: Own, service: The) -> Search:
     """Queue a search again that failed or was cancelled; it goes on from its finished stages."""
-    check_owner(caller, search)
-    # What it names may have gone since, or be another's by now.
-    asks = caller if caller.owner == search.owner else owner_of(search)
+    # What it names may have gone since. Its owner, not an administrator, must be able to see it.
+    owner = Caller(search.owner, frozenset({"read", "submit"}))
+    asks = caller if caller.owner == search.owner else owner
     check_request(service, NewSearch.model_validate(search.request), asks)
-    with _conflicts():
-        lifecycle.retry(service, search)
-    return _told(service, known_search(search.id, service, caller))
+    lifecycle.retry(service, search)
+    return _told(service, owned.find(service, caller, "search", search.id))
 
 
 async def _room_for_a_stream(request: Request, caller: Reader, service: The) -> AsyncIterator[None]:
@@ -262,20 +224,12 @@ async def follow_search(
     yield ServerSentEvent(event="end", data={})
 
 
-def _foreseen(
-    service: Service, recipe: object, owner: str, search: SearchRow | None = None
-) -> ForecastTold:
-    named = recipe if isinstance(recipe, str) else None
-    return forecast(service, named, owner, search)
-
-
 def _told(service: Service, search: SearchRow) -> Search:
-    return search_of(search, readers_of(service.engine, "search", [search.id])[search.id])
+    return Search.model_validate(owned.shown(service, "search", search))
 
 
 def _remove(service: Service, search: SearchRow) -> None:
-    with _conflicts():
-        lifecycle.remove(service.engine, search)
+    lifecycle.remove(service.engine, search)
     shutil.rmtree(service.folder("results") / search.id, ignore_errors=True)
     forget_tasks(service.engine, service.settings.data, search.id)
 

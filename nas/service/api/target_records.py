@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic.config import JsonDict
 
 from latency.json_numbers import NUMBER
 from latency.profile_file import FingerprintData
 from latency.target import MOST
-from nas.service.api.schemas import SHAPE, Shape, moment
-from nas.service.devices.targets import DeviceTarget
+from nas.service.api.owned import SharedWith
+from nas.service.api.schemas import SHAPE, Shape
 from supernet.architecture import Architecture
 
-Size = Annotated[int, Field(ge=1, le=65_536), NUMBER]
 _TARGET: JsonDict = {
     "device": "cpu",
     "runtime": "onnxruntime",
@@ -50,63 +50,20 @@ _TARGET_SCHEMA: JsonDict = {
     },
 }
 """What :meth:`latency.target.Target.from_dict` takes, and agents measure."""
-PROFILE: JsonDict = {
-    "format": "tailorbert-latency-profile",
-    "version": 3,
-    "target": _TARGET,
-    "workloads": [[1, 64]],
-    "fingerprint": {
-        "cpu": "Cortex-A76",
-        "cores": 4,
-        "memory_gib": 8,
-        "governor": "performance",
-        "gpu": "",
-        "machine": "aarch64",
-        "system": "Linux",
-        "versions": {"onnxruntime": "1.27.0"},
-    },
-    "spaces": [],
-    "shape": {
-        "vocab_size": 30522,
-        "max_positions": 512,
-        "type_vocab_size": 2,
-        "num_labels": 2,
-        "hidden_act": "gelu",
-    },
-    "seed": 0,
-    "seconds": 300.0,
-    "complete": True,
-    "sessions": [{"began": "2026-01-01T00:00:00Z", "others_share": 0.01}],
-    "measurements": [
-        {
-            "kernel": "linear",
-            "sizes": [64, 384, 384],
-            "batch_size": 1,
-            "sequence_length": 64,
-            "role": "chosen",
-            "session": 0,
-            "blocks": [[1.0, 1.0, 0, [0.21, 0.2, 0.22]]],
-        }
-    ],
-}
-"""Of the measurements, the first: a profile has hundreds."""
 
 
-class AgentInfo(BaseModel):
+class AgentInfo(BaseModel, extra="forbid", json_schema_extra={"example": {"version": "0.1.0"}}):
     """What an agent says of itself."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"version": "0.1.0"}})
 
     version: str = Field(max_length=32)
 
 
-class NewTarget(BaseModel):
+class NewTarget(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"target": _TARGET, "fingerprint": None, "agent": None}},
+):
     """A target to be registered."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"target": _TARGET, "fingerprint": None, "agent": None}},
-    )
 
     target: dict[str, Any] = Field(
         description="Runtime, threads, dtype and workload.", json_schema_extra=_TARGET_SCHEMA
@@ -127,22 +84,6 @@ class ProfileInfo(BaseModel):
 class TargetRecord(BaseModel):
     """A device's target."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "name": "pi",
-                "owner": "ada",
-                "created": "2026-01-01T00:00:00Z",
-                "target": _TARGET,
-                "fingerprint": None,
-                "agent": {"version": "0.1.0"},
-                "last_seen": "2026-01-01T00:00:00Z",
-                "profile": None,
-                "shared_with": [],
-            }
-        }
-    )
-
     name: str
     owner: str
     created: datetime
@@ -151,69 +92,24 @@ class TargetRecord(BaseModel):
     agent: dict[str, Any] | None
     last_seen: datetime | None = Field(description="When its agent asked last.")
     profile: ProfileInfo | None
-    shared_with: list[str] = Field(
-        description="Users who may use it besides its owner, or `*`. This matters only in a "
-        "private service."
-    )
-
-    @classmethod
-    def of(cls, known: DeviceTarget, readers: list[str]) -> TargetRecord:
-        return cls(
-            name=known.name,
-            owner=known.owner,
-            created=moment(known.created),
-            target=known.target.to_dict(),
-            fingerprint=None if known.fingerprint is None else known.fingerprint.to_dict(),
-            agent=known.agent,
-            last_seen=None if known.last_seen is None else moment(known.last_seen),
-            profile=None
-            if known.profile_digest is None
-            else ProfileInfo(sha256=known.profile_digest, errors=known.errors or {}),
-            shared_with=readers,
-        )
+    shared_with: SharedWith
 
 
-class TargetPage(BaseModel):
-    """Some targets, newest first."""
-
-    items: list[TargetRecord]
-    next: str | None = Field(description="The cursor of the page after; null on the last.")
-
-
-class LayerSizes(BaseModel):
-    """See :class:`supernet.architecture.Layer`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    num_heads: Size
-    qkv_size: Size
-    intermediate_size: Size
-    compression: Size = 1
+def target_record(row: Mapping[str, Any]) -> TargetRecord:
+    """What is told of a row of the table, with its ``shared_with``."""
+    digest = row["profile_digest"]
+    profile = None if digest is None else {"sha256": digest, "errors": row["errors"] or {}}
+    return TargetRecord.model_validate({**row, "profile": profile})
 
 
-class ArchitectureSizes(BaseModel):
-    """See :class:`supernet.architecture.Architecture`."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": SHAPE})
-
-    hidden_size: Size
-    layers: list[LayerSizes] = Field(min_length=1, max_length=128)
-
-    def architecture(self) -> Architecture:
-        return Architecture.from_dict(self.model_dump())
-
-
-class Wanted(BaseModel):
+class Wanted(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"architectures": [SHAPE], "percentile": 50, "confidence": None}},
+):
     """Architectures to predict the latency of."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"architectures": [SHAPE], "percentile": 50, "confidence": None}
-        },
-    )
-
-    architectures: list[ArchitectureSizes] = Field(min_length=1, max_length=1000)
+    architectures: list[Shape] = Field(min_length=1, max_length=1000)
     percentile: Literal[50, 95] = Field(default=50, description="Of a model's calls.")
     confidence: Annotated[float, Field(gt=0, lt=1), NUMBER] | None = Field(
         default=None,
@@ -224,24 +120,13 @@ class Wanted(BaseModel):
 class PredictedLatency(BaseModel):
     """An architecture's latency as predicted."""
 
-    architecture: Shape
+    architecture: Architecture
     latency_ms: float
     upper_ms: float = Field(description="What it is below, at the confidence.")
 
 
 class Predicted(BaseModel):
     """Predictions for a target."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "target": "pi",
-                "percentile": 50,
-                "confidence": 0.95,
-                "architectures": [{"architecture": SHAPE, "latency_ms": 21.3, "upper_ms": 23.0}],
-            }
-        }
-    )
 
     target: str
     percentile: int

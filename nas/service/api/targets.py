@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import sqlalchemy as sa
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Request, Response
 from fastapi.responses import FileResponse
 
 from latency.fingerprint import Fingerprint
@@ -15,30 +14,30 @@ from latency.profile import Profile
 from latency.profile_file import ProfileFile
 from latency.target import Target
 from nas.service.access.tokens import Caller
-from nas.service.access.visibility import is_visible, readers_of, share, visible
-from nas.service.api.auth import Reader, The, needs
-from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
-from nas.service.api.operation_ids import by_name
-from nas.service.api.paging import Cursor, Limit, page_of
+from nas.service.api.auth import Needs, Reader, The
+from nas.service.api.bodies import json_body, parsed, strict_router
+from nas.service.api.owned import (
+    Page,
+    Sharing,
+    find,
+    find_own,
+    find_page,
+    share_own,
+    shown,
+)
+from nas.service.api.paging import Cursor, Limit
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import Shape, Sharing
 from nas.service.api.target_records import (
-    PROFILE,
     NewTarget,
     Predicted,
     PredictedLatency,
-    TargetPage,
     TargetRecord,
     Wanted,
+    target_record,
 )
-from nas.service.database.tables import targets
 from nas.service.devices.targets import (
-    ChangedError,
     DeviceTarget,
-    FullError,
-    TakenError,
-    find_target,
     kept_profile,
     predictor_of,
     register_target,
@@ -50,16 +49,10 @@ from nas.service.plain_text import check_plain
 from nas.service.service import Service
 from nas.service.settings import NAME
 
-router = APIRouter(
-    prefix="/v1",
-    route_class=StrictRoute,
-    tags=["devices"],
-    responses=described(401, 403, 422, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("devices")
 
 TargetName = Annotated[str, Path(pattern=rf"^{NAME.pattern}$", max_length=63, examples=["pi"])]
-Registrar = Annotated[Caller, Depends(needs("device", "submit"))]
+Registrar = Annotated[Caller, Depends(Needs("device", "submit"))]
 
 PROFILES = CapacityLimiter(1)
 """Large profiles in memory as objects: one at a time."""
@@ -68,51 +61,31 @@ PREDICTIONS = CapacityLimiter(1)
 """Predictors are fitted one at a time: who waits for one holds no thread that others need."""
 
 
-def known_target(service: Service, name: str) -> DeviceTarget:
-    """The target of a name.
-
-    Raises:
-        ProblemError: there is none.
-    """
-    known = find_target(service.engine, name)
-    if known is None:
-        raise ProblemError(404, f"no device is registered as target {name}")
-    return known
-
-
 def seen_target(service: Service, caller: Caller, name: str) -> DeviceTarget:
     """The target of a name, if the caller may see it.
 
     Raises:
         ProblemError: 404.
     """
-    known = known_target(service, name)
-    if not is_visible(service, caller, "target", known.owner, name):
-        raise ProblemError(404, f"no device is registered as target {name}")
-    return known
+    return target_of_row(find(service, caller, "target", name))
 
 
-def check_owner(caller: Caller, known: DeviceTarget) -> None:
-    """Refuse who neither owns a target nor is an administrator.
+def own_target(service: Service, caller: Caller, name: str) -> DeviceTarget:
+    """The target of a name, if the caller may change it.
 
     Raises:
-        ProblemError: naming the owner.
+        ProblemError: 404 or 403.
     """
-    if known.owner != caller.owner and not caller.may("admin"):
-        raise ProblemError(403, f"target {known.name} belongs to {known.owner}")
+    return target_of_row(find_own(service, caller, "target", name))
 
 
 @router.get("/targets")
 def list_targets(
     caller: Reader, service: The, limit: Limit = 50, cursor: Cursor = None
-) -> TargetPage:
+) -> Page[TargetRecord]:
     """The devices' targets; the server's own are in ``/v1/catalog``."""
-    seen = visible(service, caller, "target", targets.c.owner, targets.c.name)
-    query = sa.select(targets).where(seen)
-    rows, further = page_of(service.engine, query, targets.c.created, targets.c.name, limit, cursor)
-    readers = readers_of(service.engine, "target", [row.name for row in rows])
-    items = [TargetRecord.of(target_of_row(row), readers[row.name]) for row in rows]
-    return TargetPage(items=items, next=further)
+    rows, further = find_page(service, caller, "target", limit, cursor)
+    return Page(items=[target_record(row) for row in rows], next=further)
 
 
 @router.put(
@@ -131,28 +104,25 @@ def put_target(
     fingerprint, agent = new.fingerprint, new.agent
     for field, told in (("fingerprint", fingerprint), ("agent", agent)):
         check_plain(field, None if told is None else told.model_dump())
-    try:
-        fresh = register_target(
-            service.engine,
-            service.settings.data,
-            name,
-            caller.owner,
-            target,
-            fingerprint=None if fingerprint is None else Fingerprint(**fingerprint.model_dump()),
-            agent=None if agent is None else agent.model_dump(),
-            anyones=caller.may("admin"),
-            most=service.settings.limits.targets_per_user,
-        )
-    except (TakenError, FullError) as error:
-        raise ProblemError(409, str(error)) from error
+    fresh = register_target(
+        service.engine,
+        service.settings.data,
+        name,
+        caller.owner,
+        target,
+        fingerprint=None if fingerprint is None else Fingerprint(**fingerprint.model_dump()),
+        agent=None if agent is None else agent.model_dump(),
+        anyones=caller.may("admin"),
+        most=service.settings.limits.targets_per_user,
+    )
     response.status_code = 201 if fresh else 200
-    return _told(service, known_target(service, name))
+    return _told(service, caller, name)
 
 
 @router.get(bare("/targets/{name}"), responses=described(404))
 def get_target(name: TargetName, caller: Reader, service: The) -> TargetRecord:
     """One device's target."""
-    return _told(service, seen_target(service, caller, name))
+    return _told(service, caller, name)
 
 
 @router.patch(bare("/targets/{name}"), responses=described(404))
@@ -160,25 +130,20 @@ def share_target(
     name: TargetName, sharing: Sharing, caller: Registrar, service: The
 ) -> TargetRecord:
     """Say who may see a device and have models measured on it; the owner always may."""
-    known = seen_target(service, caller, name)
-    check_owner(caller, known)
-    if not share(service.engine, "target", name, known.owner, sharing.shared_with):
-        raise ProblemError(404, f"no device is registered as target {name}")
-    return _told(service, known)
+    share_own(service, caller, "target", name, sharing.shared_with)
+    return _told(service, caller, name)
 
 
 @router.delete(bare("/targets/{name}"), status_code=204, responses=described(404))
 def delete_target(name: TargetName, caller: Registrar, service: The) -> None:
     """Forget a target, its profile and its tasks; searches that wait for it fail."""
-    known = seen_target(service, caller, name)
-    check_owner(caller, known)
-    remove_target(service.engine, service.settings.data, known)
+    remove_target(service.engine, service.settings.data, own_target(service, caller, name))
 
 
 @router.put(
     "/targets/{name}/profile",
     responses=described(400, 404, 409, 413),
-    openapi_extra=json_body(ProfileFile, "A file that `latency profile` wrote.", PROFILE),
+    openapi_extra=json_body(ProfileFile, "A file that `latency profile` wrote."),
 )
 async def put_profile(
     name: TargetName, request: Request, caller: Registrar, service: The
@@ -188,23 +153,19 @@ async def put_profile(
     Searches whose models it covers then measure none of their own, unless their recipe measures
     for more than 1.25 times as long.
     """
-    known = await to_thread.run_sync(seen_target, service, caller, name)
-    check_owner(caller, known)
-    content = await read_body(request, service.settings.limits.profile_bytes)
+    known = await to_thread.run_sync(own_target, service, caller, name)
+    content = await request.body()
     await to_thread.run_sync(_store, service, known, content, limiter=PROFILES)
-    return _told(service, await to_thread.run_sync(known_target, service, name))
+    return await to_thread.run_sync(_told, service, caller, name)
 
 
-def _told(service: Service, known: DeviceTarget) -> TargetRecord:
-    return TargetRecord.of(known, readers_of(service.engine, "target", [known.name])[known.name])
+def _told(service: Service, caller: Caller, name: str) -> TargetRecord:
+    return target_record(shown(service, "target", find(service, caller, "target", name)))
 
 
 def _store(service: Service, known: DeviceTarget, content: bytes) -> None:
     profile = Profile.from_dict(parsed(content))
-    try:
-        store_profile(service.engine, service.settings.data, known, profile)
-    except ChangedError as error:
-        raise ProblemError(409, str(error)) from error
+    store_profile(service.engine, service.settings.data, known, profile)
 
 
 @router.head("/targets/{name}/profile", include_in_schema=False)
@@ -214,10 +175,7 @@ def _store(service: Service, known: DeviceTarget, content: bytes) -> None:
     responses={
         200: {
             "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/ProfileFile"},
-                    "example": PROFILE,
-                }
+                "application/json": {"schema": {"$ref": "#/components/schemas/ProfileFile"}}
             }
         },
         **described(404),
@@ -262,9 +220,7 @@ def _predict(service: Service, known: DeviceTarget, wanted: Wanted) -> Predicted
         confidence=confidence,
         architectures=[
             PredictedLatency(
-                architecture=Shape.model_validate(one.to_dict()),
-                latency_ms=float(ms),
-                upper_ms=float(ms) * (1 + margin),
+                architecture=one, latency_ms=float(ms), upper_ms=float(ms) * (1 + margin)
             )
             for one, ms in zip(architectures, predicted, strict=True)
         ],

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from anyio import sleep, to_thread
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,13 +18,17 @@ from latency.json_numbers import NUMBER
 from latency.profile import Profile
 from nas.service.access.tokens import Caller
 from nas.service.api.auth import DeviceAgent, Reader, The
-from nas.service.api.bodies import StrictRoute, json_body, parsed, read_body
-from nas.service.api.operation_ids import by_name
+from nas.service.api.bodies import json_body, parsed, strict_router
 from nas.service.api.paths import bare
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import moment
-from nas.service.api.targets import PROFILES, TargetName, check_owner, known_target, seen_target
-from nas.service.devices.targets import ChangedError, check_answers, mark_seen, store_profile
+from nas.service.api.targets import PROFILES, TargetName, own_target, seen_target
+from nas.service.devices.targets import (
+    ChangedError,
+    check_answers,
+    find_target,
+    mark_seen,
+    store_profile,
+)
 from nas.service.devices.tasks import (
     LEASE_S,
     Claim,
@@ -43,13 +46,7 @@ from nas.service.devices.tasks import (
 from nas.service.service import Service
 from supernet.errors import printable
 
-router = APIRouter(
-    prefix="/v1",
-    route_class=StrictRoute,
-    tags=["agents"],
-    responses=described(401, 403, 404, 422, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("agents", 404)
 
 TaskId = Annotated[
     str, Path(pattern=r"^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])
@@ -71,12 +68,8 @@ class Resumed(_Body):
     attempt: Attempt
 
 
-class ClaimBody(_Body):
+class ClaimBody(_Body, json_schema_extra={"example": {"wait_s": 20, "resume": None}}):
     """How an agent asks for a task."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"wait_s": 20, "resume": None}}
-    )
 
     wait_s: Annotated[float, Field(ge=0, le=30), NUMBER] = Field(
         default=20.0, description="For a task, at the most."
@@ -86,13 +79,12 @@ class ClaimBody(_Body):
     )
 
 
-class TaskProgress(BaseModel):
+class TaskProgress(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"share": 0.4, "measured": 128, "error_percent": 4.2}},
+):
     """How far a task is."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"share": 0.4, "measured": 128, "error_percent": 4.2}},
-    )
 
     share: Annotated[float, Field(ge=0, le=1, description="Done, of all."), NUMBER]
     measured: Annotated[int, Field(ge=0, le=2**31 - 1), NUMBER] = Field(
@@ -103,13 +95,11 @@ class TaskProgress(BaseModel):
     )
 
 
-class ProgressBody(_Body):
+class ProgressBody(
+    _Body,
+    json_schema_extra={"example": {"attempt": 1, "progress": {"share": 0.4, "measured": 128}}},
+):
     """A sign of life: the lease begins anew."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"attempt": 1, "progress": {"share": 0.4, "measured": 128}}},
-    )
 
     attempt: Attempt
     progress: TaskProgress
@@ -122,77 +112,33 @@ class CompleteBody(_Body):
     result: Any = Field(description="A profile, or the latency of each model in a list.")
 
 
-_COMPLETED = {
-    "attempt": 1,
-    "result": [
-        {
-            "p50_ms": 1.87,
-            "p95_ms": 1.98,
-            "minimum_ms": 1.81,
-            "steady_ms": 1.86,
-            "samples_ms": [1.81, 1.87, 1.98],
-        }
-    ],
-}
-
-
-class FailBody(_Body):
+class FailBody(
+    _Body, json_schema_extra={"example": {"attempt": 1, "error": "the profile was disturbed"}}
+):
     """Why a task cannot be done."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"attempt": 1, "error": "the profile was disturbed"}},
-    )
 
     attempt: Attempt
     error: str = Field(min_length=1, max_length=2000)
 
 
-class TaskRecord(BaseModel):
+class TaskRecord(BaseModel, from_attributes=True):
     """A task of a device."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "0123456789abcdef0123456789abcdef",
-                "target": "pi",
-                "kind": "time",
-                "request": {},
-                "status": "claimed",
-                "attempt": 1,
-                "lease_s": 60.0,
-                "created": "2026-01-01T00:00:00Z",
-                "updated": "2026-01-01T00:00:00Z",
-                "progress": None,
-                "error": None,
-            }
-        }
-    )
 
     id: str
     target: str
     kind: Kind
     request: dict[str, Any]
     status: Status
-    attempt: int = Field(description="The number of its claim; 0 before the first.")
-    lease_s: float = Field(description="From one sign of life to the next, at the most.")
+    attempt: int = Field(
+        validation_alias="attempts", description="The number of its claim; 0 before the first."
+    )
+    lease_s: float = Field(
+        default=LEASE_S, description="From one sign of life to the next, at the most."
+    )
     created: datetime
     updated: datetime
     progress: TaskProgress | None
     error: str | None
-
-    @classmethod
-    def of(cls, task: Task) -> TaskRecord:
-        told = asdict(task)
-        return cls(
-            **{name: told[name] for name in ("id", "target", "kind", "request", "status")},
-            attempt=task.attempts,
-            lease_s=LEASE_S,
-            created=moment(task.created),
-            updated=moment(task.updated),
-            progress=None if task.progress is None else TaskProgress(**task.progress),
-            error=task.error,
-        )
 
 
 @router.post(
@@ -210,7 +156,7 @@ async def claim(
     while not (request.app.state.stopping.is_set() or await request.is_disconnected()):
         task = await to_thread.run_sync(claim_task, service.engine, name, resume)
         if task is not None:
-            return TaskRecord.of(task)
+            return TaskRecord.model_validate(task)
         if time.monotonic() >= until:
             break
         await sleep(_LOOK_EVERY_S)
@@ -222,7 +168,7 @@ def get_task(task_id: TaskId, caller: Reader, service: The) -> TaskRecord:
     """A task, without what came of it."""
     task = _known_task(service, task_id)
     seen_target(service, caller, task.target)
-    return TaskRecord.of(task)
+    return TaskRecord.model_validate(task)
 
 
 @router.get(
@@ -243,22 +189,19 @@ def get_file(task_id: TaskId, file: FileName, caller: DeviceAgent, service: The)
 def report_progress(task_id: TaskId, body: ProgressBody, caller: DeviceAgent, service: The) -> None:
     """Say how far a task is; the claim holds for another lease."""
     _agents_task(service, task_id, caller)
-    try:
-        note_progress(service.engine, Claim(task_id, body.attempt), body.progress.model_dump())
-    except LostError as error:
-        raise _lost(task_id, body.attempt) from error
+    note_progress(service.engine, Claim(task_id, body.attempt), body.progress.model_dump())
 
 
 @router.post(
     "/tasks/{task_id}:complete",
     status_code=204,
     responses=described(400, 409, 413, 503),
-    openapi_extra=json_body(CompleteBody, "What was measured.", _COMPLETED),
+    openapi_extra=json_body(CompleteBody, "What was measured."),
 )
 async def complete(task_id: TaskId, request: Request, caller: DeviceAgent, service: The) -> None:
     """Give what was measured. Saying it again changes nothing."""
     await to_thread.run_sync(_agents_task, service, task_id, caller)
-    content = await read_body(request, service.settings.limits.profile_bytes)
+    content = await request.body()
     await to_thread.run_sync(_complete, service, task_id, content, limiter=PROFILES)
 
 
@@ -267,10 +210,7 @@ def fail(task_id: TaskId, body: FailBody, caller: DeviceAgent, service: The) -> 
     """Say that a task cannot be done, and why. Saying it again changes nothing."""
     _agents_task(service, task_id, caller)
     claimed = Claim(task_id, body.attempt)
-    try:
-        end_task(service.engine, service.settings.data, claimed, error=printable(body.error))
-    except LostError as error:
-        raise _lost(task_id, body.attempt) from error
+    end_task(service.engine, service.settings.data, claimed, error=printable(body.error))
 
 
 def _complete(service: Service, task_id: str, content: bytes) -> None:
@@ -286,9 +226,12 @@ def _complete(service: Service, task_id: str, content: bytes) -> None:
     if is_ended(service.engine, claimed):
         return
     if task.status != "claimed" or task.attempts != body.attempt:
-        raise _lost(task_id, body.attempt)
+        raise LostError(claimed)
     if task.kind == "profile":
-        known, profile = known_target(service, task.target), Profile.from_dict(body.result)
+        known = find_target(service.engine, task.target)
+        if known is None:
+            raise ProblemError(404, f"no target {task.target}")
+        profile = Profile.from_dict(body.result)
         check_answers(profile, ProfileAsked.from_dict(task.request))
         try:
             store_profile(service.engine, service.settings.data, known, profile)
@@ -296,17 +239,12 @@ def _complete(service: Service, task_id: str, content: bytes) -> None:
             raise ProblemError(503, str(error)) from error
     else:
         latencies_from_dicts(body.result, len(TimeAsked.from_dict(task.request).models))
-    try:
-        end_task(service.engine, service.settings.data, claimed, result=body.result)
-    except LostError as error:
-        raise _lost(task_id, body.attempt) from error
+    end_task(service.engine, service.settings.data, claimed, result=body.result)
 
 
 def _agents_target(service: Service, name: str, caller: Caller) -> None:
     """Note that the agent of a target is there, if the target is the caller's."""
-    known = seen_target(service, caller, name)
-    check_owner(caller, known)
-    mark_seen(service.engine, known)
+    mark_seen(service.engine, own_target(service, caller, name))
 
 
 def _agents_task(service: Service, task_id: str, caller: Caller) -> Task:
@@ -320,7 +258,3 @@ def _known_task(service: Service, task_id: str) -> Task:
     if task is None:
         raise ProblemError(404, f"there is no task {task_id}, or none any more")
     return task
-
-
-def _lost(task_id: str, attempt: int) -> ProblemError:
-    return ProblemError(409, f"task {task_id} is not claim {attempt}'s any more")

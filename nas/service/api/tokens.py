@@ -6,26 +6,19 @@ from datetime import datetime
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Path
+from pydantic import BaseModel, Field
 
 from latency.json_numbers import NUMBER
 from nas.service.access.tokens import Scope, create_token, revoke_token
 from nas.service.api.auth import Admin, Reader, The
-from nas.service.api.bodies import StrictRoute
-from nas.service.api.operation_ids import by_name
+from nas.service.api.bodies import strict_router
+from nas.service.api.owned import Page
 from nas.service.api.paging import Cursor, Limit, page_of
 from nas.service.api.problems import ProblemError, described
-from nas.service.api.schemas import moment
 from nas.service.database.tables import tokens
 
-router = APIRouter(
-    prefix="/v1",
-    route_class=StrictRoute,
-    tags=["tokens"],
-    responses=described(401, 403, 422, 429),
-    generate_unique_id_function=by_name,
-)
+router = strict_router("tokens")
 
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$", examples=["ada"])]
 TokenId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["8796a5b4c3d2e1f0"])]
@@ -34,12 +27,6 @@ TokenId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["8796a5b4c3d2
 class WhoAmI(BaseModel):
     """The caller."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"owner": "ada", "scopes": ["read", "submit"], "private": False}
-        }
-    )
-
     owner: str
     scopes: list[Scope]
     private: bool = Field(
@@ -47,13 +34,12 @@ class WhoAmI(BaseModel):
     )
 
 
-class NewToken(BaseModel):
+class NewToken(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"owner": "ada", "scopes": ["read", "submit"], "days": 90}},
+):
     """A token to be made."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"owner": "ada", "scopes": ["read", "submit"], "days": 90}},
-    )
 
     owner: Owner
     scopes: list[Scope] = Field(min_length=1, max_length=4)
@@ -62,21 +48,8 @@ class NewToken(BaseModel):
     )
 
 
-class TokenRecord(BaseModel):
+class TokenRecord(BaseModel, from_attributes=True):
     """A token as it is kept: its hash is not shown."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "8796a5b4c3d2e1f0",
-                "owner": "ada",
-                "scopes": ["read", "submit"],
-                "created": "2026-01-31T12:00:00Z",
-                "expires": "2026-05-01T12:00:00Z",
-                "revoked": None,
-            }
-        }
-    )
 
     id: str
     owner: str
@@ -86,24 +59,8 @@ class TokenRecord(BaseModel):
     revoked: datetime | None
 
 
-class TokenPage(BaseModel):
-    """A page of tokens."""
-
-    items: list[TokenRecord]
-    next: str | None
-
-
 class MadeToken(BaseModel):
     """A token, shown this once."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "8796a5b4c3d2e1f0",
-                "token": "tb_7Jp0c9sYc1cS4m2hV6Qn3rKxE8tUwZaBdFgLiOpRsTu",
-            }
-        }
-    )
 
     id: str
     token: str
@@ -117,23 +74,14 @@ async def whoami(caller: Reader, service: The) -> WhoAmI:
 
 
 @router.get("/tokens")
-def list_tokens(_: Admin, service: The, limit: Limit = 50, cursor: Cursor = None) -> TokenPage:
+def list_tokens(
+    _: Admin, service: The, limit: Limit = 50, cursor: Cursor = None
+) -> Page[TokenRecord]:
     """All tokens that were ever made, newest first."""
     rows, further = page_of(
         service.engine, sa.select(tokens), tokens.c.created, tokens.c.id, limit, cursor
     )
-    items = [
-        TokenRecord(
-            id=row.id,
-            owner=row.owner,
-            scopes=row.scopes,
-            created=moment(row.created),
-            expires=None if row.expires is None else moment(row.expires),
-            revoked=None if row.revoked is None else moment(row.revoked),
-        )
-        for row in rows
-    ]
-    return TokenPage(items=items, next=further)
+    return Page(items=[TokenRecord.model_validate(row) for row in rows], next=further)
 
 
 @router.post("/tokens", status_code=201, responses=described(409))

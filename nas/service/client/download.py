@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-import httpx
+import httpx2
 
 from nas.store.result_folder import MODEL, RESULT
 from supernet.errors import NasError
@@ -33,7 +33,7 @@ _BAD = (
 )
 
 
-def receive(response: httpx.Response, file: Path, size: int, shown: Shown) -> None:
+def receive(response: httpx2.Response, file: Path, size: int, shown: Shown) -> None:
     """Add a response's body to a file, or begin it anew where the server sends the whole.
 
     Args:
@@ -43,7 +43,7 @@ def receive(response: httpx.Response, file: Path, size: int, shown: Shown) -> No
     Raises:
         NasError: more arrives than there is.
     """
-    partial = response.status_code == httpx.codes.PARTIAL_CONTENT
+    partial = response.status_code == httpx2.codes.PARTIAL_CONTENT
     with file.open("ab" if partial else "wb") as target:
         there = target.tell()
         for block in response.iter_bytes():  # as it comes: what is held back would be lost

@@ -1,13 +1,18 @@
-"""Server-sent events as they are read from a response's text."""
+"""The events of a search, as they arrive in a response."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
+
 from supernet.errors import NasError
+
+END = "end"
+"""The kind of the last event; it alone has no number."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class StreamEvent:
     """An event of a search.
 
     Args:
-        number: within its search; None where the event has none, such as ``end``.
+        number: within its search; None of ``end``.
         kind: ``status``, ``stage``, ``progress``, ``search``, ``line`` or ``end``.
         data: as docs/http.md lists it by kind.
     """
@@ -25,45 +30,20 @@ class StreamEvent:
     data: dict[str, Any]
 
 
-def parse_events(chunks: Iterable[str]) -> Iterator[StreamEvent]:
-    r"""The events of a stream's text; one that was cut off before its empty line is left out.
-
-    Args:
-        chunks: as they arrive, whatever they break in two.
+def read_events(response: httpx2.Response) -> Iterator[StreamEvent]:
+    """The events of a stream; one that was cut off before its empty line is left out.
 
     Raises:
         NasError: an event whose number or data is not of this service.
-
-    Example:
-        >>> list(parse_events(["id: 7\nevent: sta", 'ge\ndata: {"state": "began"}\n\n']))
-        [StreamEvent(number=7, kind='stage', data={'state': 'began'})]
     """
-    fields: dict[str, list[str]] = {}
-    for line in _lines(chunks):
-        if line:
-            name, _, value = line.partition(":")
-            fields.setdefault(name, []).append(value.removeprefix(" "))
-            continue
-        if "data" in fields:
-            yield _event(fields)
-        fields = {}
-
-
-def _lines(chunks: Iterable[str]) -> Iterator[str]:
-    """Not ``str.splitlines``: JSON may hold U+2028 and the like as they are."""
-    rest = ""
-    for chunk in chunks:
-        *whole, rest = (rest + chunk).split("\n")
-        yield from (line.removesuffix("\r") for line in whole)
-
-
-def _event(fields: dict[str, list[str]]) -> StreamEvent:
-    text = "\n".join(fields["data"])
-    try:
-        number = int(fields["id"][-1]) if "id" in fields else None
-        data = json.loads(text)
-    except ValueError as error:
-        raise NasError(f"the server sent an event that is not understood: {text[:80]!r}") from error
-    if not isinstance(data, dict):
-        raise NasError(f"the server sent an event whose data is no object: {text[:80]!r}")
-    return StreamEvent(number, fields.get("event", ["message"])[-1], data)
+    for event in httpx2.EventSource(response):
+        try:
+            number = int(event.id) if event.id and event.event != END else None
+            data = json.loads(event.data)
+        except ValueError as error:
+            raise NasError(
+                f"the server sent an event that is not understood: {event.data[:80]!r}"
+            ) from error
+        if not isinstance(data, dict):
+            raise NasError(f"the server sent an event whose data is no object: {event.data[:80]!r}")
+        yield StreamEvent(number, event.event, data)

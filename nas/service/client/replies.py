@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nas.service.client.connection import one_line
+from latency.connection import one_line
 from supernet.errors import NasError
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from nas.service.client.connection import WAITS_S, AwayError, Connection, RefusedError
+from latency.connection import AwayError, Connection, Patience, RefusedError
 from nas.service.client.download import Shown, receive, sha256, unpack
-from nas.service.client.event_stream import StreamEvent, parse_events
+from nas.service.client.event_stream import END, StreamEvent, read_events
 from nas.service.client.folder_upload import zipped
 from nas.service.client.replies import Archive, Model, Search, Status, understood
 from nas.service.uploads.scan import UPLOADED as TABLES
@@ -19,6 +19,10 @@ from nas.store.full_disk import full_disk_reported
 from nas.store.result_folder import check_output, replacing_folder
 from supernet.errors import NasError
 
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 18)
+"""Between attempts to go on with what was under way: ten minutes in all."""
+
+_SENT_AGAIN = 2  # times, of a request that is short
 _UPLOAD_S = 600.0  # the server reads what it has received before it answers
 
 
@@ -46,13 +50,13 @@ class ServiceClient:
     def __init__(
         self, url: str, token: str | None = None, *, waits_s: Sequence[float] = WAITS_S
     ) -> None:
-        self._server = Connection(url, token, waits_s)
+        self._server, self._waits_s = Connection(url, token), tuple(waits_s)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
+        self._server.__exit__()
 
     def create_search(self, request: Mapping[str, Any], key: str | None = None) -> Search:
         """Submit a search.
@@ -63,20 +67,19 @@ class ServiceClient:
                 search. By default one of its own.
         """
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-        return understood(
-            Search, self._server.json("POST", "/v1/searches", json=dict(request), headers=headers)
-        )
+        made = self._json("POST", "/v1/searches", json=dict(request), headers=headers)
+        return understood(Search, made)
 
     def search(self, search_id: str) -> Search:
         """A search as it stands."""
-        return understood(Search, self._server.json("GET", f"/v1/searches/{search_id}"))
+        return understood(Search, self._json("GET", f"/v1/searches/{search_id}"))
 
     def searches(self, status: Status | None = None, owner: str | None = None) -> Iterator[Search]:
         """Searches, newest first; pages are asked for as they are needed."""
         asked = {"status": status, "owner": owner, "cursor": None}
         while True:
             given = {name: value for name, value in asked.items() if value is not None}
-            page = self._server.json("GET", "/v1/searches", params=given)
+            page = self._json("GET", "/v1/searches", params=given)
             yield from (understood(Search, item) for item in page["items"])
             if page["next"] is None:
                 return
@@ -84,18 +87,15 @@ class ServiceClient:
 
     def cancel(self, search_id: str) -> Search:
         """Have a search stop, within seconds."""
-        return understood(Search, self._server.json("POST", f"/v1/searches/{search_id}:cancel"))
+        return understood(Search, self._json("POST", f"/v1/searches/{search_id}:cancel"))
 
     def retry(self, search_id: str) -> Search:
         """Run a search again that failed or was cancelled; finished stages are reused."""
-        path = f"/v1/searches/{search_id}:retry"
-        return understood(Search, self._server.json("POST", path, attempts=1))
+        return understood(Search, self._server.json("POST", f"/v1/searches/{search_id}:retry"))
 
     def model(self, search_id: str, number: int) -> Model:
         """A model of a search that is done, from 0."""
-        return understood(
-            Model, self._server.json("GET", f"/v1/searches/{search_id}/models/{number}")
-        )
+        return understood(Model, self._json("GET", f"/v1/searches/{search_id}/models/{number}"))
 
     def events(
         self, search_id: str, after: int = 0, lost: Callable[[str], None] = lambda _: None
@@ -109,26 +109,27 @@ class ServiceClient:
         Raises:
             NasError: no such search, or a server that stays away.
         """
-        patience = self._server.patience()
+        patience = Patience(self._waits_s)
         while True:
             headers = {"Last-Event-ID": str(after)} if after else {}
             away = AwayError(f"server {self._server.url} ended the stream of events early")
             try:
                 path = f"/v1/searches/{search_id}/events"
                 with self._server.response("GET", path, headers=headers) as response:
-                    for event in parse_events(response.iter_text()):
+                    for event in read_events(response):
                         patience.renew()
                         if event.number is not None:
                             if event.number <= after:
                                 continue
                             after = event.number
                         yield event
-                        if event.kind == "end":
+                        if event.kind == END:
                             return
             except AwayError as error:
                 away = error
             lost(str(away))
-            patience.wait(away)
+            patience.fail(away)
+            patience.wait()
 
     def fetch(
         self, search_id: str, number: int, folder: Path, shown: Shown = lambda *_: None
@@ -170,7 +171,6 @@ class ServiceClient:
         self._server.json(
             "PUT",
             f"/v1/{kind}s/{name}",
-            attempts=1,
             params={"filename": f"{kind}{ending}"},
             content=_content(kind, path),
             timeout=_UPLOAD_S,
@@ -179,12 +179,22 @@ class ServiceClient:
     def has_upload(self, kind: UploadKind, name: str) -> bool:
         """Whether one of that name was uploaded."""
         try:
-            self._server.json("GET", f"/v1/{kind}s/{name}")
+            self._json("GET", f"/v1/{kind}s/{name}")
         except RefusedError as error:
             if error.status == 404:
                 return False
             raise
         return True
+
+    def _json(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON that answers a request which may safely be sent again."""
+        patience = Patience(self._waits_s[:_SENT_AGAIN])
+        while True:
+            try:
+                return self._server.json(method, path, **options)
+            except AwayError as error:
+                patience.fail(error)
+                patience.wait()
 
     def _download(self, path: str, file: Path, archive: Archive, shown: Shown) -> None:
         """Have ``file`` be the archive; what it begins with may be an earlier attempt's."""
@@ -196,7 +206,7 @@ class ServiceClient:
         raise NasError(f"what {self._server.url}{path} sends has another checksum than it should")
 
     def _complete(self, path: str, file: Path, archive: Archive, shown: Shown) -> None:
-        patience = self._server.patience()
+        patience = Patience(self._waits_s)
         while (there := file.stat().st_size if file.exists() else 0) != archive.bytes:
             headers = {"Accept-Encoding": "identity"}
             if 0 < there < archive.bytes:
@@ -210,7 +220,8 @@ class ServiceClient:
             if file.exists() and file.stat().st_size > there:
                 patience.renew()
             if not file.exists() or file.stat().st_size != archive.bytes:
-                patience.wait(away)
+                patience.fail(away)
+                patience.wait()
 
 
 UploadKind = Literal["dataset", "teacher"]

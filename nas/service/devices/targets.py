@@ -23,6 +23,7 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Target
 from nas.service.access.visibility import forget_shares
+from nas.service.conflicts import ConflictError
 from nas.service.database.engine import count_in_turn, execute, first_row
 from nas.service.database.tables import targets, tasks
 from nas.service.devices.tasks import fail_tasks
@@ -41,15 +42,7 @@ _MOVED = (
 _FITTING = threading.Lock()  # a fit uses all cores, and two callers may want the same fit
 
 
-class TakenError(NasError):
-    """The target's name belongs to someone else, or to the server."""
-
-
-class FullError(NasError):
-    """The user has as many targets as one may have."""
-
-
-class ChangedError(NasError):
+class ChangedError(ConflictError):
     """Another request changed the target meanwhile."""
 
 
@@ -102,12 +95,12 @@ def register_target(
         whether it is new.
 
     Raises:
-        TakenError: the name is the server's own, or another owner's.
-        FullError: the owner has as many targets as one may have.
+        ConflictError: the name is the server's own, or another owner's; or the owner has as many
+            targets as one may have.
         NasError: agents do not measure this runtime or device.
     """
     if name in config_names("targets"):
-        raise TakenError(f"target {name} is the server's own: choose another name")
+        raise ConflictError(f"target {name} is the server's own: choose another name")
     if (target.runtime, target.device) != ("onnxruntime", "cpu"):
         raise NasError(
             f"target {name}: agents measure runtime onnxruntime on device cpu, "
@@ -127,19 +120,21 @@ def register_target(
                 )
                 forget_shares(connection, "target", name)
                 if count_in_turn(connection, targets, owner) > most:
-                    raise FullError(f"at most {most} targets of one user are kept: delete one")
+                    raise ConflictError(f"at most {most} targets of one user are kept: delete one")
             return True
         except IntegrityError:  # another request was first
             known = find_target(engine, name)
     if known is None or (known.owner != owner and not anyones):
-        raise TakenError(f"target {name} belongs to another user: choose another name")
+        raise ConflictError(f"target {name} belongs to another user: choose another name")
     moved = fingerprint is not None and known.fingerprint not in (None, fingerprint)
     other = moved or known.target != target
     if other:
         told |= {"profile_digest": None, "errors": None}
     with engine.begin() as connection:
         if not connection.execute(targets.update().where(_is(known)).values(**told)).rowcount:
-            raise TakenError(f"target {name} belongs to another user by now: choose another name")
+            raise ConflictError(
+                f"target {name} belongs to another user by now: choose another name"
+            )
         if moved:
             fail_tasks(connection, name, _MOVED)
     if other:

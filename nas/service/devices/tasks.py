@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from nas.service.conflicts import ConflictError
 from nas.service.database.engine import execute, first_row
 from nas.service.database.tables import tasks
 
@@ -72,8 +73,11 @@ class Claim(NamedTuple):
     attempt: int
 
 
-class LostError(Exception):
+class LostError(ConflictError):
     """A task that is no longer the agent's."""
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(f"task {claim.id} is not claim {claim.attempt}'s any more")
 
 
 def id_of_task(*asked: Any) -> str:
@@ -154,7 +158,7 @@ def note_progress(engine: Engine, claim: Claim, progress: Mapping[str, Any]) -> 
     now = time.time()
     told = {"progress": dict(progress), "updated": now, "lease": now + LEASE_S}
     if not execute(engine, tasks.update().where(_held(claim)).values(**told)):
-        raise LostError
+        raise LostError(claim)
 
 
 def end_task(
@@ -169,7 +173,7 @@ def end_task(
     outcome |= {"updated": time.time(), "lease": None, "error": error}
     held = execute(engine, tasks.update().where(_held(claim)).values(**outcome))
     if not (held or is_ended(engine, claim)):
-        raise LostError
+        raise LostError(claim)
     _remove_files(data, claim.id)
 
 

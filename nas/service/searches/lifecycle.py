@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
 from nas.service.access.visibility import forget_shares
+from nas.service.conflicts import ConflictError
 from nas.service.database.engine import count_in_turn, execute, first_row
 from nas.service.database.tables import events as happened
 from nas.service.database.tables import searches
@@ -33,14 +34,6 @@ ENDED = ("done", "failed", "cancelled")
 SearchRow = Row[Any]
 
 
-class OtherRequestError(NasError):
-    """An idempotency key that stands for another request."""
-
-
-class NotPossibleError(NasError):
-    """A search's status, or how many searches its owner has, does not allow this."""
-
-
 def create(
     service: Service, owner: str, new: NewSearch, idempotency_key: str | None
 ) -> tuple[SearchRow, bool]:
@@ -53,8 +46,8 @@ def create(
         The search, and whether it is new.
 
     Raises:
-        OtherRequestError: the key stands for another request.
-        NotPossibleError: the owner has as many under way as one may have.
+        ConflictError: the key stands for another request.
+        ConflictError: the owner has as many under way as one may have.
         NasError: an upload that it names has just been removed.
     """
     wanted = new.model_dump(mode="json", include=set(SearchRequest.model_fields))
@@ -85,7 +78,7 @@ def create(
         if earlier is None:
             raise
         if earlier.request != wanted:
-            raise OtherRequestError(
+            raise ConflictError(
                 f"Idempotency-Key {idempotency_key!r} stands for another request: "
                 f"search {earlier.id}"
             ) from None
@@ -109,10 +102,10 @@ def cancel(service: Service, search: SearchRow) -> None:
     """End a search that is queued or under way; its job stops within seconds.
 
     Raises:
-        NotPossibleError: it has ended.
+        ConflictError: it has ended.
     """
     if not _move(service.engine, search.id, search.attempt, ("queued", "running"), "cancelled"):
-        raise NotPossibleError(f"search {search.id} has ended: nothing to cancel")
+        raise ConflictError(f"search {search.id} has ended: nothing to cancel")
     service.jobs.cancel(search.id, search.attempt)
 
 
@@ -120,7 +113,7 @@ def retry(service: Service, search: SearchRow) -> None:
     """Queue a failed or cancelled search again; finished stages are not repeated.
 
     Raises:
-        NotPossibleError: it has not failed and was not cancelled, or its owner has as many under
+        ConflictError: it has not failed and was not cancelled, or its owner has as many under
             way as one may have.
     """
     attempt, retried = search.attempt + 1, searches.c.status.in_(("failed", "cancelled"))
@@ -132,7 +125,7 @@ def retry(service: Service, search: SearchRow) -> None:
             .values(updated=time.time(), **fresh)
         )
         if not moved.rowcount:
-            raise NotPossibleError(
+            raise ConflictError(
                 f"search {search.id} is {search.status}: only one that failed or was cancelled "
                 "can be tried again"
             )
@@ -145,14 +138,14 @@ def remove(engine: Engine, search: SearchRow) -> None:
     """Remove the row, the events and the shares of a search that has ended.
 
     Raises:
-        NotPossibleError: it has not ended.
+        ConflictError: it has not ended.
     """
     with engine.begin() as connection:
         gone = connection.execute(
             searches.delete().where(searches.c.id == search.id, searches.c.status.in_(ENDED))
         )
         if not gone.rowcount:
-            raise NotPossibleError(f"search {search.id} is under way: cancel it first")
+            raise ConflictError(f"search {search.id} is under way: cancel it first")
         connection.execute(happened.delete().where(happened.c.search_id == search.id))
         forget_shares(connection, "search", search.id)
 
@@ -255,13 +248,13 @@ def _queue(
     """Queue an attempt in the transaction that makes or moves its row.
 
     Raises:
-        NotPossibleError: the owner has as many searches under way as one may have.
+        ConflictError: the owner has as many searches under way as one may have.
         NasError: an upload that the request names has just been removed.
     """
     most = service.settings.limits.searches_per_user
     waiting = searches.c.status.in_(("queued", "running"))
     if count_in_turn(connection, searches, owner, waiting) > most:
-        raise NotPossibleError(
+        raise ConflictError(
             f"at most {most} searches of one user may wait or run: cancel one, or wait for an end"
         )
     for kind, name in uploads_named(wanted):

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import SQLAlchemyError
@@ -186,15 +186,15 @@ async def _send_all(
     engine: Engine, claimed: list[Delivery], key: bytes | None, hosts: Collection[str]
 ) -> None:
     # The environment may name certificates (SSL_CERT_FILE), but no proxy: hosts are listed.
-    verify = httpx.create_ssl_context(trust_env=True)
-    async with httpx.AsyncClient(trust_env=False, verify=verify, timeout=_ANSWER_S) as http:
+    verify = httpx2.create_ssl_context(trust_env=True)
+    async with httpx2.AsyncClient(trust_env=False, verify=verify, timeout=_ANSWER_S) as http:
         failures = await asyncio.gather(*(_failure(http, one, key, hosts) for one in claimed))
     for one, failure in zip(claimed, failures, strict=True):
         settle(engine, one, failure, time.time())
 
 
 async def _failure(
-    http: httpx.AsyncClient, one: Delivery, key: bytes | None, hosts: Collection[str]
+    http: httpx2.AsyncClient, one: Delivery, key: bytes | None, hosts: Collection[str]
 ) -> str | None:
     """Send a message. Why the receiver did not take it, or None if it did."""
     now = int(time.time())

@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from latency.atomic import sync
 from nas.service.access.visibility import forget_shares
+from nas.service.conflicts import ConflictError
 from nas.service.database.engine import count_in_turn, first_row
 from nas.service.database.tables import searches, uploads
 from nas.service.service import Service, UploadKind
@@ -31,10 +32,6 @@ NAMED_AT: dict[UploadKind, tuple[tuple[str, ...], ...]] = {
     "supernet": (("supernet",),),
 }
 """Where a search's request names an upload."""
-
-
-class TakenError(Exception):
-    """Another upload has the name."""
 
 
 class InUseError(Exception):
@@ -49,10 +46,6 @@ class InUseError(Exception):
         self.search_id = search_id
 
 
-class FullError(Exception):
-    """The user has as many uploads as one may have."""
-
-
 def begin_arrival(service: Service) -> TemporaryDirectory[str]:
     """A folder for an upload to arrive in; clean it up, whatever becomes of the upload."""
     return TemporaryDirectory(dir=service.folder("uploads"), ignore_cleanup_errors=True)
@@ -63,11 +56,23 @@ def find_upload(engine: Engine, kind: UploadKind, name: str) -> Row[Any] | None:
     return first_row(engine, sa.select(uploads).where(_is(kind, name)))
 
 
-def is_full(service: Service, owner: str) -> bool:
-    """Whether a user has as many uploads as one may have."""
-    with service.engine.connect() as connection:
-        count = count_in_turn(connection, uploads, owner)
-    return count >= service.settings.limits.stored_per_user
+def name_taken(kind: UploadKind, name: str) -> ConflictError:
+    """The error where another upload has a name."""
+    return ConflictError(f"another {kind} is called {name!r}: delete it, or take another name")
+
+
+def check_room(service: Service, connection: Connection, owner: str, *, more: int) -> None:
+    """Refuse what would be more uploads than one user may have.
+
+    Args:
+        more: uploads besides those that the connection sees.
+
+    Raises:
+        ConflictError: there is no room.
+    """
+    most = service.settings.limits.stored_per_user
+    if count_in_turn(connection, uploads, owner) + more > most:
+        raise ConflictError(f"you have {most} data sets, teachers and supernets; delete one first")
 
 
 def keep_upload(
@@ -91,8 +96,7 @@ def keep_upload(
         whether it is new; an equal upload that came first is kept instead.
 
     Raises:
-        TakenError: another upload has the name.
-        FullError: the user has as many uploads as one may have.
+        ConflictError: another upload has the name, or the user has as many as one may have.
     """
     size = sum(path.stat().st_size for path in kept.iterdir())
     for path in (*kept.iterdir(), kept):
@@ -112,9 +116,7 @@ def keep_upload(
                 )
             )
             forget_shares(connection, kind, name)
-            most = service.settings.limits.stored_per_user
-            if count_in_turn(connection, uploads, owner) > most:
-                raise FullError
+            check_room(service, connection, owner, more=0)
             # The row is ours alone, so whatever stands there was left by a crash.
             shutil.rmtree(place, ignore_errors=True)
             os.rename(kept, place)
@@ -122,7 +124,7 @@ def keep_upload(
     except IntegrityError:
         found = find_upload(service.engine, kind, name)
         if found is None or found.digest != digest:
-            raise TakenError from None
+            raise name_taken(kind, name) from None
         return False
     return True
 

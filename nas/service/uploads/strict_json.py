@@ -27,7 +27,7 @@ def parse_json(text: str) -> Any:
             parse_constant=_no_constant,
             parse_float=_finite,
             parse_int=_short,
-            object_pairs_hook=_distinct,
+            object_pairs_hook=distinct,
         )
         if "\\u" in text:  # only an escape can state half of a pair
             json.dumps(value, ensure_ascii=False).encode()
@@ -57,7 +57,13 @@ def _short(text: str) -> int:
     return number
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's keys and values; a reader that takes the last of two equal keys differs from one
+    that takes the first.
+
+    Raises:
+        NasError: a key stands twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(key for key, _ in pairs)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
-from pydantic import BaseModel
 
 from latency.asked import TimeAsked
 from latency.profile import Profile
 from latency.target import Target
 from nas.service.access.tokens import Scope, create_token
-from nas.service.api.upload_records import DatasetRecord, SupernetRecord
 from nas.service.database.tables import events, searches, tasks, tokens, uploads
 from nas.service.devices.targets import find_target, register_target, store_profile
 from nas.service.devices.tasks import claim_task, submit_task, task_folder
@@ -24,7 +23,23 @@ TARGET = "pi"
 TASK = "0123456789abcdef0123456789abcdef"
 TOKEN = "8796a5b4c3d2e1f0"
 UPLOAD = "reviews"
-UPLOADS: dict[str, type[BaseModel]] = {"dataset": DatasetRecord, "supernet": SupernetRecord}
+UPLOADS: dict[str, dict[str, Any]] = {
+    "dataset": {
+        "splits": {"train": 900, "test": 100},
+        "columns": [{"name": "text", "kind": "text"}, {"name": "label", "kind": "whole"}],
+        "labels": {"kind": "classification", "classes": 2, "names": ["0", "1"]},
+        "example": {"text": "Well made, and it lasts.", "label": 1},
+    },
+    "supernet": {
+        "architecture": {
+            "hidden_size": 384,
+            "layers": [{"num_heads": 12, "qkv_size": 384, "intermediate_size": 1536}],
+        },
+        "labels": ["negative", "positive"],
+        "parameters": 22713986,
+    },
+}
+"""What is kept of each upload that is put there."""
 KEPT = {
     SEARCH: "5b1c09d2f8a3e747",
     TARGET: "pi-2",
@@ -52,22 +67,16 @@ def populate(service: Service, profile: Profile) -> None:
     _put_task(service, profile.target)
     now = time.time()
     with service.engine.begin() as connection:
-        for kind, model in UPLOADS.items():
+        for kind, about in UPLOADS.items():
             (service.folder(f"{kind}s") / UPLOAD).mkdir()
-            record = model.model_json_schema()["example"]
-            about = {
-                key: value
-                for key, value in record.items()
-                if key not in ("name", "owner", "created", "digest", "bytes")
-            }
             connection.execute(
                 uploads.insert().values(
                     kind=kind,
                     name=UPLOAD,
                     owner="ada",
                     created=now,
-                    digest=record["digest"],
-                    bytes=record["bytes"],
+                    digest="9f86d081884c7d65" * 4,
+                    bytes=48213,
                     about=about,
                 )
             )

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 
 from tests.ports import free_port
@@ -39,7 +39,7 @@ class Served:
             yaml.safe_dump({"port": self.port, "data": str(self.data), **settings})
         )
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx2.Client(base_url=self.url, timeout=30)
         self.process: subprocess.Popen[bytes] | None = None
         self._options = () if works else ("--no-worker",)
 
@@ -50,7 +50,7 @@ class Served:
             try:
                 self.client.get("/v1/whoami")
                 return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 time.sleep(0.1)
         raise AssertionError(self.log.read_text())
 

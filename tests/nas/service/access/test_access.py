@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -16,7 +16,6 @@ from latency.profile import Profile
 from nas.service.access.tokens import create_token
 from nas.service.access.visibility import readers_of, share
 from nas.service.api.app import create_app
-from nas.service.api.upload_records import DatasetRecord
 from nas.service.database.tables import shares, targets
 from nas.service.devices.targets import find_target, register_target, remove_target, store_profile
 from nas.service.devices.tasks import submit_task
@@ -30,6 +29,7 @@ from nas.service.uploads.kept import keep_upload
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 from tests.latency.conftest import made_profile
+from tests.nas.service.populated import UPLOADS
 from tests.nas.service.seeded import finished_search
 
 DATA = b"text,label\n" + b"Well made and it lasts.,good\nIt broke at once.,bad\n" * 6
@@ -88,11 +88,13 @@ class Town:
 
 def keep_reviews(service: Service) -> None:
     """Put a data set of ada's into a service, as an upload that was checked is put."""
-    example = DatasetRecord.model_json_schema()["example"]
-    about = {key: example[key] for key in ("splits", "columns", "labels", "example")}
     kept = service.folder("uploads") / "reviews"
     kept.mkdir()
-    given = {"owner": "ada", "digest": hashlib.sha256(DATA).hexdigest(), "about": about}
+    given = {
+        "owner": "ada",
+        "digest": hashlib.sha256(DATA).hexdigest(),
+        "about": UPLOADS["dataset"],
+    }
     assert keep_upload(service, "dataset", "reviews", kept, **given)
 
 
@@ -254,13 +256,13 @@ def test_an_event_stream_ends_with_the_share_that_it_was_opened_by(town, listen)
     host, port = listen(create_app(private.service), private.service)
     headers = dict(private.clients["bob"].headers)
     url = f"http://{host}:{port}/v1/searches/{search}/events"
-    with httpx.stream("GET", url, headers=headers, timeout=60) as stream:
+    with httpx2.stream("GET", url, headers=headers, timeout=60) as stream:
         lines = stream.iter_lines()
         assert next(lines)
         ada.patch(f"/v1/searches/{search}", json={"shared_with": []})
         for _ in lines:  # until the service closes it
             pass
-    assert httpx.get(url, headers=headers).status_code == 404
+    assert httpx2.get(url, headers=headers).status_code == 404
 
 
 def test_what_goes_takes_its_shares_along(town):

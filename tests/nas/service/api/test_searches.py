@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -14,6 +14,7 @@ from nas.pipeline import pipeline
 from nas.service.access.tokens import create_token, revoke_token
 from nas.service.api import auth
 from nas.service.api.app import create_app
+from nas.service.conflicts import ConflictError
 from nas.service.devices.tasks import find_task, submit_task
 from nas.service.searches import broadcast, events, lifecycle, requests
 from tests.nas.service.databases import on_both
@@ -80,7 +81,7 @@ def test_requests_at_once_make_no_more_than_that(make_service):
     def create(_: int) -> bool:
         try:
             lifecycle.create(service, "ada", wanted, None)
-        except lifecycle.NotPossibleError:
+        except ConflictError:
             return False
         return True
 
@@ -285,15 +286,15 @@ def test_a_stream_ends_when_its_token_is_revoked(make_service, listen, monkeypat
     url = f"http://{host}:{port}/v1/searches"
     token_id, token = create_token(service.engine, "ada", ["read", "submit"])
     headers = {"Authorization": f"Bearer {token}"}
-    search_id = httpx.post(url, json=WANTED, headers=headers).json()["id"]
-    with httpx.stream("GET", f"{url}/{search_id}/events", headers=headers) as answer:
+    search_id = httpx2.post(url, json=WANTED, headers=headers).json()["id"]
+    with httpx2.stream("GET", f"{url}/{search_id}/events", headers=headers) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith(("id:", "event:"))
         assert revoke_token(service.engine, token_id)
         events.record(service.engine, search_id, "line", {"text": "late", "level": "info"})
         rest = list(lines)  # which ends
     assert not any("end" in line for line in rest if line.startswith("event:"))
-    assert httpx.get(f"{url}/{search_id}", headers=headers).status_code == 401
+    assert httpx2.get(f"{url}/{search_id}", headers=headers).status_code == 401
 
 
 def test_one_user_has_half_of_the_streams(make_service, listen):
@@ -305,11 +306,11 @@ def test_one_user_has_half_of_the_streams(make_service, listen):
         _, token = create_token(service.engine, user, ["read", "submit"])
         return {"Authorization": f"Bearer {token}"}
 
-    search_id = httpx.post(url, json=WANTED, headers=headers("ada")).json()["id"]
+    search_id = httpx2.post(url, json=WANTED, headers=headers("ada")).json()["id"]
     with ExitStack() as open_streams:
 
         def status(asker):
-            asked = httpx.stream("GET", f"{url}/{search_id}/events", headers=asker)
+            asked = httpx2.stream("GET", f"{url}/{search_id}/events", headers=asker)
             return open_streams.enter_context(asked).status_code
 
         with ThreadPoolExecutor() as at_once:

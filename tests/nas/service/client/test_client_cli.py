@@ -6,6 +6,7 @@ import asyncio
 import io
 import json as jsons
 import signal
+import socket
 import threading
 import zipfile
 from collections.abc import Callable
@@ -171,7 +172,7 @@ def test_a_teacher_that_lies_here_is_uploaded_once(scripted, nas, tmp_path):
         (["submit", "--latency", "4x", "--data", "absent.csv"], "data absent.csv: no such file"),
         (["submit", "--latency", "4x", "--recipe", "absent.yaml"], "recipe absent.yaml: cannot be"),
         (["submit", "--latency", "4x", "--token-file", "absent"], "token file absent cannot be"),
-        (["submit", "--latency", "4x", "--server", "nas"], "server must be http://"),
+        (["submit", "--latency", "4x", "--server", "nas"], "server must be an address"),
         (["submit", "--latency", "4x", "--fetch", __file__], "is no earlier result"),
         (["watch", "../tokens"], "search '../tokens' is no id"),
         (["cancel", "a/b"], "is no id"),
@@ -282,6 +283,22 @@ def test_listing_cancelling_and_retrying(scripted, nas):
     assert scripted.asked[-1][0].query_params["owner"] == "ada"
     assert "is cancelled" in nas("cancel", "s1").stdout
     assert "is queued again" in nas("retry", "s1").stdout
+
+
+def test_a_server_that_is_not_there_is_one_line_that_says_what_to_do(nas, monkeypatch):
+    monkeypatch.setattr("nas.service.client.service_client._SENT_AGAIN", 0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    line = refused(nas("cancel", "s1", "--server", f"http://127.0.0.1:{port}"))
+    assert "cannot be reached (" in line
+    assert line.endswith("): start one with `nas serve`, or name another by --server or NAS_SERVER")
+
+
+def test_who_shows_no_token_is_told_how_to_give_one(scripted, nas):
+    scripted.on("POST /v1/searches/s1:cancel", problem(401, "a bearer token is needed"))
+    assert refused(nas("cancel", "s1")) == (
+        "a bearer token is needed: give one by --token-file, NAS_TOKEN or NAS_TOKEN_FILE"
+    )
 
 
 def test_help_needs_no_heavy_package():

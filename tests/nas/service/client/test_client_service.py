@@ -9,11 +9,11 @@ from threading import Thread
 
 import pytest
 
+from latency.connection import RefusedError
 from nas.commands.watching import Watcher
 from nas.service.access.tokens import create_token
 from nas.service.api.app import create_app
 from nas.service.client import ServiceClient
-from nas.service.client.connection import RefusedError
 from nas.service.client.event_stream import StreamEvent
 from nas.service.searches import lifecycle
 from nas.service.service import Service

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 
-import httpx
+import httpx2
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from nas.service.database.tables import events as happened
@@ -108,7 +108,7 @@ def test_a_teacher_uploaded_from_the_form_is_chosen_with_its_classes(served, ope
     page.get_by_label("Data", exact=True).select_option("pydoc")
     page.get_by_role("button", name="Start the search").click()
     page.wait_for_url("**/#/searches/*")
-    asked = httpx.get(f"{served.url}/v1/searches?limit=1").json()["items"][0]["request"]
+    asked = httpx2.get(f"{served.url}/v1/searches?limit=1").json()["items"][0]["request"]
     assert (asked["teacher"], asked["labels"]) == ("my-bert", ["no", "yes"])
 
 

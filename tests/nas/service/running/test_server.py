@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs tailorbert[service]")
 
-import httpx
+import httpx2
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
@@ -101,7 +101,7 @@ def test_who_is_answered_and_idle_is_left(served):
 
 
 def test_a_connection_in_use_is_kept(served):
-    with httpx.Client(base_url="http://{}:{}".format(*served())) as client:
+    with httpx2.Client(base_url="http://{}:{}".format(*served())) as client:
         first = client.get("/healthz").extensions["network_stream"].get_extra_info("client_addr")
         for _ in range(5):
             again = client.get("/healthz").extensions["network_stream"]
@@ -223,7 +223,7 @@ def test_only_a_named_proxy_says_where_a_request_is_from(make_service, listen, p
         "X-Forwarded-For": "192.0.2.7",
         "X-Forwarded-Proto": "https",
     }
-    answer = httpx.get("http://{}:{}/from".format(*listen(app, service)), headers=headers)
+    answer = httpx2.get("http://{}:{}/from".format(*listen(app, service)), headers=headers)
     assert answer.json() == seen
     assert ("Strict-Transport-Security" in answer.headers) == bool(proxies)
 
@@ -286,7 +286,7 @@ def test_a_stop_ends_streams_and_cuts_nobody_off(told):
     try:
         url = process.stdout.readline().strip()
         assert not url.endswith(":0")
-        with httpx.stream("GET", f"{url}/stream", timeout=30) as answer:
+        with httpx2.stream("GET", f"{url}/stream", timeout=30) as answer:
             parts = answer.iter_bytes()
             assert next(parts) == b"began "
             process.send_signal(told)
