@@ -67,6 +67,7 @@ def render(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         quality=quality(report),
+        error_rows=list(error_rows(report.predictor_errors)),
         settings={"seed": report.seed, **report.settings},
         score=lambda value: score_in_words(report.metric, value),
         # A plot's SVG is our own markup, with every word in it escaped by matplotlib.
@@ -98,6 +99,39 @@ def quality(report: Report) -> str:
     if report.share_of_teacher is not None and report.share_of_teacher > 1:
         told += " A student above its teacher tells of a teacher that has not learnt enough."
     return told
+
+
+def error_rows(errors: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The table of a predictor's errors: all models, ranges of latency, and the second measurements.
+
+    Args:
+        errors: the content of :class:`latency.accuracy.PredictorErrors`; a report of an older
+            version may lack some.
+
+    Yields:
+        what the row is about, the number of models, the mean error, and the shares within 5% and
+        10%; empty where a figure is not known.
+    """
+    floor = {
+        name.removeprefix("floor_"): value
+        for name, value in errors.items()
+        if name.startswith("floor_")
+    }
+    ranges = errors.get("by_latency", {})
+    named = {"all": errors, **ranges, "measured again": floor}
+    for name, row in named.items():
+        if row:
+            yield (
+                name,
+                _shown("{:,}", row.get("models")),
+                _shown("{:.1f}%", row.get("mape_percent")),
+                _shown("{:.0%}", row.get("within_5_percent")),
+                _shown("{:.0%}", row.get("within_10_percent")),
+            )
+
+
+def _shown(form: str, value: float | None) -> str:
+    return "" if value is None else form.format(value)
 
 
 def figure_of(value: Any) -> str:

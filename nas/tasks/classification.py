@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,7 @@ from nas.tasks.kind import (
     Predictions,
     Written,
 )
-from nas.tasks.units import Units
 from supernet.errors import NasError
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 FAR_BETTER = 0.1
 """A head has its classes in another order if its accuracy in that order is higher by more than this
@@ -123,41 +118,6 @@ def _places(column: LabelColumn, split: str, places: Mapping[str, int]) -> NDArr
                 f"{', '.join(list(places)[:8])}"
             )
     return np.array([places[label] for label in found], np.int64)
-
-
-def check_names(names: Names) -> None:
-    """Refuse fewer than two classes.
-
-    Raises:
-        NasError: there are fewer.
-    """
-    if len(names) < 2:
-        raise NasError(f"a classification needs two classes, not {names!r}")
-
-
-def outputs(names: Names) -> Names:
-    """An output for each class."""
-    return names
-
-
-def class_names(found: Names | None) -> Names | None:
-    """Those of the outputs."""
-    return found
-
-
-def is_outputs(count: int) -> bool:
-    """Whether there is one for each of several classes."""
-    return count > 1
-
-
-def has_head(config: PretrainedConfig) -> bool:
-    """Whether a model has an output for each of several classes."""
-    return config.num_labels > 1
-
-
-def units(_labels: Labels) -> Units:
-    """None: classes have no units."""
-    return Units()
 
 
 def constant(metric: Metric, names: Names, labels: Labels) -> tuple[float, str]:
@@ -263,15 +223,8 @@ CLASSIFICATION = Kind(
     ),
     correlation="matthews",
     problem_type="single_label_classification",
-    outputs_in_words="classes",
     is_written=is_written,
     read=read,
-    check_names=check_names,
-    outputs=outputs,
-    class_names=class_names,
-    has_head=has_head,
-    units=units,
-    is_outputs=is_outputs,
     decide=decide,
     constant=constant,
     correlation_error=correlation_error,

@@ -18,7 +18,6 @@ from supernet.errors import NasError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PretrainedConfig
 
 Labels = NDArray[np.int64] | NDArray[np.float64]
 """Class indices or values, (examples,)."""
@@ -131,6 +130,14 @@ class LabelSummary:
     values: ValueRange | None = None
 
 
+def _no_misreadings(_names: Names, _examples: int, _written: Written, _is_open: bool) -> list[str]:
+    return []
+
+
+def _no_units(_labels: Labels) -> Units:
+    return Units()
+
+
 @dataclass(frozen=True, repr=False)
 class Kind:
     """A kind of task.
@@ -140,19 +147,10 @@ class Kind:
         metrics: that fit it, the default first.
         correlation: name of the metric whose error by chance ``correlation_error`` gives.
         problem_type: by this name transformers chooses the loss.
-        outputs_in_words: what a head has one output for each of; for messages.
         is_written: whether labels are of this kind where no metric was asked for. For each column
             one kind answers yes.
         read: class names, and the labels of each split as indices or values. Names are given where
             a model's head has them already; else None.
-        check_names: refuses class names that no task of this kind has.
-        outputs: names of a head's outputs, by the class names.
-        class_names: the class names, by those of a trained head's outputs; both are None where the
-            head gives its outputs no names.
-        has_head: whether a model with this configuration is of this kind. For each configuration
-            one kind answers yes.
-        units: in which the training labels are learnt.
-        is_outputs: whether (examples, N) predictions may be a head's outputs, by N.
         decide: from a head's outputs to predicted labels, (examples,).
         constant: the score that the best constant answer has by a metric, and that answer in words.
         correlation_error: the standard error, at most, of ``correlation`` between labels and
@@ -163,30 +161,42 @@ class Kind:
         misreadings: a line for each sign that labels were misread. Arguments: class names, the
             number of training examples, how labels are written, and whether no metric was asked
             for.
+        outputs: names of a head's outputs; None where it has one for each of several classes.
+        units: in which training labels are learnt.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     correlation: str
     problem_type: str
-    outputs_in_words: str
     is_written: Callable[[LabelColumn], bool]
     read: Callable[[LabelColumn, Names | None], tuple[Names, Mapping[str, Labels]]]
-    check_names: Callable[[Names], None]
-    outputs: Callable[[Names], Names]
-    class_names: Callable[[Names | None], Names | None]
-    has_head: Callable[[PretrainedConfig], bool]
-    units: Callable[[Labels], Units]
-    is_outputs: Callable[[int], bool]
     decide: Callable[[Predictions], Labels]
     constant: Callable[[Metric, Names, Labels], tuple[float, str]]
     correlation_error: Callable[[Labels], float]
     doubt: Callable[[Names, Predictions, Labels, bool], str | None]
     summary: Callable[[Names, Labels], LabelSummary]
-    misreadings: Callable[[Names, int, Written, bool], Sequence[str]]
+    misreadings: Callable[[Names, int, Written, bool], Sequence[str]] = _no_misreadings
+    outputs: Names | None = None
+    units: Callable[[Labels], Units] = _no_units
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+    def check_names(self, names: Names) -> None:
+        """Refuse names of classes where a head has none, and fewer than two where it has some.
+
+        Raises:
+            NasError: they do not fit.
+        """
+        if self.outputs is None and len(names) < 2:
+            raise NasError(f"a {self.name} needs two classes, not {names!r}")
+        if self.outputs is not None and names:
+            raise NasError(f"a {self.name} has no label names, not {names!r}")
+
+    def has_width(self, outputs: int) -> bool:
+        """Whether a head may have so many outputs. For each number one kind answers yes."""
+        return outputs > 1 if self.outputs is None else outputs == len(self.outputs)
 
     @property
     def metric_names(self) -> tuple[str, ...]:

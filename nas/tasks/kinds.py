@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from nas.tasks.classification import CLASSIFICATION
-from nas.tasks.kind import Kind, LabelColumn, Metric, Names
+from nas.tasks.kind import Kind, LabelColumn, Names
 from nas.tasks.regression import REGRESSION
 from supernet.errors import NasError
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 KINDS = (CLASSIFICATION, REGRESSION)
 
@@ -44,17 +41,3 @@ def kind_of_metric(name: str) -> Kind:
 def kind_of_labels(column: LabelColumn) -> Kind:
     """The kind of task that labels make where no metric was asked for."""
     return next(kind for kind in KINDS if kind.is_written(column))
-
-
-def kind_of_head(config: PretrainedConfig) -> Kind:
-    """The kind of task that a model with this configuration was trained for."""
-    return next(kind for kind in KINDS if kind.has_head(config))
-
-
-def metric_named(name: str) -> Metric:
-    """The metric of this name.
-
-    Raises:
-        NasError: no kind has it.
-    """
-    return kind_of_metric(name).metric(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nas.tasks.kinds import Head, kind_of_head
+from nas.tasks.kinds import KINDS, Head
 from nas.tasks.task import Task
 from supernet.errors import NasError, shown
 
@@ -67,9 +67,10 @@ def align_labels(model: Any, task: Task) -> list[int]:
 
 def head_of(config: PretrainedConfig) -> Head | None:
     """What a trained head predicts; None where it has classes without names."""
-    kind = kind_of_head(config)
-    names = kind.class_names(tuple(_label_ids(config)) if _is_named(config) else None)
-    return None if names is None else Head(kind, names)
+    kind = next(kind for kind in KINDS if kind.has_width(config.num_labels))
+    if kind.outputs is not None:
+        return Head(kind, ())
+    return Head(kind, tuple(_label_ids(config))) if _is_named(config) else None
 
 
 def name_labels(subject: str, config: PretrainedConfig, labels: Sequence[str]) -> None:

@@ -48,9 +48,10 @@ def _check(
 ) -> None:
     if expected.ndim != 1 or len(expected) == 0:
         raise NasError(f"{metric}: labels must be (examples,), not of shape {expected.shape}")
-    is_row = predicted.ndim == 2 and kind.is_outputs(predicted.shape[1])
+    is_row = predicted.ndim == 2 and kind.has_width(predicted.shape[1])
     if predicted.ndim != 1 and not is_row:
-        accepted = f"(examples,) or (examples, {kind.outputs_in_words})"
+        width = "classes" if kind.outputs is None else len(kind.outputs)
+        accepted = f"(examples,) or (examples, {width})"
         raise NasError(f"{metric}: predictions of shape {predicted.shape}; accepted: {accepted}")
     if len(predicted) != len(expected):
         raise NasError(f"{metric}: {len(predicted)} predictions for {len(expected)} labels")

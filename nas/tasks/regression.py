@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,13 +14,9 @@ from nas.tasks.kind import (
     Names,
     Predictions,
     ValueRange,
-    Written,
 )
 from nas.tasks.units import Units
 from supernet.errors import NasError
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 
 def pearson_spearman(predictions: Predictions, labels: Labels) -> float:
@@ -70,36 +64,6 @@ def read(
     return (), values
 
 
-def check_names(names: Names) -> None:
-    """Refuse names of classes.
-
-    Raises:
-        NasError: there are some.
-    """
-    if names:
-        raise NasError(f"a regression has no label names, not {names!r}")
-
-
-def outputs(_names: Names) -> Names:
-    """One, for the value."""
-    return ("value",)
-
-
-def class_names(_found: Names | None) -> Names:
-    """None, whatever the output is called."""
-    return ()
-
-
-def is_outputs(count: int) -> bool:
-    """Whether there is one."""
-    return count == 1
-
-
-def has_head(config: PretrainedConfig) -> bool:
-    """Whether a model has a single output."""
-    return config.num_labels == 1
-
-
 def constant(_metric: Metric, _names: Names, _labels: Labels) -> tuple[float, str]:
     """0, as a constant correlates with nothing."""
     return 0.0, "a constant"
@@ -127,29 +91,18 @@ def summary(_names: Names, labels: Labels) -> LabelSummary:
     return LabelSummary(values=values)
 
 
-def misreadings(_names: Names, _examples: int, _written: Written, _is_open: bool) -> list[str]:
-    """None that shows: values are read only where a label has a fraction or a metric says so."""
-    return []
-
-
 REGRESSION = Kind(
     name="regression",
     metrics=(Metric("pearson_spearman", pearson_spearman),),
     correlation="pearson_spearman",
     problem_type="regression",
-    outputs_in_words="1",
     is_written=is_written,
     read=read,
-    check_names=check_names,
-    outputs=outputs,
-    class_names=class_names,
-    has_head=has_head,
-    units=Units.of,
-    is_outputs=is_outputs,
     decide=decide,
     constant=constant,
     correlation_error=correlation_error,
     doubt=doubt,
     summary=summary,
-    misreadings=misreadings,
+    outputs=("value",),
+    units=Units.of,
 )

@@ -38,7 +38,7 @@ class Task:
     @property
     def outputs(self) -> Names:
         """Names of the outputs of the model's head."""
-        return self.kind.outputs(self.label_names)
+        return self.kind.outputs or self.label_names
 
     @property
     def num_labels(self) -> int:

@@ -25,6 +25,8 @@ export function predictedView(front, signal) {
  */
 export function errorCard(errors) {
   if (!errors || errors.mape_percent === undefined) return element("p", { class: "hint" }, "No error figures: too few models were measured.");
+  const row = (/** @type {string} */ name, /** @type {any} */ own) => [name, figure(own.models), error(own.mape_percent), share(own.within_5_percent), share(own.within_10_percent)];
+  const again = Object.fromEntries(Object.entries(errors).filter(([name]) => name.startsWith("floor_")).map(([name, value]) => [name.slice("floor_".length), value]));
   const share = (/** @type {number | undefined} */ value) => (value === undefined || value === null ? "–" : `${(100 * value).toFixed(0)}%`);
   const error = (/** @type {number | undefined} */ value) => (value === undefined || value === null ? "–" : `${value.toFixed(1)}%`);
   return element(
@@ -32,10 +34,11 @@ export function errorCard(errors) {
     {},
     table(
       "Errors of the latency predictor",
-      ["", "models", "error", "within 5%", "within 10%"],
+      ["", "models", "mean error", "within 5%", "within 10%"],
       [
-        ["predictor", figure(errors.models), error(errors.mape_percent), share(errors.within_5_percent), share(errors.within_10_percent)],
-        ["measured again", figure(errors.floor_models), error(errors.floor_mape_percent), share(errors.floor_within_5_percent), share(errors.floor_within_10_percent)],
+        row("all models", errors),
+        ...Object.entries(errors.by_latency ?? {}).map(([range, own]) => row(range, own)),
+        row("measured again", again),
       ],
       { numbers: [1, 2, 3, 4] },
     ),

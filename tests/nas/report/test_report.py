@@ -16,7 +16,7 @@ from nas.report.figures import (
     front_figure,
     hypervolume_figure,
 )
-from nas.report.page import duration, figure_of, quality, render, rows, verdict, write
+from nas.report.page import duration, error_rows, figure_of, quality, render, rows, verdict, write
 from nas.report.record import (
     Calibration,
     Candidate,
@@ -245,14 +245,29 @@ def test_page_tells_what_was_read(report, text):
         "20.0%",
         "texts that stand in train as well: 12 of test",
         "27.6%",  # of a constant answer
-        "0.0273 to 1.4 ms",
-        "67%",
     ):
         assert expected in words
     values = replace(
         report.data_summary, num_classes=0, classes=(), values=ValueRange(1.0, 5.0, 3.2)
     )
     assert "from 1 to 5, 3.2 on average" in Page(render(replace(report, data_summary=values))).words
+
+
+def test_errors_are_a_table_of_ranges(report, text):
+    def words(page: str) -> str:
+        return " ".join(" ".join(Page(page).words).split())
+
+    columns = "measured latency models mean error within 5% within 10%"
+    assert f"{columns} all 4.1% 95% 0.0273 to 1.4 ms 3 5.2% 67%" in words(text)
+    assert "mape" not in text
+    errors = report.predictor_errors | {"floor_models": 1200, "floor_mape_percent": 1.24}
+    assert list(error_rows(errors)) == [
+        ("all", "", "4.1%", "", "95%"),
+        ("0.0273 to 1.4 ms", "3", "5.2%", "", "67%"),
+        ("measured again", "1,200", "1.2%", "", ""),
+    ]
+    told = render(replace(report, predictor_errors=errors | {"margin_95_percent": 8.21}))
+    assert "19 of 20 models take at most 8.2% more" in words(told)
 
 
 def test_a_result_at_chance_is_no_share_of_its_teacher(report):

@@ -12,7 +12,8 @@ from transformers import BertConfig
 from nas.service.api.upload_records import LabelSummary
 from nas.service.searches.requests import Metric
 from nas.tasks.kind import Kind, LabelColumn
-from nas.tasks.kinds import KINDS, METRICS, kind_of_head, kind_of_labels, kind_of_metric
+from nas.tasks.kinds import KINDS, METRICS, Head, kind_of_labels, kind_of_metric
+from nas.tasks.labels import head_of
 from nas.tasks.task import Task
 from supernet.errors import NasError
 
@@ -49,10 +50,9 @@ def test_its_metrics_are_found_by_their_names(kind: Kind) -> None:
 @each_kind
 def test_a_head_for_its_tasks_is_one_of_its_own(kind: Kind) -> None:
     task = task_of(kind)
-    config = BertConfig(num_labels=task.num_labels, problem_type=kind.problem_type)
-    assert kind_of_head(config) is kind
-    assert kind.is_outputs(task.num_labels)
-    assert kind.class_names(task.outputs) == task.label_names
+    names = dict(enumerate(task.outputs))
+    assert head_of(BertConfig(id2label=names)) == Head(kind, task.label_names)
+    assert [one for one in KINDS if one.has_width(task.num_labels)] == [kind]
 
 
 @each_kind
