@@ -27,7 +27,7 @@ from latency.runtimes import runtime_of
 from nas.data.task_data import Examples
 from nas.data.tokenization import EncodedExamples, encode
 from nas.models.evaluate import collator, score
-from nas.models.teacher import outline
+from nas.models.outline import outline
 from nas.pipeline.augment import augmented_stage, read_augmented
 from nas.pipeline.learning import EncodedTask, read_score, unlabelled_texts
 from nas.pipeline.pipeline import Groundwork

@@ -37,8 +37,8 @@ from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from nas.data.tokenization import EncodedExamples
 from nas.models.evaluate import collator, predict, quickly, score
+from nas.models.outline import outline
 from nas.models.quality import agreement
-from nas.models.teacher import outline
 from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.race import race
 from nas.pipeline.recipe import Recipe, load_recipe

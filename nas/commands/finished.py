@@ -154,7 +154,8 @@ def evaluate(
     silence()
     from latency.options import load_target
     from nas.data.held_out import load_held_out
-    from nas.models.measured import evaluate_folder, model_folder, model_head
+    from nas.models.compare import evaluate_folder
+    from nas.models.measured import model_folder, model_head
     from nas.pipeline.recipe import load_recipe
 
     folder, where = model_folder(model), load_target(target)

@@ -52,7 +52,7 @@ def finetune(
     """
     silence()
     from nas.data.summary import told_of
-    from nas.models.teacher import finetune_to_folder
+    from nas.models.finetune import finetune_to_folder
     from nas.pipeline.recipe import load_recipe
 
     task = read_task(data, text, label, metric, seed)

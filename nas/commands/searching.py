@@ -136,7 +136,7 @@ def search(
     choices = None if space is None else load_space(space)
     lesson = new_lesson(teacher, data, recipe, text, label, metric, seed, algorithm, labels)
     bench = new_bench(workspace)
-    from nas.models.teacher import suiting_space
+    from nas.models.outline import suiting_space
     from nas.pipeline.pipeline import run_search
     from nas.pipeline.request import Aim, Request, Resources
     from nas.report.page import quality, verdict

@@ -116,9 +116,7 @@ def _read_text(
         return _with_numbers(pd.DataFrame(named, dtype=object), label, found.delimiter), told
     if kind == ".json":
         return pd.DataFrame(_objects(text)), told
-    # Not splitlines(): a JSON string may hold U+2028 and the like as they are.
-    lines = enumerate(text.split("\n"), start=1)
-    return pd.DataFrame([_object(line, number) for number, line in lines if line.strip()]), told
+    return pd.DataFrame(_lines(text)), told
 
 
 def _with_numbers(table: pd.DataFrame, label: str | None, delimiter: str) -> pd.DataFrame:
@@ -142,8 +140,7 @@ def _objects(text: str) -> Any:
     try:
         content = json.loads(text)
     except ValueError:
-        lines = enumerate(text.split("\n"), start=1)
-        return [_object(line, number) for number, line in lines if line.strip()]
+        return _lines(text)
     if isinstance(content, dict):
         arrays = [value for value in content.values() if isinstance(value, list)]
         if len(arrays) == len(content) > 1 and len({len(one) for one in arrays}) == 1:
@@ -152,6 +149,13 @@ def _objects(text: str) -> Any:
     if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
         raise ValueError("it must hold an array of objects, one for each example")
     return content
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines."""
+    # Not splitlines(): a JSON string may hold U+2028 and the like as they are.
+    lines = enumerate(text.split("\n"), start=1)
+    return [_object(line, number) for number, line in lines if line.strip()]
 
 
 def _object(line: str, number: int) -> dict[str, Any]:

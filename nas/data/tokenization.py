@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from nas.data.task_data import Examples
 from nas.tasks.units import Units
 from supernet.errors import NasError, error_line
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -72,8 +70,6 @@ def load_tokenizer(place: str | Path, subject: str, **options: Any) -> PreTraine
     Raises:
         NasError: it does not load, or knows special tokens alone.
     """
-    from transformers import AutoTokenizer
-
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
     except Exception as error:  # of several kinds, from two libraries

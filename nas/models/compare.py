@@ -81,6 +81,27 @@ def compare_folders(
     ]
 
 
+def evaluate_folder(
+    folder: Path, held_out: HeldOut, target: Target, *, max_length: int
+) -> dict[str, str]:
+    """What there is to say of one model, name by value, for people.
+
+    Raises:
+        NasError: as :func:`compare_folders`.
+    """
+    (found,) = compare_folders([folder], held_out, target, max_length=max_length)
+    return {
+        "architecture": found.architecture,
+        "parameters": f"{found.parameters:,}",
+        f"{held_out.task.metric} ({held_out.told}, {len(held_out.examples)} examples)": (
+            f"{found.score:.4f}"
+        ),
+        "target": str(target),
+        "p50": f"{found.latency.p50_ms:.3f} ms",
+        "p95": f"{found.latency.p95_ms:.3f} ms",
+    }
+
+
 def comparison_plot(found: Sequence[Measured], metric: str) -> Figure:
     """Score over latency; a point's area is its model's size, its number stands in the legend."""
     latency = np.array([one.latency.p50_ms for one in found])

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from nas.data.tokenization import EncodedExamples
-from nas.models.evaluate import Collate, score
+from nas.data.task_data import TaskData
+from nas.data.tokenization import EncodedExamples, encode
+from nas.models.evaluate import Collate, collator, score
 from nas.models.finetune_settings import FinetuneSettings
+from nas.models.teacher import Teacher, digest, load_teacher, teacher_scores
+from nas.store.full_disk import full_disk_reported
+from nas.store.manifest import artifact_key
+from nas.tasks.chance import standing, teacher_doubt
+from nas.tasks.units import predict_values
+from nas.terminal.progress import Display
+from supernet.errors import NasError
 from supernet.training import BEST, Best, Progress, ResumableTrainer, Watch
 from supernet.training_settings import Schedule, TrainingSettings
 
@@ -69,3 +80,74 @@ def finetune(
     best = learn("constant", steps, "constant_with_warmup", warmup, settings.patience)
     learn("decay", max(epoch, round(settings.decay * best.step)), "linear", 0.0, None)
     model.eval()
+
+
+def finetune_on(
+    teacher: Teacher,
+    data: TaskData,
+    settings: FinetuneSettings,
+    folder: Path,
+    *,
+    max_length: int,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Train the whole teacher on the task's labels, in place; resumable in ``folder``."""
+    train, validation = (
+        encode(examples, teacher.tokenizer, max_length, data.task.units)
+        for examples in (data.train, data.validation)
+    )
+    finetune(
+        teacher.model, train, validation, collator(teacher.tokenizer), data.task.metric, settings,
+        folder, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def finetune_to_folder(
+    source: str,
+    data: TaskData,
+    settings: FinetuneSettings,
+    output: Path,
+    *,
+    max_length: int,
+    seed: int,
+    display: Display,
+) -> dict[str, float]:
+    """Fine-tune ``source`` under a new head and write it to ``output``, whole or not at all.
+
+    Returns:
+        The score on ``validation`` and ``test``.
+
+    Raises:
+        NasError: ``output`` exists, or the teacher cannot be loaded.
+    """
+    if output.exists():
+        raise NasError(f"output {output} exists: choose another folder, or remove it first")
+    teacher = load_teacher(source, data.task, seed=seed, new_head=True)
+    inputs = {
+        "teacher": digest(source),
+        "data": data.digest,
+        "metric": data.task.metric,
+        "finetune": asdict(settings),
+        "max_length": max_length,
+        "seed": seed,
+    }
+    scratch = output.with_name(f"{output.name}.{artifact_key('teacher', inputs)[:8]}.partial")
+    with full_disk_reported(output.parent):
+        with display.stage("Fine-tune the teacher") as bar:
+            finetune_on(
+                teacher, data, settings, scratch, max_length=max_length, seed=seed, progress=bar
+            )
+        finished = scratch / "finished"
+        predict_values(teacher.model, data.task.units)
+        teacher.model.save_pretrained(finished)
+        teacher.tokenizer.save_pretrained(finished)
+        os.rename(finished, output)
+        shutil.rmtree(scratch)
+    found = teacher_scores(teacher, data, max_length)
+    why = teacher_doubt(
+        standing(data.task, data.labels("validation"), "validation", found["validation"])
+    )
+    if why is not None:
+        display.warn(why)
+    return {name: by_metric[data.task.metric] for name, by_metric in found.items()}

@@ -1,4 +1,4 @@
-"""A finished model, wherever it came from: its score on data and its latency here."""
+"""A finished model, wherever it came from: loaded, and in the form that a runtime serves."""
 
 from __future__ import annotations
 
@@ -16,21 +16,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from latency.beside import time_models
 from latency.runtimes import Model, runtime_of
 from latency.target import Target
-from nas.data.held_out import HeldOut
-from nas.data.tokenization import EncodedExamples, encode, load_tokenizer
-from nas.models.evaluate import Collate, Logits, accelerator, collator, score
+from nas.data.tokenization import EncodedExamples, load_tokenizer
+from nas.models.evaluate import Collate, Logits, accelerator, score
 from nas.models.export import onnx_model, onnx_of
 from nas.models.model_folders import CONFIG, without_model
 from nas.store.result_folder import MODEL, ONNX
 from nas.tasks.kinds import Head
-from nas.tasks.labels import align_labels, check_labels, head_of
+from nas.tasks.labels import head_of
 from supernet.convert import HEAD_CONVERTS, as_bert
 from supernet.errors import NasError
 from supernet.loading import load_config, load_whole
-from supernet.student import architecture_of, shape_of
 
 OURS = ("bert", "tailorbert")
 """Types of the models that we write."""
@@ -77,33 +74,6 @@ def model_head(folder: Path) -> Head | None:
         NasError: it cannot be read.
     """
     return head_of(load_config(folder, f"model {folder}"))
-
-
-def evaluate_folder(
-    folder: Path, held_out: HeldOut, target: Target, *, max_length: int
-) -> dict[str, str]:
-    """What there is to say of a model, name by value, for people.
-
-    Raises:
-        NasError: a model that does not load, or a head for other labels.
-    """
-    task, examples = held_out.task, held_out.examples
-    model, tokenizer = load_model(folder)
-    architecture = architecture_of(model.config)
-    check_labels(f"model {folder}", model.config, task)
-    order = align_labels(model, task)
-    ready = served(model, folder, target, order)
-    encoded = encode(examples, tokenizer, max_length)
-    value = score_as_served(model, ready.run, target, encoded, collator(tokenizer), task.metric)
-    (latency,) = time_models([ready.run], target, shape_of(model.config))
-    return {
-        "architecture": str(architecture),
-        "parameters": f"{model.num_parameters():,}",
-        f"{task.metric} ({held_out.told}, {len(encoded)} examples)": f"{value:.4f}",
-        "target": str(target),
-        "p50": f"{latency.p50_ms:.3f} ms",
-        "p95": f"{latency.p95_ms:.3f} ms",
-    }
 
 
 def score_as_served(

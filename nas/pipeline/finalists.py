@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.models.teacher import Outline
+from nas.models.outline import Outline
 from nas.pipeline.choosing import CHOICE, read_trials
 from nas.pipeline.measuring import Timer, Trial
 from nas.pipeline.recipe import Race

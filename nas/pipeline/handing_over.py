@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from nas.data.summary import summary_of
 from nas.data.task_data import TaskData
-from nas.models.teacher import outline
+from nas.models.outline import outline
 from nas.pipeline.learning import EncodedTask, read_score, read_scores, told_of_lengths
 from nas.pipeline.measuring import Trial, load_predictor
 from nas.pipeline.race import Racer

@@ -13,16 +13,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from nas.data.summary import told_of
 from nas.data.task_data import TaskData, load_data, load_texts
 from nas.data.tokenization import EncodedExamples, encode
-from nas.models.teacher import (
-    Outline,
-    check_head,
-    check_reading,
-    finetune_on,
-    inspect_teacher,
-    load_teacher,
-    teacher_scores,
-)
+from nas.models.finetune import finetune_on
+from nas.models.outline import Outline, inspect_teacher
 from nas.models.teacher import digest as teacher_digest
+from nas.models.teacher import load_teacher, teacher_scores
+from nas.models.teacher_checks import check_head, check_reading
 from nas.pipeline.request import Lesson
 from nas.pipeline.stage import Stage
 from nas.store.manifest import SCRATCH
@@ -71,8 +66,8 @@ def teacher_outline(lesson: Lesson, data: TaskData, *, is_proved: bool) -> Outli
         is_proved: whether the teacher has been put to work before: then it is not loaded.
 
     Raises:
-        NasError: as :func:`nas.models.teacher.inspect_teacher` and
-            :func:`nas.models.teacher.check_reading`.
+        NasError: as :func:`nas.models.outline.inspect_teacher` and
+            :func:`nas.models.teacher_checks.check_reading`.
     """
     length, labels = lesson.recipe.max_length, lesson.labels
     found = inspect_teacher(lesson.teacher, data.task, max_length=length, labels=labels)

@@ -16,7 +16,7 @@ from latency.profile import Profile
 from latency.profile_rows import VERSION
 from latency.profiler import Status
 from latency.target import Target
-from nas.models.teacher import Outline
+from nas.models.outline import Outline
 from nas.pipeline.recipe import Recipe
 from nas.pipeline.request import Aim
 from nas.pipeline.stage import Stage

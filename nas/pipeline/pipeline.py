@@ -19,7 +19,7 @@ from typing import Any
 from latency.atomic import write_text
 from latency.target import Target
 from nas.data.task_data import Examples, TaskData
-from nas.models.teacher import Outline
+from nas.models.outline import Outline
 from nas.pipeline.augment import augmented_stage, read_augmented
 from nas.pipeline.beginning import Beginning, read_student, sub_network
 from nas.pipeline.choosing import choice_stage, read_trials

@@ -15,7 +15,7 @@ import numpy as np
 
 from latency.target import Target
 from nas.models.evaluate import collator
-from nas.models.teacher import Outline
+from nas.models.outline import Outline
 from nas.pipeline.guide import Guide
 from nas.pipeline.learning import EncodedTask
 from nas.pipeline.measuring import PROFILE, load_predictor, teacher_ms

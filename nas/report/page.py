@@ -7,8 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from markupsafe import Markup
+
 from latency.atomic import write_text
 from nas.data.summary import some
+from nas.report import figures as drawings
+from nas.report.plots import inline_svg
 from nas.report.record import Report, ShownFront
 from nas.tasks.metrics import score_in_words
 
@@ -31,13 +36,7 @@ def write(report: Report, folder: Path) -> None:
 
 def render(report: Report) -> str:
     """The report as one HTML page that needs nothing else: no script, no network."""
-    import jinja2
-    from markupsafe import Markup
-
-    from nas.report import figures as drawings
-    from nas.report.plots import inline_svg
-
-    shown = ShownFront.from_dict(report.to_dict())
+    shown = ShownFront.of(report)
     figures = {
         "front": (drawings.front_figure(shown), "Score against latency"),
         "predictions": (
@@ -102,7 +101,7 @@ def quality(report: Report) -> str:
 
 
 def error_rows(errors: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The table of a predictor's errors: all models, ranges of latency, and the second measurements.
+    """The table of a predictor's errors: all models, ranges of latency, and second measurements.
 
     Args:
         errors: the content of :class:`latency.accuracy.PredictorErrors`; a report of an older

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from nas.data.summary import DataSummary
-from nas.search.front import Point
-from supernet.architecture import Architecture
-from supernet.errors import NasError
+from nas.search.front import ArchitectureInJson, Point
+from supernet.errors import NasError, error_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Evaluated:
         within_caps: whether it may be on the front, which has no place for what is too large.
     """
 
-    architecture: Architecture
+    architecture: ArchitectureInJson
     latency_ms: float
     score: float
     smoothed_score: float
@@ -37,7 +38,7 @@ class Evaluated:
 class Candidate:
     """An architecture that was timed on the device, in the order tried, and whether it was met."""
 
-    architecture: Architecture
+    architecture: ArchitectureInJson
     predicted_ms: float
     measured_p50_ms: float
     met: bool
@@ -47,7 +48,7 @@ class Candidate:
 class Raced:
     """An architecture that learnt in a race, and its validation scores: fitted, then by rung."""
 
-    architecture: Architecture
+    architecture: ArchitectureInJson
     scores: tuple[float, ...]
 
 
@@ -97,7 +98,7 @@ class Report:
     budget_ms: float
     budget_percentile: int
     target: Mapping[str, Any]
-    architecture: Architecture
+    architecture: ArchitectureInJson
     predicted_p50_ms: float
     measured_p50_ms: float
     measured_p95_ms: float
@@ -126,7 +127,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     data_summary: DataSummary | None = None
     calibration: tuple[Calibration, ...] = ()
-    predictor_errors: Mapping[str, float] = field(default_factory=dict)
+    predictor_errors: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.budget_percentile not in (50, 95):
@@ -179,8 +180,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``; ``met`` and ``speedup`` included."""
-        content: dict[str, Any] = _jsonable(self)
-        return content | {"met": self.met, "speedup": self.speedup}
+        # Not mode="json", which writes null for what is not finite, where json.dumps refuses it.
+        content = _REPORT.dump_python(self, warnings=False)
+        return {**content, "met": self.met, "speedup": self.speedup}
 
 
 @dataclass(frozen=True)
@@ -208,28 +210,33 @@ class ShownFront:
     deviation: float | None = None
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ShownFront:
-        """Of the content of ``report.json``."""
-        points = tuple(
-            Point(**point | {"architecture": Architecture.from_dict(point["architecture"])})
-            for point in sorted(data["front"], key=lambda point: point["latency_ms"])
-        )
-        architecture = Architecture.from_dict(data["architecture"])
-        percentile = data["budget_percentile"]
+    def of(cls, report: Report) -> ShownFront:
+        """The part of one report."""
+        points = tuple(sorted(report.front, key=lambda point: point.latency_ms))
+        places = {point.architecture: place for place, point in enumerate(points)}
         return cls(
-            metric=data["metric"],
+            metric=report.metric,
             points=points,
-            evaluations=tuple(
-                Evaluated(**one | {"architecture": Architecture.from_dict(one["architecture"])})
-                for one in data.get("evaluations", ())
-            ),
-            chosen=next((i for i, p in enumerate(points) if p.architecture == architecture), None),
-            percentile=percentile,
-            budget_ms=data["budget_ms"],
-            model=(data[f"measured_p{percentile}_ms"], data["score"]),
-            teacher=(data[f"teacher_p{percentile}_ms"], data["teacher_score"]),
-            deviation=data.get("expected_deviation"),
+            evaluations=report.evaluations,
+            chosen=places.get(report.architecture),
+            percentile=report.budget_percentile,
+            budget_ms=report.budget_ms,
+            model=(report.measured_ms, report.score),
+            teacher=(report.teacher_ms, report.teacher_score),
+            deviation=report.expected_deviation,
         )
+
+
+_REPORT = TypeAdapter(Report)
+
+
+def report_of(content: Mapping[str, Any]) -> Report:
+    """The report with the content of a ``report.json``.
+
+    Raises:
+        ValueError: the content is no report's.
+    """
+    return _REPORT.validate_python(content)
 
 
 def read_front(folder: Path) -> ShownFront:
@@ -240,22 +247,14 @@ def read_front(folder: Path) -> ShownFront:
     """
     path = folder / "report.json"
     try:
-        return ShownFront.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return ShownFront.of(report_of(json.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise NasError(
             f"{folder} is no result of nas search: report.json cannot be read"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise NasError(f"{path} is damaged: {error!r}") from error
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Architecture):
-        return value.to_dict()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _jsonable(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _jsonable(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    return value
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""
+        raise NasError(f"{path} is damaged: {where}{fault['msg']}") from error
+    except ValueError as error:
+        raise NasError(f"{path} is damaged: {error_line(error)}") from error

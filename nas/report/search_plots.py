@@ -39,15 +39,12 @@ RING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def hypervolume_plot(
-    searches: Sequence[tuple[str, ArrayLike]], *, best: float | None = None
-) -> Figure:
-    """How much of what is reached in the end is reached after how many evaluations.
+def hypervolume_plot(searches: Sequence[tuple[str, ArrayLike]]) -> Figure:
+    """The share of the highest final hypervolume that each search has after each evaluation.
 
     Args:
         searches: up to twelve of (label, (N,) hypervolume after each evaluation), all of them
             under one reference point.
-        best: the hypervolume that counts as 100%, if one is known; by default the highest here.
 
     Raises:
         NasError: too many searches to tell apart, or none with an area above 0.
@@ -56,8 +53,7 @@ def hypervolume_plot(
     if len(searches) > len(looks):
         raise NasError(f"a plot shows at most {len(looks)} searches, not {len(searches)}")
     volumes = [np.asarray(values, float) for _, values in searches]
-    highest = max((float(v.max()) for v in volumes if len(v)), default=0.0)
-    whole = highest if best is None else best
+    whole = max((float(v.max()) for v in volumes if len(v)), default=0.0)
     if not whole > 0:
         raise NasError(f"the hypervolume that counts as 100% must be above 0, not {whole!r}")
 
@@ -77,7 +73,7 @@ def hypervolume_plot(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
         axes.set_xlabel("evaluations")
-        axes.set_ylabel(f"hypervolume (% of the {'final' if best is None else 'best known'})")
+        axes.set_ylabel("hypervolume (% of the final)")
         if len(searches) > 1:
             legend_below(figure, columns=2)
     return figure

@@ -147,8 +147,8 @@ class Kind:
         metrics: that fit it, the default first.
         correlation: name of the metric whose error by chance ``correlation_error`` gives.
         problem_type: by this name transformers chooses the loss.
-        is_written: whether labels are of this kind where no metric was asked for. For each column
-            one kind answers yes.
+        is_written: whether labels may be of this kind where no metric was asked for. The first
+            kind in the registry that answers yes is taken.
         read: class names, and the labels of each split as indices or values. Names are given where
             a model's head has them already; else None.
         decide: from a head's outputs to predicted labels, (examples,).
@@ -195,7 +195,7 @@ class Kind:
             raise NasError(f"a {self.name} has no label names, not {names!r}")
 
     def has_width(self, outputs: int) -> bool:
-        """Whether a head may have so many outputs. For each number one kind answers yes."""
+        """Whether a head may have so many outputs."""
         return outputs > 1 if self.outputs is None else outputs == len(self.outputs)
 
     @property

@@ -67,7 +67,8 @@ def align_labels(model: Any, task: Task) -> list[int]:
 
 def head_of(config: PretrainedConfig) -> Head | None:
     """What a trained head predicts; None where it has classes without names."""
-    kind = next(kind for kind in KINDS if kind.has_width(config.num_labels))
+    fitting = [kind for kind in KINDS if kind.has_width(config.num_labels)]
+    kind = max(fitting, key=lambda kind: kind.problem_type == config.problem_type)  # else the first
     if kind.outputs is not None:
         return Head(kind, ())
     return Head(kind, tuple(_label_ids(config))) if _is_named(config) else None

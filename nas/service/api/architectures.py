@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from latency.json_numbers import NUMBER
 from nas.report.answers import Answers, budget_ms, on_target
-from nas.report.record import ShownFront
+from nas.report.record import ShownFront, report_of
 from nas.service.access.tokens import Caller
 from nas.service.api.auth import Reader, The
 from nas.service.api.bodies import strict_router
@@ -153,7 +153,7 @@ def _load(service: Service, asked: Query) -> Ready:
     if asked.model >= len(models):
         raise ProblemError(404, f"no search {asked.search} that is done and has such a model")
     report = read_report(service.folder("results") / asked.search / str(asked.model))
-    shown = ShownFront.from_dict(report)
+    shown = ShownFront.of(report_of(report))
     if asked.target is not None:
         known = find_target(service.engine, asked.target)
         predictor = None if known is None else predictor_of(service.settings.data, known)

@@ -10,7 +10,7 @@ from typing import Any
 from latency.device import THIS_MACHINE, Device
 from latency.target import Budget, Target
 from nas.cluster.options import RayOptions
-from nas.models.teacher import suiting_space
+from nas.models.outline import suiting_space
 from nas.pipeline.pipeline import STAGES, Pipeline
 from nas.pipeline.recipe import Recipe
 from nas.pipeline.request import Aim, Request, Resources

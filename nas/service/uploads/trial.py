@@ -10,7 +10,7 @@ EXAMPLES = 200
 
 MAX_LENGTH = 128
 
-NEEDS = ("nas.models.teacher", "nas.tasks.chance", "nas.data.summary")
+NEEDS = ("nas.models.teacher_checks", "nas.tasks.chance", "nas.data.summary")
 """Imported before the process is confined: these libraries load others."""
 
 
@@ -37,14 +37,13 @@ def try_teacher(
     Raises:
         NasError: the data cannot be read in this way, or the teacher does not fit them.
     """
-    import numpy as np
     import torch
 
     from nas.data.summary import told_of
     from nas.data.task_data import load_data
     from nas.data.tokenization import encode
-    from nas.models.evaluate import collator, predict
-    from nas.models.teacher import check_reading, load_teacher
+    from nas.models.teacher import load_teacher
+    from nas.models.teacher_checks import check_reading
     from nas.tasks.chance import baseline, doubt
     from nas.tasks.metrics import compute
 
@@ -67,14 +66,8 @@ def try_teacher(
     if not loaded.has_head:
         return told
     some = found.validation.take(range(min(EXAMPLES, len(found.validation))))
-    encoded = encode(some, loaded.tokenizer, length)
-    logits = predict(
-        lambda batch: loaded.model(**batch).logits,
-        encoded,
-        collator(loaded.tokenizer),
-        loaded.model.device,
-    )
-    values = np.asarray(encoded.labels)
+    logits = loaded.predict(encode(some, loaded.tokenizer, length))
+    values = found.labels("validation")[: len(some)]
     return told | {
         "examples": len(some),
         "score": compute(task.metric, logits, values),

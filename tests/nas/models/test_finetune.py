@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas.data.task_data import load_data
+from nas.models.finetune import finetune_to_folder
 from nas.models.finetune_settings import FinetuneSettings
-from nas.models.teacher import finetune_to_folder
 from nas.pipeline.learning import read_score
 from nas.pipeline.pipeline import run_distillation
 from supernet.architecture import Architecture

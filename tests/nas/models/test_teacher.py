@@ -24,7 +24,9 @@ from transformers import (
 )
 
 from nas.data.task_data import Examples, TaskData
-from nas.models.teacher import check_reading, inspect_teacher, load_teacher, outline
+from nas.models.outline import inspect_teacher, outline
+from nas.models.teacher import load_teacher
+from nas.models.teacher_checks import check_reading
 from nas.tasks.chance import doubt
 from nas.tasks.classification import CLASSIFICATION
 from nas.tasks.kinds import Head

@@ -30,7 +30,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from nas.models.teacher import inspect_teacher, load_teacher
+from nas.models.outline import inspect_teacher
+from nas.models.teacher import load_teacher
 from nas.tasks.classification import CLASSIFICATION
 from nas.tasks.task import Task
 from supernet.errors import NasError

@@ -17,7 +17,7 @@ from latency.device import ThisMachine
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Budget, Latency
-from nas.models.teacher import Outline
+from nas.models.outline import Outline
 from nas.pipeline.choosing import read_trials
 from nas.pipeline.finalists import AIMS, candidates, finalists_stage, scaled
 from nas.pipeline.measuring import Timer

@@ -15,7 +15,7 @@ from latency.device import ThisMachine
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile
 from latency.target import Budget, Latency
-from nas.models.teacher import Outline
+from nas.models.outline import Outline
 from nas.pipeline.measuring import Timer, load_predictor, profile_stage, teacher_ms
 from nas.pipeline.recipe import load_recipe
 from nas.pipeline.request import Aim

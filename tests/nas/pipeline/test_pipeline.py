@@ -247,7 +247,8 @@ print(json.dumps([float(np.abs(torch_logits - onnx_logits).max()), model.config.
 def test_the_reloaded_model_has_the_reports_score(finished: Place) -> None:
     from latency.target import Target
     from nas.data.held_out import load_held_out
-    from nas.models.measured import evaluate_folder, model_head
+    from nas.models.compare import evaluate_folder
+    from nas.models.measured import model_head
 
     report, model = finished.report(), finished.root / "result" / "model"
     held_out = load_held_out(str(finished.root / "data"), "test", model_head(model), seed=0)

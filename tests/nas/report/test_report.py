@@ -24,6 +24,7 @@ from nas.report.record import (
     Report,
     ShownFront,
     read_front,
+    report_of,
 )
 from nas.search.front import Point
 from nas.tasks.metrics import score_in_words
@@ -298,6 +299,24 @@ def test_a_report_without_what_older_versions_did_not_tell(report, tmp_path):
     assert read_front(tmp_path).points == report.front
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("{", "Expecting property name"),
+        ("[1]", "Input should be a dictionary"),
+        ('{"front": [{}]}', "budget_ms: Field required"),
+    ],
+)
+def test_a_damaged_report_is_told_in_one_line(tmp_path, content, fault):
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(NasError, match=rf"^{tmp_path}/report.json is damaged: .*{fault}[^\n]*$"):
+        read_front(tmp_path)
+
+
+def test_a_report_is_read_back_whole(report):
+    assert report_of(json.loads(json.dumps(report.to_dict()))) == report
+
+
 def test_page_escapes_what_users_name(report):
     hostile = replace(report, data="<script>alert(1)</script>", settings={"<b>": "<i>&"})
 
@@ -342,7 +361,7 @@ def test_a_front_is_read_from_a_report_that_lists_no_evaluations(report, tmp_pat
 
 def test_the_course_of_a_search_leaves_out_what_is_beyond_the_caps(report, text):
     """That one would have been the best by far; it counts as an evaluation all the same."""
-    course = hypervolume_figure([("", ShownFront.from_dict(report.to_dict()))]).axes[0].lines[0]
+    course = hypervolume_figure([("", ShownFront.of(report))]).axes[0].lines[0]
 
     assert list(course.get_xdata()) == list(range(1, 12))
     assert course.get_ydata()[8:] == pytest.approx([1.0, 1.0, 1.0])
@@ -350,7 +369,7 @@ def test_the_course_of_a_search_leaves_out_what_is_beyond_the_caps(report, text)
 
 
 def test_the_evaluations_needed_are_the_fewest_that_reach_nearly_all(report):
-    shown = ShownFront.from_dict(report.to_dict())
+    shown = ShownFront.of(report)
     needed = evaluations_needed(shown)
     course = hypervolume_figure([("", shown)]).axes[0].lines[0].get_ydata()
 
@@ -359,7 +378,7 @@ def test_the_evaluations_needed_are_the_fewest_that_reach_nearly_all(report):
 
 
 def test_a_figure_marks_what_is_asked_for(report):
-    shown = ShownFront.from_dict(report.to_dict())
+    shown = ShownFront.of(report)
 
     assert dimensions_figure(shown).axes[0].lines[1].get_xdata().tolist() == [1.9]
     assert dimensions_figure(shown, [0, 2]).axes[0].lines[1].get_xdata().tolist() == [0.52, 1.4]

@@ -66,13 +66,6 @@ def test_searches_share_what_counts_as_whole():
     assert other.get_xdata().tolist() == [1, 2, 3]
 
 
-def test_a_known_best_counts_as_whole():
-    axes = hypervolume_plot([("one", [0.1, 0.3])], best=0.5).axes[0]
-
-    assert axes.lines[0].get_ydata() == pytest.approx([0.2, 0.6])
-    assert "best known" in axes.get_ylabel()
-
-
 def test_searches_that_no_eye_tells_apart_are_refused():
     with pytest.raises(NasError, match="at most 12 searches, not 13"):
         hypervolume_plot([(str(row), [1.0]) for row in range(13)])
