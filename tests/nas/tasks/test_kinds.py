@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
+from importlib.resources import files
 from typing import get_args
 
 import pandas as pd
@@ -34,6 +37,9 @@ def test_the_service_knows_every_kind_and_metric() -> None:
     kinds = LabelSummary.model_json_schema()["properties"]["kind"]["enum"]
     assert kinds == [kind.name for kind in KINDS]
     assert get_args(Metric) == METRICS
+    form = files("nas.service").joinpath("page", "form.js").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^const METRICS = (.*);$", form, re.MULTILINE)
+    assert json.loads(listed) == list(METRICS)
 
 
 @each_kind
