@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,11 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from supernet.architecture import Architecture
+from supernet.distill.masked_words import WordHead
 from supernet.errors import NasError
 from supernet.model import Supernet
 from supernet.modeling_tailorbert import TailorBertForSequenceClassification
+from supernet.observe import observe
 from tests.supernet.conftest import tiny_space
 
 Inputs = dict[str, torch.Tensor]
@@ -113,6 +117,32 @@ def test_saved_students_load_anywhere(
     assert type(named) is type(student)
     if isinstance(student, TailorBertForSequenceClassification):
         assert (tmp_path / "modeling_tailorbert.py").is_file()  # type: ignore[operator]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("uniform", [True, False])
+def test_a_large_epsilon_reaches_every_normalization(
+    bert: BertForSequenceClassification, inputs: Inputs, uniform: bool, tmp_path: Path
+) -> None:
+    """At BERT's own 1e-12 nothing would show where it is left out."""
+    bert.config.layer_norm_eps = 0.5
+    bert.save_pretrained(tmp_path / "teacher")
+    teacher = BertForSequenceClassification.from_pretrained(tmp_path / "teacher").eval()
+    expected = teacher(**inputs).logits
+    assert (expected - bert(**inputs).logits).abs().max() > 0.01
+    supernet = Supernet.from_teacher(teacher).eval()
+    torch.testing.assert_close(supernet(**inputs).logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(observe(teacher, inputs).logits, expected, atol=1e-5, rtol=0)
+    architecture = tiny_space(uniform).sample(np.random.default_rng(5))
+    student = supernet.extract(architecture)
+    in_place = supernet(**inputs, architecture=architecture).logits
+    torch.testing.assert_close(student(**inputs).logits, in_place, atol=1e-5, rtol=0)
+    torch.testing.assert_close(observe(student, inputs).logits, in_place, atol=1e-5, rtol=0)
+    student.save_pretrained(tmp_path / "student")
+    again = type(student).from_pretrained(tmp_path / "student").eval()
+    torch.testing.assert_close(again(**inputs).logits, in_place, atol=1e-5, rtol=0)
+    norms = [one for one in again.modules() if isinstance(one, torch.nn.LayerNorm)]
+    assert {one.eps for one in (*norms, WordHead.of(again).LayerNorm)} == {0.5}
 
 
 @torch.no_grad()

@@ -141,6 +141,20 @@ def test_students_are_judged_on_validation_and_texts_that_they_were_not_fitted_o
         assert np.array_equal(guide.validation_logits, guide.judged_logits[: len(validation)])
 
 
+def test_the_seed_draws_the_texts_that_a_guide_studies(made: Made) -> None:
+    lesson, display = made.lesson, made.bench.display
+    folder = made.teacher.path / "model"
+    drawn = []
+    for seed in (lesson.seed, lesson.seed + 1, lesson.seed + 1):
+        guide = Guide(folder, made.task, lesson.recipe, seed, display)
+        rows = [row[row > 0].tolist() for b in guide.sample_batches() for row in b["input_ids"]]
+        drawn.append((rows, guide.judged.columns["input_ids"]))
+    assert len(drawn[0][0]) == lesson.recipe.importance_examples
+    for first, second, third in zip(*drawn, strict=True):
+        assert first != second
+        assert second == third
+
+
 def test_a_second_race_finds_everything_done(made: Made, ran: list[Racer]) -> None:
     again = made.race()
     assert [racer.to_dict() for racer in again] == [racer.to_dict() for racer in ran]

@@ -82,6 +82,16 @@ def test_predictions_and_doubt_are_those_of_scikit_learn():
     assert predictor.expect(asked) == pytest.approx(mean)
 
 
+def test_the_process_sees_features_of_one_scale():
+    """Bounds of length scales mean the same for each; features that never change are left out."""
+    known = sample(30, 1)
+    raw = features(known)
+    points = ScorePredictor().fit(known, truth(known))._scaled(raw)
+    assert points.shape == (30, (np.ptp(raw, axis=0) > 0).sum())
+    assert points.mean(axis=0) == pytest.approx(0, abs=1e-9)
+    assert points.std(axis=0) == pytest.approx(1)
+
+
 def test_smoothing_brings_noisy_scores_closer_to_the_truth():
     known = sample(80, 3)
     noise = np.random.default_rng(0).normal(0, 0.02, 80)
