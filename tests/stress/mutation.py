@@ -60,7 +60,7 @@ MUTATED = (
     "supernet/**/*.py",
     "latency/**/*.py",
     "nas/search/**/*.py",
-    "nas/pipeline/*.py",
+    "nas/pipeline/**/*.py",
     "nas/tasks/*.py",
     "nas/service/access/*.py",
     "nas/service/api/auth.py",
