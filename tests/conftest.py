@@ -7,6 +7,7 @@ import importlib.util
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -27,14 +28,45 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
+LONGEST = (
+    "/cluster/",
+    "test_ray_",
+    "test_pipeline.py",
+    "test_distilling.py",
+    "test_workers.py",
+    "test_jobs.py",
+    "test_new_user.py",
+)
+"""Files that take a minute or more of a core, the longest first."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Files that take long come first, so that processes which share the tests end together.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.as_posix()
+        first = (at for at, part in enumerate(LONGEST) if part in name)
+        return next(first, len(LONGEST)) if item.path in slow else len(LONGEST) + 1
+
+    items.sort(key=place)
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and not _cuda_is_available():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``, one process has all files on Ray: they share a cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "ray" if "/cluster/" in file or "test_ray" in file else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests that need a real one."""
+"""A PostgreSQL server and a Ray cluster for the tests that need real ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.nas.ray_cluster import cluster  # noqa: F401 - a fixture
 
 PASSWORD = "p@ss %{word}"
 ENCODED = "p%40ss%20%25%7Bword%7D"

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,31 +27,19 @@ from supernet.model import Supernet
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
-from ray.cluster_utils import Cluster  # noqa: E402
-
 from nas.cluster.evaluator import RayEvaluator  # noqa: E402
+from tests.nas.ray_cluster import ROOM  # noqa: E402
 
 ONE, TWO, THREE, FOUR, FIVE, SIX, WARM_UP = (
     Architecture.uniform(num_layers=1, hidden_size=hidden, num_heads=1, intermediate_size=8)
     for hidden in range(8, 57, 8)
 )
-ROOM = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head without room for workers, and two nodes with room for one each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+@pytest.fixture(scope="module", autouse=True)
+def sent_by_value() -> None:
+    """Workers get this module's classes with their objects, and need not import it and torch."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    quickly = {"health_check_period_ms": 1000, "health_check_failure_threshold": 15}
-    head = ROOM | {"num_cpus": 0, "include_dashboard": False, "_system_config": quickly}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(**ROOM)
-    cluster.add_node(**ROOM)
-    ray.init(cluster.address, log_to_driver=False)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 @dataclass(frozen=True)
@@ -151,7 +138,7 @@ def used_memory() -> float:
 def test_whoever_is_killed_hangs_or_raises(cluster, tmp_path):
     """In one evaluator, as its workers take seconds to start."""
     scorer, said = Slow(tmp_path), []
-    with RayEvaluator(scorer, RayOptions(timeout_s=20, attempts=2), said.append) as evaluator:
+    with RayEvaluator(scorer, RayOptions(timeout_s=10, attempts=2), said.append) as evaluator:
         fill(evaluator, scorer, nodes=2)
 
         # Killed: it is scored on the other node, and what waited behind it has not failed.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +21,13 @@ from supernet.training_settings import TrainingSettings
 from tests.supernet.conftest import tiny_space
 from tests.supernet.parity import Row, Rows, collate
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
 SETTINGS = SandwichSettings(
     training=TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, precision="float32"),
     num_random=0,
 )
 """Without random sub-networks, all processes train the same ones, as one process does."""
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -64,8 +56,9 @@ class KilledOnce:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 def test_two_workers_of_whom_one_is_killed_train_as_one_process_does(
-    cluster: None, teacher: Supernet, tmp_path: Path
+    teacher: Supernet, tmp_path: Path
 ) -> None:
     from nas.cluster.training import train_distributed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,20 +30,13 @@ from supernet.batch import ArchitectureBatch
 from supernet.configs import load_space
 from supernet.errors import NasError
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
 SPACE = load_space("tiny")
 KILLED = 1
 """The seed of the search that is killed once."""
 BROKEN = 2
 """The seed of the search that always fails."""
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def latency(batch: ArchitectureBatch) -> np.ndarray[Any, Any]:
@@ -90,7 +83,8 @@ def search(
 
 
 @pytest.mark.slow
-def test_searches_run_as_trials_and_go_on_from_their_scores(cluster: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_searches_run_as_trials_and_go_on_from_their_scores(tmp_path: Path) -> None:
     from nas.cluster.trials import TrialSettings, run_trials
 
     ctrl_c = signal.getsignal(signal.SIGINT)
@@ -139,7 +133,8 @@ class Sizes:
 
 
 @pytest.mark.slow
-def test_a_search_builds_on_those_of_several_seeds(cluster: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_a_search_builds_on_those_of_several_seeds(tmp_path: Path) -> None:
     settings = SearchSettings(evaluations=6, refinement=2, algorithm="random", seed=7)
     goals = [Goal(latency, Limits(latency_ms=40))]
     trials = Trials(SPACE, goals, Sizes(), settings, tmp_path / "trials")

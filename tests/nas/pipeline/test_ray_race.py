@@ -22,26 +22,12 @@ from nas.store.result_folder import MODEL
 from supernet.errors import NasError
 from tests.nas.pipeline.test_race import FINALISTS, Made
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from nas.pipeline.ray_race import RayRungRunner  # noqa: E402
-
-ROOM = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes, with room for a process each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args=ROOM | {"include_dashboard": False})
-    cluster.add_node(**ROOM)
-    ray.init(cluster.address, log_to_driver=False)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 @pytest.fixture(scope="module", autouse=True)

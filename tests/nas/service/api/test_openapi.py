@@ -78,6 +78,7 @@ def example_of(document: Json, schema: Json) -> Any:
     return document["components"]["schemas"].get(name, {}).get("example")
 
 
+@pytest.mark.slow
 def test_the_service_does_as_the_document_says(
     make_service,
     make_profile,  # noqa: F811
