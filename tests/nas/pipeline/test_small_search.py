@@ -284,6 +284,9 @@ CHANGES: dict[str, tuple[dict[str, Any], str, set[str]]] = {
     "the training": (
         {"distill": RECIPE["distill"] | {"checks": 1}}, "4.5x@p95", {"student"},
     ),
+    "a race": (
+        {"race": {"finalists": 2, "rungs": [2]}}, "4.5x@p95", {"choice", "racer", "student"},
+    ),
 }  # fmt: skip
 
 
@@ -292,14 +295,15 @@ def test_what_has_changed_is_made_anew_and_nothing_else(
     place: Place, report: dict[str, Any], change: str
 ) -> None:
     """A student of the same architecture serves again."""
-    stages = ("profile", "teacher", "supernet", "search", "choice", "student")
+    stages = ("profile", "teacher", "supernet", "search", "choice", "racer", "student")
     recipe, latency, anew = CHANGES[change]
     before = {stage: place.made(stage) for stage in stages}
     place.write("recipe", RECIPE | recipe)
     again = place.search(latency, change.replace(" ", "-"), seed="3")
     place.write("recipe", RECIPE)
     added = {stage for stage in stages if place.made(stage) != before[stage]}
-    if again["architecture"] == report["architecture"] and change != "the training":
-        anew = anew - {"student"}
     assert added - {"student"} == anew - {"student"}
     assert "student" in added or "student" not in anew
+    assert again["met"]
+    assert len(again["race"]) == (2 if change == "a race" else 0)
+    assert again["candidates"][-1]["architecture"] == again["architecture"]
