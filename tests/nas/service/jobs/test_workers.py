@@ -114,38 +114,50 @@ def watching(folder: Path, **settings: Any) -> Iterator[Watched]:
             watched.engine.dispose()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_workers_share_searches_and_take_them_over(tmp_path, kind, request):
-    database, away = None, None
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-        database = url.replace("postgresql+psycopg2://", "postgresql://")
-        away = request.getfixturevalue("postgres_server")
-    with watching(
-        tmp_path, works=False, database=database, jobs={"worker_silence_s": 10}
-    ) as watched:
-        first_worker, second_worker = watched.work("a"), watched.work("b")
-        one, two = watched.begin_waiting(1), watched.begin_waiting(2)
-        shared = {watched.worker_of(one): one, watched.worker_of(two): two}
-        assert set(shared) == {"a", "b"}
+SILENCE = {"worker_silence_s": 10}
 
-        first_worker.kill()
-        watched.cancel(shared["b"])
-        orphan = shared["a"]
-        wait_for(lambda: watched.worker_of(orphan) == "b")
-        wait_for(lambda: watched.began(orphan, "profiles") == 2)
-        assert watched.began(orphan, "data") == 1
 
+def search_taken_over(watched: Watched) -> str:
+    """A search that worker ``b`` works at, since ``a`` was killed."""
+    workers = watched.work("a"), watched.work("b")
+    one, two = watched.begin_waiting(1), watched.begin_waiting(2)
+    shared = {watched.worker_of(one): one, watched.worker_of(two): two}
+    assert set(shared) == {"a", "b"}
+
+    workers[0].kill()
+    watched.cancel(shared["b"])
+    orphan = shared["a"]
+    wait_for(lambda: watched.worker_of(orphan) == "b")
+    wait_for(lambda: watched.began(orphan, "profiles") == 2)
+    assert watched.began(orphan, "data") == 1
+    return orphan
+
+
+def test_workers_share_searches_and_take_over_those_of_a_killed_one(tmp_path):
+    with watching(tmp_path, works=False, jobs=SILENCE) as watched:
+        orphan = search_taken_over(watched)
+        watched.remove_device()
+        wait_for(lambda: watched.statuses(orphan)[-1] == "failed")
+        assert watched.statuses(orphan) == ["queued", "running", "failed"]
+        wait_for(lambda: watched.worker_of(orphan) is None)
+        assert forget_jobs(watched.engine, float("1e11")) == 2
+
+
+def test_workers_outlive_their_database_and_hand_over_when_they_are_stopped(
+    tmp_path, postgres_server, postgres_database
+):
+    database = postgres_database.replace("postgresql+psycopg2://", "postgresql://")
+    with watching(tmp_path, works=False, database=database, jobs=SILENCE) as watched:
+        orphan = search_taken_over(watched)
         third_worker = watched.work("c")
         wait_for(lambda: third_worker.pid and "worker c waits" in watched.served.log.read_text())
-        if away is not None:
-            restart(away, watched.served)
+        restart(postgres_server, watched.served)
         other = watched.begin_waiting(3)
         assert watched.worker_of(other) == "c"
         assert watched.worker_of(orphan) == "b"
 
-        second_worker.terminate()
-        assert second_worker.wait(120) == 0
+        watched.workers["b"].terminate()
+        assert watched.workers["b"].wait(120) == 0
         assert watched.worker_of(orphan) is None
         watched.cancel(other)
         wait_for(lambda: watched.worker_of(orphan) == "c")
