@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -150,7 +150,7 @@ class SearchPlan:
         goals = [
             {
                 "profile": file_digest(profile.path / PROFILE),  # one measured anew is another
-                "limits": asdict(goal.limits),
+                "limits": goal.limits.identity(),
                 "percentile": aim.budget.percentile,
             }
             for aim, profile, goal in zip(self.request.aims, self.profiles, self.goals, strict=True)

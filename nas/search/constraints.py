@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,11 @@ from supernet.errors import NasError
 FloatArray = NDArray[np.float64]
 
 BYTES_PER_PARAMETER = 4  # float32
+
+
+def in_nine_digits(value: float) -> float:
+    """The number nearest to ``value`` that nine significant digits state."""
+    return float(f"{value:.9g}")
 
 
 def parameters(batch: ArchitectureBatch, shape: EncoderShape = EncoderShape()) -> IntArray:
@@ -62,6 +67,16 @@ class Limits:
                 raise NasError(f"{name} must be above 0 and finite, not {value!r}")
         if not 0 <= self.headroom < 1:
             raise NasError(f"headroom must be at least 0 and below 1, not {self.headroom!r}")
+
+    def identity(self) -> dict[str, float | int | None]:
+        """What tells limits apart in a key, to nine digits.
+
+        Latency and headroom come from arithmetic whose last digits differ between machines.
+        """
+        return asdict(self) | {
+            "latency_ms": in_nine_digits(self.latency_ms),
+            "headroom": in_nine_digits(self.headroom),
+        }
 
     @property
     def max_latency_ms(self) -> float:

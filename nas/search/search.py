@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 import numpy as np
 
-from nas.search.constraints import Limits
+from nas.search.constraints import Limits, in_nine_digits
 from nas.search.evaluator import Evaluator
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
@@ -128,11 +127,11 @@ def _search_key(
         "space": space.to_dict(),
         "goals": [
             {
-                "limits": asdict(goal.limits),
+                "limits": goal.limits.identity(),
                 "labels": goal.shape.num_labels,
                 "vocabulary": goal.shape.vocab_size,
                 "positions": goal.shape.max_positions,
-                "latency_ms": np.asarray(goal.predict_latency(extremes)).tolist(),
+                "latency_ms": [in_nine_digits(ms) for ms in goal.predict_latency(extremes)],
             }
             for goal in goals.each
         ],

@@ -98,3 +98,19 @@ def test_the_advised_budget_is_feasible(fastest, headroom):
     assert least <= advised <= least * 1.02
     usage = replace(limits, latency_ms=advised).usage(np.array([fastest]), np.array([1]))
     assert usage <= 1
+
+
+def test_limits_that_differ_in_their_last_digits_have_one_key() -> None:
+    """As on two machines; what a person would tell apart stays apart."""
+    limits = Limits(1.5, parameters=7_000_000, headroom=0.26451538075986925)
+    other_machine = replace(limits, headroom=0.26451538075986425)
+    assert limits != other_machine
+    assert limits.identity() == other_machine.identity()
+    assert limits.identity() == {
+        "latency_ms": 1.5,
+        "parameters": 7_000_000,
+        "memory_bytes": None,
+        "headroom": 0.264515381,
+    }
+    for changed in ({"latency_ms": 1.5001}, {"headroom": 0.2646}, {"parameters": 7_000_001}):
+        assert replace(limits, **changed).identity() != limits.identity()
