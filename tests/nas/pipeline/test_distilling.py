@@ -1,4 +1,4 @@
-"""Distillation without a search, by every recipe that ships, on real text."""
+"""Distillation without a search, by every recipe that ships, on real text, of a small teacher."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
 )
 
 from latency import beside
@@ -27,6 +29,7 @@ from nas.models.export import export, onnx_difference
 from nas.models.finetune_settings import FinetuneSettings
 from nas.models.measured import load_model
 from nas.models.quantize import quantize_folder
+from nas.models.teacher import EMBEDDED, locate
 from nas.pipeline import pipeline
 from nas.pipeline.augment import AUGMENTED
 from nas.pipeline.beginning import sub_network
@@ -54,7 +57,7 @@ pytestmark = pytest.mark.slow
 NARROW = Architecture.uniform(
     num_layers=2, hidden_size=64, num_heads=2, qkv_size=32, intermediate_size=96
 )
-AS_WIDE = Architecture.uniform(num_layers=2, hidden_size=384, num_heads=12, intermediate_size=1536)
+AS_WIDE = Architecture.uniform(num_layers=2, hidden_size=96, num_heads=6, intermediate_size=192)
 
 SAMPLE = {"input_ids": torch.tensor([[2, 7, 3]]), "attention_mask": torch.ones(1, 3).long()}
 
@@ -67,9 +70,18 @@ def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Paragraphs of two libraries, and a teacher that reads them by the embedded one's words."""
     from nas.data.pydoc import _root, read_paragraphs
 
     folder = tmp_path_factory.mktemp("distill")
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(locate(EMBEDDED))
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=96, num_hidden_layers=4, num_attention_heads=6,
+        intermediate_size=192, max_position_embeddings=64, initializer_range=0.1,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder / "teacher")
+    tokenizer.save_pretrained(folder / "teacher")
     (folder / "data").mkdir()
     rows = [
         {"text": text, "label": library}
@@ -111,9 +123,10 @@ def held_out(data: TaskData) -> HeldOut:
     return HeldOut(data.task, data.test, "test")
 
 
-def ground(root: Path, recipe: str) -> Groundwork:
+def ground(root: Path, recipe: str, teacher: str | None = None) -> Groundwork:
     data = str(root / "data")
-    lesson = Lesson(teacher="minilm", data=data, recipe=shortened(load_recipe(recipe), data))
+    teacher = teacher or str(root / "teacher")
+    lesson = Lesson(teacher=teacher, data=data, recipe=shortened(load_recipe(recipe), data))
     return Groundwork(lesson, Workbench(Workspace(root / "workspace"), Display()))
 
 
@@ -140,12 +153,14 @@ def test_every_recipe_runs(root: Path, tmp_path: Path, recipe: str) -> None:
 
 
 def test_a_fitted_student_predicts_before_it_learns(root: Path, tmp_path: Path) -> None:
-    """Where no weight changes, it is nearer to the teacher's predictions than leading units are."""
+    """Where no weight changes, it is nearer to the predictions of a teacher that has learnt than
+    leading units are.
+    """
     given = json.dumps(NARROW.to_dict())
     data = load_data(str(root / "data"), seed=0)
     distances = {}
     for start in ("teacher", "fitted"):
-        at_work = still(ground(root, "best"))
+        at_work = still(ground(root, "best", EMBEDDED))
         recipe = at_work.lesson.recipe
         recipe = recipe.model_copy(
             update={
@@ -158,8 +173,7 @@ def test_a_fitted_student_predicts_before_it_learns(root: Path, tmp_path: Path) 
         student, tokenizer = load_model(tmp_path / start / "model")
         inputs = tokenizer(list(data.test.text_a), padding=True, truncation=True, max_length=24)
         inputs = {name: torch.tensor(values) for name, values in inputs.items()}
-        (teacher,) = (root / "workspace" / "teacher").glob("*/model")
-        bert, _ = load_model(teacher)
+        bert, _ = load_model(at_work.teacher.path / "model")
         with torch.no_grad():
             distances[start] = (student(**inputs).logits - bert(**inputs).logits).square().mean()
     assert distances["fitted"] < 0.5 * distances["teacher"]
@@ -398,7 +412,7 @@ def test_finished_models_are_compared(root: Path, tmp_path: Path) -> None:
     told = run_distillation(ground(root, "kd"), given, tmp_path / "one")
     data = load_data(str(root / "data"), seed=0)
     target = Target(threads=1, batch_size=1, sequence_length=16)
-    (teacher,) = (root / "workspace" / "teacher").glob("*/model")
+    teacher = ground(root, "kd").teacher.path / "model"
     found = compare_folders([tmp_path / "one", teacher], held_out(data), target, max_length=24)
     assert found[0].score == told["score"]["test"]
     assert found[1].score == told["teacher_score"]["test"]
@@ -428,7 +442,7 @@ def test_a_search_by_replacement_needs_a_space_for_it() -> None:
 
 def test_bad_students_are_refused(root: Path, tmp_path: Path) -> None:
     narrow = json.dumps(NARROW.to_dict())
-    with pytest.raises(NasError, match="hidden size must be the teacher's 384, not 64"):
+    with pytest.raises(NasError, match="hidden size must be the teacher's 96, not 64"):
         run_distillation(ground(root, "theseus"), narrow, tmp_path / "student")
     with pytest.raises(NasError, match="give one architecture, not 2"):
         run_distillation(ground(root, "kd"), f"[{narrow}, {narrow}]", tmp_path / "student")
