@@ -59,22 +59,25 @@ def read_data(lesson: Lesson, display: Display) -> TaskData:
     return data
 
 
-def teacher_outline(lesson: Lesson, data: TaskData, *, is_proved: bool) -> Outline:
-    """The teacher's outline, once it is known that all that comes will work with it.
-
-    Args:
-        is_proved: whether the teacher has been put to work before: then it is not loaded.
+def teacher_outline(lesson: Lesson, data: TaskData) -> Outline:
+    """The teacher's outline, checked against the task by its configuration.
 
     Raises:
-        NasError: as :func:`nas.models.outline.inspect_teacher` and
-            :func:`nas.models.teacher_checks.check_reading`.
+        NasError: as :func:`nas.models.outline.inspect_teacher`.
     """
     length, labels = lesson.recipe.max_length, lesson.labels
-    found = inspect_teacher(lesson.teacher, data.task, max_length=length, labels=labels)
-    if not is_proved:
-        teacher = load_teacher(lesson.teacher, data.task, seed=lesson.seed, labels=labels)
-        check_reading(lesson.teacher, teacher, data, length)
-    return found
+    return inspect_teacher(lesson.teacher, data.task, max_length=length, labels=labels)
+
+
+def check_teacher(lesson: Lesson, data: TaskData) -> None:
+    """Load the teacher, and let it read a few texts, before anything is built on it.
+
+    Raises:
+        NasError: as :func:`nas.models.teacher.load_teacher` and
+            :func:`nas.models.teacher_checks.check_reading`.
+    """
+    teacher = load_teacher(lesson.teacher, data.task, seed=lesson.seed, labels=lesson.labels)
+    check_reading(lesson.teacher, teacher, data, lesson.recipe.max_length)
 
 
 def teacher_stage(lesson: Lesson, data: TaskData) -> Stage:

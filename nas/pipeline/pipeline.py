@@ -30,6 +30,7 @@ from nas.pipeline.guide import Guide
 from nas.pipeline.handing_over import Developed, describe, hand_over, write_up
 from nas.pipeline.learning import (
     EncodedTask,
+    check_teacher,
     doubt_of_teacher,
     read_data,
     teacher_outline,
@@ -100,8 +101,10 @@ class Groundwork:
     @cached_property
     def original(self) -> Outline:
         """The teacher's outline, checked against the task."""
-        is_proved = self.bench.has(teacher_stage(self.lesson, self.data))
-        return teacher_outline(self.lesson, self.data, is_proved=is_proved)
+        outline = teacher_outline(self.lesson, self.data)
+        if not self.bench.has(teacher_stage(self.lesson, self.data)):
+            check_teacher(self.lesson, self.data)
+        return outline
 
     @cached_property
     def teacher(self) -> Artifact:

@@ -174,7 +174,7 @@ def test_what_is_asked_is_measured_whatever_is_cut_meanwhile(
         assert again == found  # as a job begun anew has it
         wait_for(lambda: not (tmp_path / "state" / "task.json").exists())
         assert pi.end(signal.SIGINT) == 130
-    assert "does not answer" in pi.log
+    assert "cannot be reached" in pi.log
     assert "answers again" in pi.log
 
 
