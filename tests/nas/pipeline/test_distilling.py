@@ -348,14 +348,17 @@ def test_factors_are_fitted_where_the_recipe_says_so(
 ) -> None:
     """To what the student itself computes, which is a finished model here."""
     finished = tmp_path / "finished"
-    run_distillation(ground(root, "kd"), json.dumps(NARROW.to_dict()), finished)
+    run_distillation(ground(root, "kd", EMBEDDED), json.dumps(NARROW.to_dict()), finished)
     model, tokenizer = load_model(finished / "model")
     sample = tokenizer(["Fit the model.", "A shortest path"], padding=True, return_tensors="pt")
     monkeypatch.setattr(StudentTraining, "run", lambda *_: None)
     errors = {}
     for recipe in ("kd", "best"):
         run_distillation(
-            ground(root, recipe), str(finished), tmp_path / recipe, kronecker=Kronecker(1.5, 1)
+            ground(root, recipe, EMBEDDED),
+            str(finished),
+            tmp_path / recipe,
+            kronecker=Kronecker(1.5, 1),
         )
         small, _ = load_model(tmp_path / recipe / "model")
         errors[recipe] = (small(**sample).logits - model(**sample).logits).square().sum().item()
