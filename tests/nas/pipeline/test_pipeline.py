@@ -257,15 +257,6 @@ def test_the_reloaded_model_has_the_reports_score(finished: Place) -> None:
     assert scores == [f"{report['score']:.4f}"]
 
 
-def test_a_second_budget_reuses_all_but_the_search(finished: Place, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path / "copy")
-    ended = place.run(latency="10x", output="second")
-    assert ended.returncode == 0, ended.stderr
-    stages = place.report("second")["stages"]
-    assert stages["teacher"] == stages["supernet"] == stages["profile"] == 0
-    assert stages["search"] > 0
-
-
 def test_one_search_serves_several_budgets_and_its_result_answers_more(
     finished: Place, tmp_path: Path
 ) -> None:
@@ -300,16 +291,6 @@ def test_a_cluster_finds_what_one_process_finds(finished: Place, tmp_path: Path)
     ours, theirs = finished.report(), place.report("by-cluster")
     for key in ("architecture", "evaluations", "front"):
         assert ours[key] == theirs[key]
-
-
-def test_another_metric_is_another_score(finished: Place, tmp_path: Path) -> None:
-    place = finished.copy(tmp_path / "copy")
-    ended = place.run("--metric", "matthews", output="second")
-    assert ended.returncode == 0, ended.stderr
-    report = place.report("second")
-    assert report["stages"]["profile"] == 0
-    assert report["metric"] == "matthews"
-    assert report["teacher_score"] != finished.report()["teacher_score"]
 
 
 def test_an_infeasible_budget_names_a_feasible_one(finished: Place, tmp_path: Path) -> None:

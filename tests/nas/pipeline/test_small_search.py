@@ -307,3 +307,11 @@ def test_what_has_changed_is_made_anew_and_nothing_else(
     assert again["met"]
     assert len(again["race"]) == (2 if change == "a race" else 0)
     assert again["candidates"][-1]["architecture"] == again["architecture"]
+
+
+def test_another_metric_is_another_score(place: Place, report: dict[str, Any]) -> None:
+    """Last, as it makes a second teacher: by the metric it is told when one has learnt enough."""
+    again = place.search("4.5x@p95", "matthews", seed="3", metric="matthews")
+    assert again["stages"]["profile"] == 0
+    assert again["metric"] == "matthews"
+    assert again["teacher_score"] != report["teacher_score"]
