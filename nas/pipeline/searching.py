@@ -30,9 +30,9 @@ from nas.search.designs import designs_below, designs_for
 from nas.search.evaluator import Evaluator, LocalEvaluator, Recorded
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
-from nas.search.registry import new_searcher
 from nas.search.result import SearchResult
 from nas.search.search import run_searches
+from nas.search.searcher import new_searcher
 from nas.search.settings import SearchSettings
 from nas.store.manifest import SCRATCH, file_digest
 from nas.store.result_folder import MODEL

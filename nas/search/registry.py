@@ -7,15 +7,7 @@ here. Nothing is imported before a searcher is made, as settings and help texts 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from nas.search.goals import Goals
-    from nas.search.pool import Pool
-    from nas.search.searcher import Searcher
-    from nas.search.settings import SearchSettings
-    from supernet.space import SearchSpace
+from typing import NamedTuple
 
 
 class Listed(NamedTuple):
@@ -45,21 +37,3 @@ SEARCHERS: Mapping[str, Listed] = {
     "autotinybert-fast": Listed("autotinybert:AutoTinyBertFast", is_baseline=True),
     "random": Listed("random_search:RandomSearch", is_baseline=True),
 }
-
-
-def new_searcher(
-    space: SearchSpace, goals: Goals, pool: Pool, settings: SearchSettings
-) -> Searcher:
-    """The searcher that ``settings.algorithm`` names.
-
-    Args:
-        pool: of ``space``, with the usage of the goals' limits.
-
-    Raises:
-        NasError: the searcher does not suit the space or the goals, or needs a package that is not
-            installed.
-    """
-    kind: type[Searcher] = resolve_name(
-        f"nas.search.searchers.{SEARCHERS[settings.algorithm].place}"
-    )
-    return kind(space, goals, pool, settings)

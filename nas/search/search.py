@@ -13,10 +13,10 @@ from nas.search.evaluator import Evaluator
 from nas.search.goals import Goal, Goals, PredictLatency
 from nas.search.pool import build_pool
 from nas.search.progress import SearchProgress
-from nas.search.registry import new_searcher
 from nas.search.result import SearchResult, results_of
 from nas.search.rounds import Rounds
 from nas.search.score_cache import ScoreCache
+from nas.search.searcher import new_searcher
 from nas.search.searchers.guided import GuidedSearch
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture, EncoderShape

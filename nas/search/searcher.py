@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pkgutil import resolve_name
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nas.search.goals import Goals
 from nas.search.pool import Pool
+from nas.search.registry import SEARCHERS
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
 from supernet.errors import NasError
@@ -102,3 +104,21 @@ class Searcher(ABC):
             self.rows, count - len(chosen), rng, lambda a: a in taken or self.knows(a)
         )
         return [*chosen, *others]
+
+
+def new_searcher(
+    space: SearchSpace, goals: Goals, pool: Pool, settings: SearchSettings
+) -> Searcher:
+    """The searcher that ``settings.algorithm`` names.
+
+    Args:
+        pool: of ``space``, with the usage of the goals' limits.
+
+    Raises:
+        NasError: the searcher does not suit the space or the goals, or needs a package that is not
+            installed.
+    """
+    kind: type[Searcher] = resolve_name(
+        f"nas.search.searchers.{SEARCHERS[settings.algorithm].place}"
+    )
+    return kind(space, goals, pool, settings)

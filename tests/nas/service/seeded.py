@@ -13,7 +13,7 @@ import numpy as np
 from latency.accuracy import PredictorErrors
 from latency.atomic import write_text
 from latency.target import Target
-from nas.data.summary import ClassShare, DataSummary
+from nas.data.summary import DataSummary
 from nas.report import page as report
 from nas.report.record import Calibration, Candidate, Evaluated, Report
 from nas.search.front import Point
@@ -21,6 +21,7 @@ from nas.service.database.tables import searches
 from nas.service.searches import events, results
 from nas.service.searches.requests import SearchRequest
 from nas.service.service import Service
+from nas.tasks.kind import ClassShare
 from supernet.architecture import Architecture
 
 TEACHER_MS, TEACHER_SCORE = 7.47, 0.968

@@ -9,8 +9,7 @@ import numpy as np
 from nas.search.constraints import FloatArray, Limits
 from nas.search.goals import Goal, Goals
 from nas.search.pool import Pool, build_pool
-from nas.search.registry import new_searcher
-from nas.search.searcher import Searcher
+from nas.search.searcher import Searcher, new_searcher
 from nas.search.settings import SearchSettings
 from supernet.architecture import Architecture
 from supernet.batch import ArchitectureBatch

@@ -10,7 +10,7 @@ import pytest
 from nas.search.constraints import Limits
 from nas.search.goals import Goal, Goals
 from nas.search.pool import build_pool
-from nas.search.registry import new_searcher
+from nas.search.searcher import new_searcher
 from supernet.errors import NasError
 from tests.nas.search.searchers.problem import (
     SETTINGS,
