@@ -32,6 +32,7 @@ LONGEST = (
     "/cluster/",
     "test_ray_",
     "test_pipeline.py",
+    "test_killed_search.py",
     "test_distilling.py",
     "test_workers.py",
     "test_jobs.py",

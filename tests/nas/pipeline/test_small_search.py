@@ -1,185 +1,22 @@
-"""A whole search, small enough for every change: which values reach each stage, and what is kept.
-
-The teacher learns its task in seconds, and the clock is told what to show: a made-up profile's
-latencies, 4% more for students than it predicts, with slow moments for the teacher alone.
-"""
+"""A whole search, small enough for every change: which values reach each stage, what is kept."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from latency.asked import ProfileAsked
-from latency.calls import calls_of
-from latency.device import ThisMachine
-from latency.fingerprint import Fingerprint
-from latency.predictor import LatencyPredictor
-from latency.profile import Measurement, Profile, Session
-from latency.static_design import assumed_ms, static_design
-from latency.target import Latency, Target, Workload
-from latency.timing import Block, Record
-from nas.cli import main
 from nas.data.task_data import load_data
 from nas.models.measured import load_model
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace, trimmed
-from supernet.student import architecture_of
-from tests.nas.learnt import CLASSES, WORDS, write_data, write_teacher
-
-SPACE = {
-    "name": "small",
-    "num_layers": [1, 2, 3],
-    "hidden_size": [16, 32],
-    "num_heads": [2, 4],
-    "qkv_size": [16, 32],
-    "intermediate_size": [16, 32, 64],
-    "uniform": True,
-}
-TARGET = {"threads": 1, "batch_size": 1, "sequence_length": 12}
-RECIPE: dict[str, Any] = {
-    "max_length": 12,
-    "limit": 160,
-    "finetune": {"learning_rate": 3e-3, "batch_size": 8, "epochs": 10, "patience": 10},
-    "importance_examples": 48,
-    "supernet": {
-        "training": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3},
-        "num_random": 1,
-    },
-    "profile_s": 5,
-    "timing_rounds": 7,
-    "headroom": 0.05,
-    "confidence": 0.6,
-    "search": {"evaluations": 10, "refinement": 2, "batch": 2},
-    "distill": {
-        "start": "own",
-        "checks": 2,
-        "stages": [
-            {
-                "name": "distil",
-                "training": {"steps": 6, "batch_size": 16, "learning_rate": 1e-3},
-                "losses": {"hard": 0.3, "soft": 1.0, "hidden": 1.0},
-            }
-        ],
-    },
-}
-SLOWER = 1.04
-"""Times what is predicted, students take."""
-SLOW_MOMENTS = 3.0
-"""Times its median, the teacher's 95th percentile is; students have no slow moments."""
-
-
-def profile_of(target: Target, space: SearchSpace, shape: EncoderShape) -> Profile:
-    """A complete profile of a quiet device."""
-    workloads = (Workload(target.batch_size, target.sequence_length),)
-    plan = static_design([space], workloads, chosen=30, drawn=15, seed=0)
-    times = assumed_ms(calls_of([one for one, _ in plan], first_token_last_layer=True))
-    rng = np.random.default_rng(0)
-
-    def record(milliseconds: float) -> Record:
-        samples = milliseconds * (1 + 0.01 * rng.random((10, 3)))
-        return Record(tuple(Block(tuple(map(float, row)), 1.0, 1.0, 0) for row in samples))
-
-    return Profile(
-        target=target, workloads=workloads, fingerprint=Fingerprint.of_this_machine(target),
-        spaces=(space.to_dict(),), shape=shape, seed=0, seconds=60.0, complete=True,
-        sessions=(Session("2026-01-01T00:00:00+00:00"),),
-        measurements=tuple(
-            Measurement(subject, role, 0, record(ms))
-            for (subject, role), ms in zip(plan, times, strict=True)
-        ),
-    )  # fmt: skip
-
-
-@dataclass
-class Clock:
-    """What this machine shows, and what it was asked for."""
-
-    profiled: list[ProfileAsked] = field(default_factory=list)
-    timed: list[dict[str, Any]] = field(default_factory=list)
-    predictor: LatencyPredictor | None = None
-
-    def profile(self, _: Any, asked: ProfileAsked, **__: Any) -> Profile:
-        self.profiled.append(asked)
-        found = profile_of(asked.target, asked.space, asked.shape)
-        self.predictor = LatencyPredictor(found).fit()
-        return found
-
-    def time(
-        self, _: Any, models: Sequence[Any], target: Target, shape: EncoderShape, *, rounds: int
-    ) -> list[Latency]:
-        assert self.predictor is not None
-        self.timed.append({"models": list(models), "rounds": rounds})
-        shown = []
-        for model in models:
-            is_teacher = model == TEACHER
-            ms = float(self.predictor.predict([self._architecture(model)])[0])
-            p50_ms = ms if is_teacher else SLOWER * ms
-            p95_ms = SLOW_MOMENTS * p50_ms if is_teacher else p50_ms
-            shown.append(Latency(p50_ms, p95_ms, p50_ms, p50_ms, (p50_ms,)))
-        return shown
-
-    def _architecture(self, model: Any) -> Architecture:
-        if isinstance(model, Path):  # the finished model's own file
-            assert model.name == "model.onnx"
-            return architecture_of(load_model(model.parent / "model")[0].config)
-        assert isinstance(model, Architecture)
-        return model
-
-
-TEACHER = Architecture.uniform(num_layers=3, hidden_size=32, num_heads=4, intermediate_size=64)
-
-
-class Place:
-    """A folder with teacher, data, space, target, recipe and workspace."""
-
-    def __init__(self, root: Path, patched: pytest.MonkeyPatch) -> None:
-        self.root, self.clock, self._patched = root, Clock(), patched
-        write_teacher(root / "teacher")
-        config = root / "teacher" / "config.json"
-        eps = {"layer_norm_eps": 0.05}  # which shows wherever it is left out
-        config.write_text(json.dumps(json.loads(config.read_text()) | eps))
-        write_data(root / "data")
-        for name, content in (("space", SPACE), ("target", TARGET), ("recipe", RECIPE)):
-            self.write(name, content)
-        patched.chdir(root)
-        for name in ("profile", "time"):
-            shown = getattr(self.clock, name)
-            patched.setattr(ThisMachine, name, lambda *a, s=shown, **k: s(*a, **k))
-
-    def write(self, name: str, content: dict[str, Any]) -> None:
-        (self.root / f"{name}.yaml").write_text(yaml.safe_dump(content))
-
-    def search(self, latency: str, output: str, **more: str) -> dict[str, Any]:
-        given = {
-            "teacher": "teacher", "data": "data", "space": "space.yaml", "target": "target.yaml",
-            "recipe": "recipe.yaml", "workspace": "workspace", "latency": latency,
-            "output": output, **more,
-        }  # fmt: skip
-        words = [word for name, value in given.items() for word in (f"--{name}", value)]
-        self._patched.setattr(sys, "argv", ["nas", "search", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code == 0
-        report: dict[str, Any] = json.loads((self.root / output / "report.json").read_text())
-        return report
-
-    def made(self, stage: str) -> set[str]:
-        folders = (self.root / "workspace" / stage).glob("*")
-        return {path.name for path in folders if (path / "manifest.json").is_file()}
-
-    def only(self, stage: str) -> Path:
-        (name,) = self.made(stage)
-        return self.root / "workspace" / stage / name
+from tests.nas.learnt import CLASSES, WORDS
+from tests.nas.pipeline.small_search import RECIPE, SLOWER, SPACE, TEACHER, Place
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +115,22 @@ def test_the_model_has_the_reports_score(place: Place, report: dict[str, Any]) -
     assert "<svg" in (place.root / "first" / "report.html").read_text()
 
 
+def test_a_corrupt_artifact_is_made_anew(
+    place: Place, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = place.only("student") / "model" / "model.safetensors"
+    sound = weights.read_bytes()
+    altered = bytearray(sound)
+    altered[len(altered) // 2] ^= 1
+    weights.write_bytes(altered)
+    again = place.search("4.5x@p95", "mended", seed="3")
+    assert "is corrupt (model/model.safetensors was altered): replacing it" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert weights.read_bytes() == sound
+    assert again["score"] == report["score"]
+
+
 CHANGES: dict[str, tuple[dict[str, Any], str, set[str]]] = {
     "nothing": ({}, "4.5x@p95", set()),
     "the percentile": ({}, "1.5x", {"search", "choice"}),
@@ -307,6 +160,54 @@ def test_what_has_changed_is_made_anew_and_nothing_else(
     assert again["met"]
     assert len(again["race"]) == (2 if change == "a race" else 0)
     assert again["candidates"][-1]["architecture"] == again["architecture"]
+
+
+def test_an_infeasible_budget_names_a_feasible_one(
+    place: Place, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.command(*place.words("0.000001ms", "none", seed="3"), code=2)
+    assert "the least feasible budget is" in " ".join(capsys.readouterr().err.split())
+    assert not (place.root / "none").exists()
+
+
+def test_one_search_serves_several_budgets_and_its_result_answers_more(
+    place: Place, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    optuna = pytest.importorskip("optuna", reason="needs tailorbert[optuna]")
+    more = ("--latency", "3x@p95", "--study", "sqlite:///searches.db")
+    place.command(*place.words("4.5x@p95", "several", *more, seed="3"))
+    reports = [place.report(f"several/{budget}") for budget in ("4.5x@p95", "3x@p95")]
+    assert [one["met"] for one in reports] == [True, True]
+    assert reports[0]["budget_ms"] == pytest.approx(report["budget_ms"])
+    assert reports[1]["budget_ms"] == pytest.approx(1.5 * report["budget_ms"])
+    evaluated = [[one["architecture"] for one in r["evaluations"]] for r in reports]
+    assert evaluated[0] == evaluated[1]
+
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{place.root / 'searches.db'}")
+    assert study.n_trials == len(evaluated[0])
+
+    profile = place.only("profile") / "profile.json"
+    fastest = min(one["latency_ms"] for one in reports[0]["evaluations"])
+    budget = f"{2 * fastest:.4g}ms"
+    capsys.readouterr()
+    place.command("front", "several/4.5x@p95", "--latency", budget, "--profile", str(profile))
+    assert f"{budget}: " in capsys.readouterr().out
+
+
+def test_a_space_may_have_compressed_layers(place: Place, report: dict[str, Any]) -> None:
+    """One has to be taken here: with whole layers no model is as small as asked."""
+    compressed = SearchSpace.from_dict(SPACE | {"compression": [1, 2]})
+    shape = EncoderShape(vocab_size=5 + len(WORDS), max_positions=24, num_labels=CLASSES)
+    cap = compressed.smallest.whole.parameters(shape) - 1
+    place.write("space", compressed.to_dict())
+    found = place.search("2x", "compressed", "--max-parameters", str(cap), seed="3")
+    place.write("space", SPACE)
+    place.only("supernet")  # that of whole layers serves
+    architecture = Architecture.from_dict(found["architecture"])
+    assert architecture.is_factored
+    config = json.loads((place.root / "compressed" / "model" / "config.json").read_text())
+    assert set(config["factors"]) == set(architecture.factors)
+    assert found["parameters"] == architecture.parameters(shape) <= cap
 
 
 def test_another_metric_is_another_score(place: Place, report: dict[str, Any]) -> None:

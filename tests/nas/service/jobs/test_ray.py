@@ -39,7 +39,7 @@ def is_raylet(pid: int) -> bool:
 
 
 def test_a_large_search_is_scored_by_a_cluster_that_ends_with_it(tmp_path):
-    """That a cluster's scores are those of one process is tested in tests/nas/test_pipeline.py."""
+    """That a cluster's scores are those of one process is tested in test_ray_search.py."""
     data = write_questions(tmp_path / "questions")
     evaluations = RECIPE["search"]["evaluations"]
     ray = {"address": "local", "from_evaluations": evaluations, "workers": 1}
