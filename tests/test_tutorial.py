@@ -64,6 +64,7 @@ def test_yaml_loads(block: str, tmp_path: Path) -> None:
     assert yaml.safe_load(block)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [TAILORED, PLAIN])
 def test_python_runs_on_a_result(architecture: Architecture, tmp_path: Path) -> None:
     """In a process that knows nothing of this package, as a user's server would."""

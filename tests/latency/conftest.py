@@ -12,11 +12,14 @@ from latency.fingerprint import Fingerprint
 from latency.profile import Measurement, Profile, Session
 from latency.static_design import assumed_ms, static_design
 from latency.target import Target, Workload
-from latency.timing import Block, Record
+from latency.timing import Block, Protocol, Record
 from supernet.architecture import EncoderShape
 from supernet.configs import load_space
 
 MakeProfile = Callable[..., Profile]
+
+HASTY = Protocol(rounds=3, extra_rounds=0, settle_ms=0.1, block_ms=0.2, patience_ms=0.0)
+"""What is measured by it tells nothing of the device, and takes little time."""
 
 
 def made_profile(

@@ -58,6 +58,7 @@ def device(bundle: Path, tmp_path: Path) -> Device:
     return run
 
 
+@pytest.mark.slow
 def test_a_bundle_measures_a_profile(device: Device, tmp_path: Path) -> None:
     done = device("--time", "1s", "-o", "pi.json")
     assert done.returncode == 0, done.stderr
@@ -73,6 +74,7 @@ def test_a_bundle_measures_a_profile(device: Device, tmp_path: Path) -> None:
     assert all(latency.p50_ms > 0 for latency in profile.latencies)
 
 
+@pytest.mark.slow
 def test_the_device_has_the_last_word_on_threads(device: Device, tmp_path: Path) -> None:
     assert device("--time", "1", "--threads", "2").returncode == 0
     assert Profile.load(tmp_path / "profile.json").target.threads == 2

@@ -16,7 +16,8 @@ from latency import cli
 from latency.commands.printing import err, out
 from latency.profile import Profile
 from latency.target import Workload
-from latency.timing import Protocol, Record
+from latency.timing import Record
+from tests.latency.conftest import HASTY
 
 Run = Callable[..., tuple[int, str, str]]
 ONE = {"hidden_size": 64, "layers": [{"num_heads": 2, "qkv_size": 64, "intermediate_size": 128}]}
@@ -60,8 +61,7 @@ def fault(run: Run) -> Callable[..., str]:
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is measured counts, however busy the machine that runs the tests; and it is little."""
     monkeypatch.setattr(Record, "is_steady", lambda *_: True)
-    hasty = Protocol(rounds=3, extra_rounds=0, patience_ms=0.0)
-    monkeypatch.setattr("latency.profiler._PROTOCOL", hasty)
+    monkeypatch.setattr("latency.profiler._PROTOCOL", HASTY)
 
 
 @pytest.fixture
@@ -366,6 +366,7 @@ def test_without_arguments_it_is_the_help(run: Run) -> None:
     assert "latency: " not in complaints
 
 
+@pytest.mark.slow
 def test_a_device_needs_neither_torch_nor_transformers(saved: Path, tmp_path: Path) -> None:
     """Profiling, showing, predicting and bundling with what `tailorbert[device]` brings."""
     lacking = ("accelerate", "matplotlib", "pandas", "sklearn", "torch", "transformers")
@@ -386,7 +387,6 @@ sys.meta_path.insert(0, Lacking())
 from latency import cli
 from latency.commands.printing import err, out
 from latency.timing import Record
-Record.is_steady = lambda *_: True
 for command in {commands!r}:
     sys.argv = ["latency", *command]
     try:

@@ -16,10 +16,11 @@ from latency.profile_file import ProfileFile
 from latency.profiler import LEAST_DRAWN, _fitted, profile_device
 from latency.runtimes import torch_eager
 from latency.target import Target, Workload
-from latency.timing import Block, Protocol, Record
+from latency.timing import Block, Record
 from supernet.architecture import Architecture, EncoderShape
 from supernet.errors import NasError
 from supernet.space import SearchSpace
+from tests.latency.conftest import HASTY
 
 TARGET = Target(threads=1, batch_size=1, sequence_length=8)
 SPACE = SearchSpace.from_dict(
@@ -39,8 +40,7 @@ SHAPE = EncoderShape(vocab_size=64, max_positions=16)
 @pytest.fixture(scope="module", autouse=True)
 def briefly_timed():
     with pytest.MonkeyPatch.context() as patched:
-        hasty = Protocol(rounds=3, extra_rounds=0, patience_ms=0.0)
-        patched.setattr("latency.profiler._PROTOCOL", hasty)
+        patched.setattr("latency.profiler._PROTOCOL", HASTY)
         yield
 
 

@@ -25,6 +25,7 @@ def graphs_compiled():
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
+@pytest.mark.slow
 def test_more_kernels_than_dynamos_limit_are_compiled_each_once():
     runtime, before = runtime_of(COMPILED), graphs_compiled()
     calls = [runtime.kernel(Kernel("call", ()), COMPILED) for _ in range(10)]

@@ -30,11 +30,15 @@ def spaces(draw: Any) -> SearchSpace:
     )
 
 
+def is_small(space: SearchSpace) -> bool:
+    return space.size < 3000
+
+
 def everything(space: SearchSpace, block_size: int = 7) -> list[Architecture]:
     return [a for block in space.enumerate(block_size) for a in block]
 
 
-@given(spaces().filter(lambda space: space.size < 3000))
+@given(spaces().filter(is_small))
 def test_enumeration_is_the_space(space: SearchSpace) -> None:
     found = everything(space)
     assert len(found) == len(set(found)) == space.size
@@ -123,7 +127,7 @@ def test_a_missing_dimension_is_named() -> None:
 
 
 @settings(max_examples=25)
-@given(spaces(), spaces())
+@given(spaces().filter(is_small), spaces().filter(is_small))
 def test_a_space_includes_another_when_it_holds_all_of_it(one: SearchSpace, other: SearchSpace):
     other = replace(other, uniform=one.uniform)
     assert one.includes(other) == (set(everything(other)) <= set(everything(one)))

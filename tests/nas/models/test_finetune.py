@@ -22,6 +22,7 @@ def score_of(folder: Path, **changes: object) -> float:
     return read_score(ground.teacher, ground.data.task, "validation")
 
 
+@pytest.mark.slow
 def test_more_epochs_are_taken_as_long_as_they_help(tmp_path: Path) -> None:
     """A bound of one epoch leaves this teacher where its first epochs did."""
     short = score_of(tmp_path, epochs=1)
@@ -45,6 +46,7 @@ def lottery(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_teacher_that_has_learnt_nothing_is_told(lottery: Path) -> None:
     """When it is made, and when it is found in the workspace; nothing is said of one that has."""
     for _ in range(2):

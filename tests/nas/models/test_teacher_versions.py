@@ -211,6 +211,7 @@ def old_names(name: str) -> str:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(kind=KINDS, data=st.data(), wrapper=WRAPPERS, is_old=st.booleans(), is_bare=st.booleans())
 def test_another_versions_folder_is_the_same_teacher(
@@ -293,6 +294,7 @@ def expected_of(place: Path, kind: str) -> Computed:
     return computed._replace(logits=computed.logits[:, order])
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(
     kind=KINDS, edits=st.dictionaries(KEYS, JUNK, min_size=1, max_size=3), is_left_out=st.booleans()
@@ -343,6 +345,7 @@ SPOILT = ("absent", "renamed", "renamed, unseen", "longer", "shorter", "flat", "
           "not finite")  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     kind=KINDS,

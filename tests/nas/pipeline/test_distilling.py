@@ -21,7 +21,6 @@ from transformers import (
 
 from latency import beside
 from latency.target import Target
-from latency.timing import Protocol
 from nas.data.held_out import HeldOut
 from nas.data.task_data import TaskData, load_data
 from nas.models.compare import compare_folders, comparison_plot
@@ -51,6 +50,7 @@ from supernet.model import Supernet
 from supernet.space import SearchSpace
 from supernet.student import architecture_of, shape_of
 from supernet.training_settings import TrainingSettings
+from tests.latency.conftest import HASTY
 
 pytestmark = pytest.mark.slow
 
@@ -64,8 +64,7 @@ SAMPLE = {"input_ids": torch.tensor([[2, 7, 3]]), "attention_mask": torch.ones(1
 
 @pytest.fixture(autouse=True)
 def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasty = Protocol(rounds=3, extra_rounds=0, patience_ms=0.0)
-    monkeypatch.setattr(beside, "VERIFY", hasty)
+    monkeypatch.setattr(beside, "VERIFY", HASTY)
 
 
 @pytest.fixture(scope="module")

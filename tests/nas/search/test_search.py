@@ -370,6 +370,7 @@ module.search(Path(sys.argv[2]), Killed(noise=0.01))
 """
 
 
+@pytest.mark.slow
 def test_kill_9_costs_what_was_in_flight(tmp_path):
     undisturbed = search(tmp_path / "whole", Scoring(noise=0.01))
     done = subprocess.run(

@@ -87,6 +87,7 @@ def test_a_study_keeps_contexts_apart(url):
     assert study(url).recall() == dict(zip(ARCHITECTURES[:2], SCORES[:2], strict=True))
 
 
+@pytest.mark.slow
 def test_processes_that_record_the_same_add_it_once(url):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

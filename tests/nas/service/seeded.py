@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,16 +39,15 @@ def finished_search(
     """
     search_id, now = secrets.token_hex(8), time.time()
     wanted = SearchRequest(budgets=tuple(budgets), recipe="quick", seed=seed)
-    models, page = [], ""
+    models = []
     for number, budget in enumerate(budgets):
         output = service.folder("workspace") / f"{search_id}-{number}"
         (output / "model").mkdir(parents=True)
         (output / "model" / "config.json").write_text(json.dumps({"num_labels": 6}))
         (output / "model.onnx").write_bytes(bytes(200_000))
-        found = _report(TEACHER_MS / float(budget.removesuffix("x")), seed)
+        found = _report(_budget_ms(budget), seed)
         write_text(output / "report.json", json.dumps(found.to_dict()))
-        # Plots take their time, and every page is the first model's.
-        write_text(output / "report.html", page := page or report.render(found))
+        write_text(output / "report.html", _page(_budget_ms(budgets[0]), seed))
         place = service.folder("results") / search_id / str(number)
         models.append(results.publish(output, place, number=number, target="cpu", budget=budget))
     with service.engine.begin() as connection:
@@ -69,6 +69,16 @@ def finished_search(
         for kind, data in _events(budgets):
             events.append(connection, search_id, kind, data)
     return {"id": search_id, "models": models}
+
+
+def _budget_ms(speedup: str) -> float:
+    return TEACHER_MS / float(speedup.removesuffix("x"))
+
+
+@cache
+def _page(budget_ms: float, seed: int) -> str:
+    """A report's page, drawn once, for plots take a second; every model's is the first one's."""
+    return report.render(_report(budget_ms, seed))
 
 
 def _report(budget_ms: float, seed: int) -> Report:

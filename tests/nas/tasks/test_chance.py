@@ -47,6 +47,7 @@ def test_the_baseline_is_the_best_of_all_constant_answers(counts: list[int], met
     assert baseline(task_of(classes, metric), labels) == max(constants)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     shares=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=8),

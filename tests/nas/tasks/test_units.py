@@ -46,6 +46,7 @@ def predicted(model: PreTrainedModel, folder: Path) -> tuple[np.ndarray, np.ndar
     return logits[:, 0].numpy(), np.asarray(test.labels)
 
 
+@pytest.mark.slow
 def test_a_scale_changes_neither_scores_nor_what_is_predicted(tmp_path: Path) -> None:
     """Teacher and student of values times 200 are those of the values, and predict 200 times."""
     scores, values = [], []

@@ -103,6 +103,7 @@ def test_the_rearrangement_makes_a_kronecker_product_an_outer_one() -> None:
     np.testing.assert_array_equal(found, np.outer(a.ravel(), b.ravel()))
 
 
+@pytest.mark.slow
 def test_bert_base_at_nineteen_times() -> None:
     """The paper's ratio (Tahaei et al. 2021): 5% of 110 million parameters, at a high rank."""
     with torch.device("meta"):

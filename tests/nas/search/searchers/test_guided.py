@@ -50,6 +50,7 @@ def test_the_expected_best_serve_every_budget():
         )
 
 
+@pytest.mark.slow
 def test_a_search_ends_when_nothing_is_expected_to_gain():
     greedy, patient = make("guided", least_gain=1e-3), make("guided")
     assert isinstance(greedy, GuidedSearch)

@@ -156,6 +156,7 @@ def test_a_client_that_reads_nothing_is_left(make_service, listen):
         assert left.wait(20)
 
 
+@pytest.mark.slow
 def test_who_leaves_in_mid_replay_is_no_error(make_service, listen, log):
     service = make_service()
     search = finished_search(service)["id"]
