@@ -20,6 +20,7 @@ from nas.terminal.progress import Display
 
 WORDS = [f"word{number}" for number in range(40)]
 CLASSES = 3
+POSITIONS = 64
 
 RECIPE: dict[str, Any] = {
     "max_length": 16,
@@ -49,7 +50,7 @@ def write_teacher(folder: Path) -> None:
     vocabulary = {word: row for row, word in enumerate([*special, *WORDS])}
     config = BertConfig(
         vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
-        intermediate_size=64, max_position_embeddings=24, initializer_range=0.1,
+        intermediate_size=64, max_position_embeddings=POSITIONS, initializer_range=0.1,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)

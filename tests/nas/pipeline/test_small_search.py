@@ -15,7 +15,7 @@ from nas.data.task_data import load_data
 from nas.models.measured import load_model
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace, trimmed
-from tests.nas.learnt import CLASSES, WORDS
+from tests.nas.learnt import CLASSES, POSITIONS, WORDS
 from tests.nas.pipeline.small_search import RECIPE, SLOWER, SPACE, TEACHER, Place
 
 
@@ -197,7 +197,7 @@ def test_one_search_serves_several_budgets_and_its_result_answers_more(
 def test_a_space_may_have_compressed_layers(place: Place, report: dict[str, Any]) -> None:
     """One has to be taken here: with whole layers no model is as small as asked."""
     compressed = SearchSpace.from_dict(SPACE | {"compression": [1, 2]})
-    shape = EncoderShape(vocab_size=5 + len(WORDS), max_positions=24, num_labels=CLASSES)
+    shape = EncoderShape(vocab_size=5 + len(WORDS), max_positions=POSITIONS, num_labels=CLASSES)
     cap = compressed.smallest.whole.parameters(shape) - 1
     place.write("space", compressed.to_dict())
     found = place.search("2x", "compressed", "--max-parameters", str(cap), seed="3")

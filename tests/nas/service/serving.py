@@ -15,6 +15,8 @@ from typing import Any
 import httpx2
 import yaml
 
+from supernet.configs import read_config
+from tests.nas.learnt import write_data, write_teacher
 from tests.ports import free_port
 
 QUESTIONS = ("who wrote", "how many", "where is", "what is", "when did", "which one of")
@@ -92,11 +94,12 @@ class Served:
             time.sleep(0.1)
         raise AssertionError(found)
 
-    def await_stage(self, search_id: str, stage: str) -> None:
+    def await_stage(self, search_id: str, *stages: str) -> None:
+        """Wait until a search is in one of these stages."""
         for _ in range(3000):
             found = self.search(search_id)
             assert found["status"] in ("queued", "running"), found
-            if found["stage"] == stage:
+            if found["stage"] in stages:
                 return
             time.sleep(0.05)
         raise AssertionError(found)
@@ -139,6 +142,25 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+SMALL_TASK = {
+    "space": "tiny",
+    "teacher": "small",
+    "data": "words",
+    "recipe": read_config("recipes", "smoke") | {"profile_s": 3, "limit": 160},
+}
+"""A search of some seconds, in a service that :func:`small_task` is given to."""
+
+
+def small_task(folder: Path) -> dict[str, Any]:
+    """The settings of a service with a teacher and a data set that are small."""
+    write_teacher(folder / "teacher")
+    write_data(folder / "words")
+    return {
+        "teachers": {"small": str(folder / "teacher")},
+        "datasets": {"words": str(folder / "words")},
+    }
 
 
 def write_questions(folder: Path, examples: int = 120) -> Path:

@@ -14,19 +14,12 @@ pytest.importorskip("dbos", reason="needs tailorbert[service]")
 from nas.service.access.tokens import create_token
 from nas.service.database.engine import open_database
 from nas.service.database.tables import events
-from supernet.configs import read_config
-from tests.nas.service.serving import serving, write_questions
+from tests.nas.learnt import CLASSES
+from tests.nas.service.serving import SMALL_TASK, serving, small_task
 
 pytestmark = pytest.mark.slow
 
-SMOKE = read_config("recipes", "smoke") | {"profile_s": 5, "limit": 60}
-WANTED = {
-    "budgets": ["1000ms", "900ms"],
-    "targets": ["cpu-1-thread"],
-    "space": "tiny",
-    "data": "questions",
-    "recipe": SMOKE,
-}
+WANTED = SMALL_TASK | {"budgets": ["1000ms", "900ms"], "targets": ["cpu-1-thread"]}
 
 
 def statuses(served, search_id) -> list[str]:
@@ -43,10 +36,9 @@ def statuses(served, search_id) -> list[str]:
 
 
 def test_a_search_ends_once_whatever_happens_to_the_service(tmp_path):
-    data = write_questions(tmp_path / "questions")
-    with serving(tmp_path, datasets={"questions": str(data)}) as served:
+    with serving(tmp_path, **small_task(tmp_path)) as served:
         search_id = served.submit(**WANTED)
-        served.await_stage(search_id, "supernet")
+        served.await_stage(search_id, "teacher", "supernet", "search")
         served.kill()
         served.start()
         done = served.await_status(search_id, "done")
@@ -72,7 +64,7 @@ def test_a_search_ends_once_whatever_happens_to_the_service(tmp_path):
         import supernet.student  # noqa: F401 - transformers learns the models' type from it
 
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model" / "model")
-        assert model.config.num_labels == 6
+        assert model.config.num_labels == CLASSES
 
         front = served.client.get(f"{place}/front").json()
         best = served.client.post(
@@ -100,20 +92,20 @@ def test_a_search_ends_once_whatever_happens_to_the_service(tmp_path):
 
 
 def test_a_cancelled_search_stops_and_a_failed_one_says_why(tmp_path):
-    data = write_questions(tmp_path / "questions")
-    with serving(tmp_path, datasets={"questions": str(data)}) as served:
-        slow = served.submit(**WANTED | {"recipe": SMOKE | {"profile_s": 600}})
+    data = tmp_path / "words"
+    with serving(tmp_path, **small_task(tmp_path)) as served:
+        slow = served.submit(**WANTED | {"recipe": SMALL_TASK["recipe"] | {"profile_s": 600}})
         served.await_stage(slow, "profiles")
         assert served.client.post(f"/v1/searches/{slow}:cancel").json()["status"] == "cancelled"
 
-        (data / "train.jsonl").rename(data / "elsewhere.jsonl")
+        (data / "train.jsonl").rename(data / "test.jsonl")
         lost = served.submit(**WANTED)
         failed = served.await_status(lost, "failed")
         assert "no train split" in failed["error"]
         assert statuses(served, slow) == ["queued", "running", "cancelled"]
         assert not list((served.data / "scratch").iterdir())
 
-        (data / "elsewhere.jsonl").rename(data / "train.jsonl")
+        (data / "test.jsonl").rename(data / "train.jsonl")
         again = served.client.post(f"/v1/searches/{lost}:retry").json()
         assert (again["attempt"], again["error"]) == (2, None)
         served.await_stage(lost, "profiles")

@@ -10,26 +10,19 @@ import pytest
 pytest.importorskip("dbos", reason="needs tailorbert[service]")
 pytest.importorskip("ray", reason="needs tailorbert[ray]")
 
-from supernet.configs import read_config
 from tests.nas.service.live import wait_for
 from tests.nas.service.serving import (
+    SMALL_TASK,
     descendants,
     job_processes,
     runs,
     serving,
-    write_questions,
+    small_task,
 )
 
 pytestmark = pytest.mark.slow
 
-RECIPE = read_config("recipes", "smoke") | {"profile_s": 3, "limit": 60}
-WANTED = {
-    "budgets": ["1000ms"],
-    "targets": ["cpu-1-thread"],
-    "space": "tiny",
-    "data": "questions",
-    "recipe": RECIPE,
-}
+WANTED = SMALL_TASK | {"budgets": ["1000ms"], "targets": ["cpu-1-thread"]}
 
 
 def is_raylet(pid: int) -> bool:
@@ -40,10 +33,9 @@ def is_raylet(pid: int) -> bool:
 
 def test_a_large_search_is_scored_by_a_cluster_that_ends_with_it(tmp_path):
     """That a cluster's scores are those of one process is tested in test_ray_search.py."""
-    data = write_questions(tmp_path / "questions")
-    evaluations = RECIPE["search"]["evaluations"]
+    evaluations = SMALL_TASK["recipe"]["search"]["evaluations"]
     ray = {"address": "local", "from_evaluations": evaluations, "workers": 1}
-    with serving(tmp_path, datasets={"questions": str(data)}, ray=ray) as served:
+    with serving(tmp_path, ray=ray, **small_task(tmp_path)) as served:
         search_id = served.submit(**WANTED)
         served.await_stage(search_id, "search")
         wait_for(lambda: any(map(is_raylet, descendants(served.process.pid))))
