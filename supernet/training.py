@@ -84,12 +84,14 @@ class Watch:
         patience: number of scores without a gain, in a row, that end the training; None for never.
         minutes: the longest that this process trains. A training that ends at this bound is not
             reproducible.
+        first: the score of the first weights, where it is known; None: they are scored.
     """
 
     score: Callable[[], float]
     every: int
     patience: int | None = None
     minutes: float | None = None
+    first: float | None = None
 
 
 def computes_in_bfloat16() -> bool:
@@ -276,13 +278,14 @@ class _KeepBest(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if Best.read(self.trainer.best) is None:
-            self._look(state.global_step)
+            first = self.watch.first
+            self._keep(state.global_step, self._score() if first is None else first)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         watch, step = self.watch, state.global_step
         if step % watch.every and step != state.max_steps:
             return
-        best = self._look(step)
+        best = self._keep(step, self._score())
         stale = (step - best.step) / watch.every
         minutes = (time.monotonic() - self.began) / 60
         if (watch.patience is not None and stale >= watch.patience) or (
@@ -290,13 +293,17 @@ class _KeepBest(TrainerCallback):
         ):
             control.should_training_stop = True
 
-    def _look(self, step: int) -> Best:
-        """Score the model, keep its weights if they are the best, and return the best so far."""
-        model, path = self.trainer.model, self.trainer.best
+    def _score(self) -> float:
+        model = self.trainer.model
         model.eval()
         with self.trainer.accelerator.autocast():
             score = self.watch.score()
         model.train()
+        return score
+
+    def _keep(self, step: int, score: float) -> Best:
+        """Keep the model's weights if they are the best, and return the best so far."""
+        model, path = self.trainer.model, self.trainer.best
         best = Best.read(path)
         if best is not None and score <= best.score:
             return best

@@ -52,9 +52,7 @@ def finetune(
             lambda inputs: model(**inputs).logits, validation, collate, model.device, metric
         )
 
-    def learn(
-        name: str, steps: int, schedule: Schedule, warmup: float, patience: int | None
-    ) -> Best:
+    def learn(name: str, steps: int, schedule: Schedule, warmup: float, watch: Watch) -> Best:
         ResumableTrainer(
             model,
             train,
@@ -68,7 +66,7 @@ def finetune(
             ),
             folder / name,
             seed=seed,
-            watch=Watch(watched, max(1, epoch // settings.checks), patience, settings.minutes),
+            watch=watch,
             progress=progress,
         ).run()
         best = Best.read(folder / name / BEST)
@@ -77,8 +75,11 @@ def finetune(
 
     steps = settings.epochs * epoch
     warmup = settings.warmup * epoch / steps
-    best = learn("constant", steps, "constant_with_warmup", warmup, settings.patience)
-    learn("decay", max(epoch, round(settings.decay * best.step)), "linear", 0.0, None)
+    every = max(1, epoch // settings.checks)
+    watch = Watch(watched, every, settings.patience, settings.minutes)
+    best = learn("constant", steps, "constant_with_warmup", warmup, watch)
+    watch = Watch(watched, every, None, settings.minutes, first=best.score)
+    learn("decay", max(epoch, round(settings.decay * best.step)), "linear", 0.0, watch)
     model.eval()
 
 

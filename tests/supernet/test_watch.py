@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def trained(
     scores: list[float],
     *,
     stop_at: int | None = None,
-    **watch: int,
+    **watch: Any,
 ) -> tuple[list[int], dict[int, dict[str, torch.Tensor]]]:
     """Train with given scores, by the step at which they are asked for.
 
@@ -70,6 +71,18 @@ def test_a_training_that_only_loses_leaves_the_weights_as_they_were(
     before = {name: value.clone() for name, value in bert.state_dict().items()}
     trained(bert, tmp_path, [0.9, 0.3, 0.7, 0.5, 0.7, 0.6])
     assert all(torch.equal(value, before[name]) for name, value in bert.state_dict().items())
+
+
+@pytest.mark.parametrize(("first", "ends_with"), [(0.8, 0), (0.6, 4)])
+def test_a_first_score_that_is_known_is_not_found_again(
+    bert: BertForSequenceClassification, tmp_path: Path, first: float, ends_with: int
+) -> None:
+    before = {name: value.clone() for name, value in bert.state_dict().items()}
+    asked, weights = trained(bert, tmp_path, [0.1, 0.3, 0.7, 0.5, 0.7, 0.6], first=first)
+    assert asked == [2, 4, 6, 8, 10]
+    assert Best.read(tmp_path / BEST) == Best(ends_with, max(first, 0.7))
+    kept = weights | {0: before}
+    assert all(torch.equal(value, kept[ends_with][n]) for n, value in bert.state_dict().items())
 
 
 def test_patience_ends_it(bert: BertForSequenceClassification, tmp_path: Path) -> None:
