@@ -157,7 +157,7 @@ def main() -> None:
         path = RESULTS / f"score_table-{arguments.task}-{space.name}.csv"
         known = {row[:1] + row[2:5] for row in read(path)}
         wanted = list(groups(space, sample, arguments.seed))
-        with path.open("a", newline="") as out, display.stage(f"Score {space.name}") as bar:
+        with path.open("a", newline="") as out, display.bar(f"Score {space.name}") as bar:
             writer = csv.writer(out)
             if not known:
                 writer.writerow(Row._fields)

@@ -223,7 +223,7 @@ def run_all(
     with (
         log.open("a") as out,
         ProcessPoolExecutor(arguments.processes, initializer=_open, initargs=setup) as processes,
-        Display().stage(f"Search {name}") as bar,
+        Display().bar(f"Search {name}") as bar,
     ):
         for count, row in enumerate(processes.map(_run, left), start=1):
             out.write(json.dumps(row) + "\n")

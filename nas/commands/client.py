@@ -382,7 +382,7 @@ def _fetch(client: ServiceClient, search: Search, output: Path, number: int | No
     else:
         raise NasError(f"search {search.id} has {len(search.models)} models, and no model {number}")
     for one, folder in folders.items():
-        with Display().stage(f"Download {folder}") as bar:
+        with Display().bar(f"Download {folder}") as bar:
             client.fetch(search.id, one, folder, bar)
         out.print(f"See {folder}/report.html", soft_wrap=True)
 

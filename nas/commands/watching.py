@@ -58,7 +58,7 @@ class Watcher:
     def _progress(self, progress: Progress) -> None:
         if self._bar is None or progress.title != self._title:
             self._clear()
-            self._bar = self._shown.enter_context(self._display.stage(progress.title))
+            self._bar = self._shown.enter_context(self._display.bar(progress.title))
             self._title = progress.title
         self._bar(progress.done, progress.total)
         self._bar.note(progress.note)

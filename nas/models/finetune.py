@@ -135,7 +135,7 @@ def finetune_to_folder(
     }
     scratch = output.with_name(f"{output.name}.{artifact_key('teacher', inputs)[:8]}.partial")
     with full_disk_reported(output.parent):
-        with display.stage("Fine-tune the teacher") as bar:
+        with display.bar("Fine-tune the teacher") as bar:
             finetune_on(
                 teacher, data, settings, scratch, max_length=max_length, seed=seed, progress=bar
             )

@@ -36,7 +36,7 @@ def augmented_stage(
         train = task.data.train
         propose = proposals(settings, teacher, task, max_length)
         with (
-            display.stage("Augment the texts") as bar,
+            display.bar("Augment the texts") as bar,
             (folder / f"{AUGMENTED}.tmp").open("w", encoding="utf-8") as file,
         ):
             for row in range(len(train)):

@@ -77,7 +77,7 @@ class Beginning:
             if not self.architecture.is_factored or getattr(student.config, "factors", None):
                 return student
             small = unfitted(student, self.architecture.factors)
-            with display.stage("Fit the factors to the sub-network") as bar:
+            with display.bar("Fit the factors to the sub-network") as bar:
                 fit_to_teacher(small, student, guide.sample_batches(), bar)
             return small
         if start == "teacher":
@@ -86,7 +86,7 @@ class Beginning:
         student = guide.supernet.blank(self.architecture)
         if start == "fitted":
             evidence = guide.evidence
-            with display.stage("Fit the student to the teacher") as bar:
+            with display.bar("Fit the student to the teacher") as bar:
                 fit(student, evidence, bar)
         return student
 

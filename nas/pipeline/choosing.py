@@ -35,7 +35,7 @@ def choice_stage(
 
     def build(folder: Path, display: Display) -> None:
         result, trials = read_search(found.path, goal), list(too_slow)
-        with display.stage("Time candidates on the device") as bar:
+        with display.bar("Time candidates on the device") as bar:
             while not (trials and trials[-1].met):
                 bar(len(trials), most)
                 if len(trials) - len(too_slow) >= most:

@@ -72,7 +72,7 @@ class Kronecker:
         """
         whole, factors = self._planned(model)
         small = unfitted(whole, factors)
-        with display.stage("Fit the factors to the student") as bar:
+        with display.bar("Fit the factors to the student") as bar:
             fit_to_teacher(small, whole, texts, bar)
         return small
 

@@ -75,7 +75,7 @@ def finalists_stage(
 
     def build(folder: Path, display: Display) -> None:
         result = read_search(found.path, goal_number)
-        with display.stage("Time candidates on the device") as bar:
+        with display.bar("Time candidates on the device") as bar:
             chosen, by_hand = candidates(result, space, goal, teacher, searched, settings.finalists)
             ours = [one for one in chosen if one not in by_hand and _spreads(one, space)]
             for one in ours[: settings.unequal]:

@@ -109,7 +109,7 @@ class Guide:
 
     def _read(self, rows: NDArray[np.intp]) -> Evidence:
         texts = PackedTexts.of(batches_of(self._task.train, rows, self._task))
-        with self._display.stage("Read the texts with the teacher") as bar:
+        with self._display.bar("Read the texts with the teacher") as bar:
             return Evidence(self.supernet.weights, texts, progress=bar)
 
     @cached_property

@@ -44,7 +44,7 @@ class EncodedTask:
 
 def read_data(lesson: Lesson, display: Display) -> TaskData:
     """The task's data, split."""
-    with display.stage("Read the data") as bar:
+    with display.bar("Read the data") as bar:
         data = load_data(
             lesson.data,
             text_columns=lesson.text_columns,
@@ -91,12 +91,12 @@ def teacher_stage(lesson: Lesson, data: TaskData) -> Stage:
     def build(folder: Path, display: Display) -> None:
         teacher = load_teacher(lesson.teacher, data.task, seed=lesson.seed, labels=lesson.labels)
         if teacher.has_head:
-            with display.stage("Check the teacher's head"):
+            with display.bar("Check the teacher's head"):
                 check_head(lesson.teacher, teacher, data, length)
         else:
             if teacher.told:
                 display.say(f"teacher   {teacher.told}")
-            with display.stage("Fine-tune the teacher") as bar:
+            with display.bar("Fine-tune the teacher") as bar:
                 finetune_on(
                     teacher, data, finetune, folder / SCRATCH,
                     max_length=length, seed=lesson.seed, progress=bar,

@@ -67,7 +67,7 @@ def profile_stage(
 
     def build(folder: Path, display: Display) -> None:
         scratch = folder / SCRATCH / PROFILE
-        with display.stage(f"Profile {target}") as bar:
+        with display.bar(f"Profile {target}") as bar:
 
             def show(status: Status) -> None:
                 bar(status.share, 1.0)
@@ -97,7 +97,7 @@ def profile_stage(
                 f"({'; '.join(differences)}): retry the search"
             )
         profile.save(folder / PROFILE)
-        with display.stage("Time the teacher"):
+        with display.bar("Time the teacher"):
             times = time_teacher(aim, space, teacher, profile, recipe.timing_rounds)
             (folder / TEACHER).write_text(json.dumps(times))
 

@@ -327,7 +327,7 @@ class Pipeline(Groundwork):
 
     def _verified(self, timer: Timer, chosen: Trial, student: Artifact) -> Trial:
         """The finished model's own file, timed."""
-        with self.bench.display.stage("Verify on the device"):
+        with self.bench.display.bar("Verify on the device"):
             return timer.verify(chosen, student.path)
 
     @contextmanager

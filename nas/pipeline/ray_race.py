@@ -106,7 +106,7 @@ class RayRungRunner:
         if rung not in self._running:
             self._running[rung] = self._begun(rung)
         what = "Fit" if rung.stage is None else f"Race, {rung.stage.name}:"
-        with self._display.stage(f"{what} {rung.architecture} on the cluster"):
+        with self._display.bar(f"{what} {rung.architecture} on the cluster"):
             try:
                 files = ray.get(self._running.pop(rung))
             except RayError as error:

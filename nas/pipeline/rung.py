@@ -67,7 +67,7 @@ class LocalRungRunner:
         student = guide.supernet.blank(rung.architecture)
         if rung.stage is None:
             evidence = guide.evidence
-            with training.display.stage(f"Fit {rung.architecture}") as bar:
+            with training.display.bar(f"Fit {rung.architecture}") as bar:
                 fit(student, evidence, bar)
         before = None if rung.before is None else rung.before / LEARNER
         learner = training.learner(student, begun=before)

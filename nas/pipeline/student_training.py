@@ -106,7 +106,7 @@ class StudentTraining:
             every = max(1, -(-steps // self.recipe.checks))
             watch = Watch(self.validation_quality(learner.student), every)
         known = self.guide.readings_of(data) if teacher is self.guide.supernet else None
-        with self.display.stage(f"Distil: {stage.name}") as bar:
+        with self.display.bar(f"Distil: {stage.name}") as bar:
             DistillTrainer(
                 learner, teacher.weights, data, collator(self.task.tokenizer), stage,
                 finished.with_suffix(""), seed=(self.seed + number) % 2**32,

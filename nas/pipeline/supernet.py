@@ -96,7 +96,7 @@ def trained_supernet_stage(
         for name, what, data, how in trainings:
             trained = scratch / name / "trained"  # stands when this training has ended
             if not trained.is_dir():
-                with display.stage(f"Train the supernet on {what}") as bar:
+                with display.bar(f"Train the supernet on {what}") as bar:
                     training(
                         supernet, guide.supernet, whole, data, collate, how, scratch / name,
                         seed=lesson.seed, progress=bar,

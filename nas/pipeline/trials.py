@@ -72,7 +72,7 @@ def run_seeds(
     planned = count * (trials.settings.evaluations + trials.settings.refinement)
     with (
         connected(options.address),
-        display.stage(f"Search with {count} seeds") as bar,
+        display.bar(f"Search with {count} seeds") as bar,
     ):
 
         def show(seed: int, _algorithm: str, scored: int, _best: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a line for each stage, with a bar and the time left."""
+"""What a person sees of a run: a line for each part of the work, with a bar and the time left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nas.terminal.board import Show, live_board, plain_board
 
 
 class Bar:
-    """A stage's bar: call it with what is done and what there is to do in all."""
+    """The bar of some work: call it with what is done and what there is to do in all."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress
@@ -37,7 +37,7 @@ class Bar:
         self.note("" if done >= total else f"prepares, {done / total:.0%}")
 
     def note(self, text: str) -> None:
-        """Show ``text`` after the stage's title."""
+        """Show ``text`` after its title."""
         self._progress.update(self._task, description=f"{self._title} [dim]{escape(text)}[/]")
 
 
@@ -52,8 +52,8 @@ class Display:
         self.console = console or Console(stderr=True)
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Bar]:
-        """Show a bar while a stage runs."""
+    def bar(self, title: str) -> Iterator[Bar]:
+        """Show a bar while some work is done, below its title."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -73,7 +73,7 @@ class Display:
         """Show a search while it runs: call what this yields with each of its moments.
 
         Args:
-            title: of the stage.
+            title: of the work.
             budgets: their names, in the order of :attr:`SearchProgress.best`.
         """
         if self.console.is_terminal:

@@ -64,7 +64,7 @@ class ReportingDisplay(Display):
         self._tell, self._data = tell, f"{data}/"
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Bar]:
+    def bar(self, title: str) -> Iterator[Bar]:
         bar = ReportedBar(title, self._tell)
         bar(0, 1)
         yield bar
