@@ -62,6 +62,7 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is measured counts, however busy the machine that runs the tests; and it is little."""
     monkeypatch.setattr(Record, "is_steady", lambda *_: True)
     monkeypatch.setattr("latency.profiler._PROTOCOL", HASTY)
+    monkeypatch.setattr("latency.profiler.LEAST_DRAWN", 10)
 
 
 @pytest.fixture

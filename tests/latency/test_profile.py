@@ -13,7 +13,7 @@ from latency.kernels import SIZES, Kernel
 from latency.predictor import LatencyPredictor
 from latency.profile import Profile, Session
 from latency.profile_file import ProfileFile
-from latency.profiler import LEAST_DRAWN, _fitted, profile_device
+from latency.profiler import _fitted, profile_device
 from latency.runtimes import torch_eager
 from latency.target import Target, Workload
 from latency.timing import Block, Record
@@ -35,12 +35,14 @@ SPACE = SearchSpace.from_dict(
     }
 )
 SHAPE = EncoderShape(vocab_size=64, max_positions=16)
+LEAST_DRAWN = 10
 
 
 @pytest.fixture(scope="module", autouse=True)
 def briefly_timed():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("latency.profiler._PROTOCOL", HASTY)
+        patched.setattr("latency.profiler.LEAST_DRAWN", LEAST_DRAWN)
         yield
 
 
@@ -113,8 +115,9 @@ def test_an_interrupted_profile_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("compression", [(1,), (1, 2)])
-def test_an_interrupted_opening_is_made_up_for(tmp_path, compression):
+def test_an_interrupted_opening_is_made_up_for(tmp_path, monkeypatch, compression):
     """Whenever the first measurements were broken off, each kernel of the opening is timed."""
+    monkeypatch.setattr("latency.profiler.LEAST_DRAWN", 2 * LEAST_DRAWN)
     space = replace(SPACE, compression=compression)
     path = tmp_path / "profile.json"
 
