@@ -32,12 +32,13 @@ class Catalog(BaseModel):
     supernets: list[str]
     spaces: list[str]
     recipes: list[str]
+    metrics: list[str]
     targets: list[CatalogTarget]
 
 
 @router.get("/catalog")
 def show_catalog(caller: Reader, service: The) -> Catalog:
-    """The teachers, data sets, supernets, spaces, recipes and targets that a search may name."""
+    """The names that a search may give: of teachers, data, supernets, spaces, targets and more."""
     offered = catalog(service, caller)
     devices = (
         sa.select(targets.c.name, sa.literal("device").label("place"), targets.c.last_seen)

@@ -12,7 +12,7 @@ from nas.service.api.bodies import strict_router
 from nas.service.api.owned import find
 from nas.service.api.problems import ProblemError, described
 from nas.service.api.uploads import UploadName
-from nas.service.searches.requests import Column, Metric
+from nas.service.searches.requests import Column, MetricName
 from nas.service.service import Service
 from nas.service.settings import Name
 from nas.service.uploads.kept import begin_arrival
@@ -34,7 +34,7 @@ class Trial(
     data: Name
     text_columns: tuple[Column, ...] | None = Field(default=None, min_length=1, max_length=2)
     label_column: Column = "label"
-    metric: Metric | None = None
+    metric: MetricName | None = None
     labels: tuple[Column, ...] | None = Field(default=None, min_length=2, max_length=10_000)
 
 

@@ -16,7 +16,6 @@ const RECIPES = {
   best: "best: what scored best in our comparison of recipes",
 };
 const NARROW = 640; // px
-const METRICS = ["accuracy", "f1", "matthews", "pearson_spearman"];
 
 /** @type {import("./app.js").View} */
 export async function showForm(holder, _, __, signal) {
@@ -114,7 +113,7 @@ function sections(catalog, signal) {
         entry("label_column", "Label column", { value: "label" }, "The column of the data that holds the labels."),
         entry("text_columns", "Text columns", { placeholder: "found by itself" }, "One, or two for pairs of texts, separated by commas."),
         entry("labels", "The teacher's classes", { placeholder: "as its configuration says" }, "Their names in the order of its head, separated by commas, where it calls them LABEL_0, LABEL_1 and so on."),
-        choice("metric", "Metric", [["", "what suits the labels"], ...named(METRICS)], "The score that architectures are compared by."),
+        choice("metric", "Metric", [["", "what suits the labels"], ...named(catalog.metrics)], "The score that architectures are compared by."),
         choice("supernet", "Supernet", [["", "as the recipe says"], ...named(catalog.supernets)], "An uploaded one scores the candidates; most recipes need none."),
         entry("max_parameters", "At most so many parameters", { inputmode: "numeric", placeholder: "no cap" }, "Of the whole model, embeddings included."),
         entry("max_memory_mb", "At most so many MB", { inputmode: "decimal", placeholder: "no cap" }, "Memory of the model's weights."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import sqlalchemy as sa
 from pydantic import (
@@ -29,6 +29,7 @@ from nas.service.searches.own_recipes import check_choices, check_work
 from nas.service.searches.webhooks import check_webhook
 from nas.service.service import EMBEDDED_TEACHER, Service, UploadKind
 from nas.service.settings import Name
+from nas.tasks.kinds import METRICS, kind_of_metric
 from supernet.configs import config_names, load_space
 from supernet.errors import NasError
 from supernet.space import SearchSpace
@@ -59,7 +60,18 @@ Title = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Note = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 """What people write about a search, for people; see :func:`check_words`."""
 
-Metric = Literal["accuracy", "f1", "matthews", "pearson_spearman"]
+
+def _metric(name: str) -> str:
+    try:
+        kind_of_metric(name)
+    except NasError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+MetricName = Annotated[
+    str, AfterValidator(_metric), Field(json_schema_extra={"enum": list(METRICS)})
+]
 
 
 class SearchRequest(BaseModel):
@@ -91,7 +103,7 @@ class SearchRequest(BaseModel):
     data: Name = Field(default=PYDOC, description="One of the catalog's data sets.")
     text_columns: tuple[Column, ...] | None = Field(default=None, min_length=1, max_length=2)
     label_column: Column = "label"
-    metric: Metric | None = None
+    metric: MetricName | None = None
     labels: tuple[Column, ...] | None = Field(
         default=None,
         min_length=2,
@@ -217,6 +229,7 @@ def catalog(service: Service, caller: Caller) -> dict[str, list[str]]:
         },
         "spaces": config_names("spaces"),
         "recipes": config_names("recipes"),
+        "metrics": list(METRICS),
         "targets": sorted({*server_targets(), *devices}),
     }
 

@@ -344,6 +344,11 @@ def test_the_catalog_names_what_a_search_may_name(client):
         submit(client, space=space)
     for recipe in offered["recipes"]:
         submit(client, recipe=recipe)
+    for metric in offered["metrics"]:
+        submit(client, metric=metric)
+    unknown = client.post("/v1/searches", json=WANTED | {"metric": "bleu"})
+    assert unknown.status_code == 422
+    assert f"accepted: {', '.join(offered['metrics'])}" in unknown.text
     for target in offered["targets"]:
         submit(client, targets=[target["name"]])
 
