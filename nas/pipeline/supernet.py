@@ -86,7 +86,8 @@ def trained_supernet_stage(
         texts = unlabelled_texts(recipe.general.texts, recipe.general.limit, lesson, task.data)
 
     def build(folder: Path, display: Display) -> None:
-        supernet, scratch = deepcopy(guide.supernet), folder / SCRATCH
+        supernet = deepcopy(guide.supernet).requires_grad_(True)  # fits and races freeze the teacher
+        scratch = folder / SCRATCH
         collate = collator(task.tokenizer)
         trainings: list[tuple[str, str, EncodedExamples, SandwichSettings]] = []
         if recipe.general is not None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from latency.comparison import common_spaces, common_workload, compare
+from latency.cards import comparison_line
+from latency.comparison import Comparison, common_spaces, common_workload, compare
 from latency.target import Workload
 from supernet.errors import NasError
 
@@ -19,6 +21,17 @@ def test_a_device_of_twice_the_time_is_half_as_fast_and_keeps_the_order(make_pro
         mean, least, most = group.ratio
         assert least <= mean <= most
         assert group.second_ms > group.first_ms
+
+
+@pytest.mark.parametrize(
+    ("tau", "told"),
+    [(0.95, "models carries over"), (0.8, "models mostly carries over"), (0.6, "models does not")],
+)
+def test_how_far_an_order_carries_over_is_told(tau: float, told: str):
+    found = Comparison(Workload(1, 64), (), np.ones(1), np.ones(1), (), 0.5, tau)
+    line = comparison_line(found, "pi", "laptop")
+    assert line.startswith("laptop is 2.00 times as fast as pi at ")
+    assert f"the order of {told} (Kendall tau {tau:.2f}" in line
 
 
 def test_workloads_must_meet(make_profile):

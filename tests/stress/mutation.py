@@ -14,7 +14,7 @@ Each verdict is a line of ``verdicts.jsonl`` in the working folder, so a second 
 the first was stopped. The summary counts a survivor as equivalent if
 ``benchmarks/results/mutation.json`` calls it so, with a reason.
 
-Hypothesis tries 25 examples of each property, and a mutant's tests end after forty seconds of
+Hypothesis tries 25 examples of each property, and a mutant's tests end after a minute of
 processor time, so the share that is caught is a lower bound. mutmut 3 mutates neither decorated
 functions nor default values of fields; cosmic-ray imports everything anew for each mutant, and has
 no operators for arguments.
@@ -416,7 +416,7 @@ def _compiles(tree: Path, mutant: Mutant) -> bool:
 EXAMPLES = 25
 """Of each property, which Hypothesis tries."""
 
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 """Of processor time: after so long without a failure a mutant has survived."""
 
 HANGS_S = 900.0
@@ -464,8 +464,15 @@ def _enter(tree: Path) -> None:
     ]
 
 
+END_TO_END = (
+    "tests/nas/pipeline/test_small_search.py",
+    "tests/nas/pipeline/test_small_distillation.py",
+)
+"""Fast tests that run most of the code, by its command line: they name hardly any of it."""
+
+
 def tests_for(mutant: Mutant, tree: Path) -> list[str]:
-    """The files of tests to run: those of the module first, then those that name it.
+    """The files of tests to run: the module's own, whole runs, then those that name the module.
 
     Where no test names it, those that name what names it.
     """
@@ -484,8 +491,14 @@ def tests_for(mutant: Mutant, tree: Path) -> list[str]:
             for path in tree.glob(f"{package}/**/*.py")
             if named.search(path.read_text())
         }
+    if not mutant.file.startswith("nas/service/"):
+        files = list(dict.fromkeys([*files, *END_TO_END]))
     beside = Path(mutant.file).parent.name
-    return sorted(files, key=lambda file: (Path(file).name != own, beside not in file, file))
+
+    def place(file: str) -> tuple[bool, bool, bool, str]:
+        return Path(file).name != own, file not in END_TO_END, beside not in file, file
+
+    return sorted(files, key=place)
 
 
 def _naming(file: str) -> str:

@@ -46,7 +46,7 @@ TARGET = {"threads": 1, "batch_size": 1, "sequence_length": 12}
 RECIPE: dict[str, Any] = {
     "max_length": 12,
     "limit": 160,
-    "finetune": {"learning_rate": 3e-3, "batch_size": 8, "epochs": 10, "patience": 10},
+    "finetune": {"learning_rate": 3e-3, "batch_size": 8, "epochs": 5, "patience": 5},
     "importance_examples": 48,
     "supernet": {
         "training": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3},

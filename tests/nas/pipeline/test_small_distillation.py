@@ -104,6 +104,8 @@ def of_values(place: Place) -> Any:
 def test_a_regressor_predicts_in_the_datas_own_units(place: Place, of_values: Any) -> None:
     assert of_values["metric"] == "pearson_spearman"
     assert of_values["architecture"] == NARROW.to_dict()
+    assert [of_values[one] for one in ("teacher", "data", "seed")] == ["teacher", "values", 2]
+    assert of_values["recipe"]["max_length"] == RECIPE["max_length"]
     logits, labels = place.predicted(place.root / "regressor" / "model", "values")
     assert logits.mean() == pytest.approx(labels.mean(), rel=0.2)
     assert logits.std() < 3 * labels.std()

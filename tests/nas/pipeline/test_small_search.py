@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from latency.fingerprint import Fingerprint
+from latency.target import Target
 from nas.data.task_data import load_data
 from nas.models.measured import load_model
 from supernet.architecture import Architecture, EncoderShape
 from supernet.space import SearchSpace, trimmed
 from tests.nas.learnt import CLASSES, POSITIONS, WORDS
-from tests.nas.pipeline.small_search import RECIPE, SLOWER, SPACE, TEACHER, Place
+from tests.nas.pipeline.small_search import RECIPE, SLOWER, SPACE, TARGET, TEACHER, Place
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,9 @@ def test_the_budget_is_the_teachers_at_the_budgets_percentile(
     assert report["met"]
     assert report["measured_p95_ms"] <= 0.95 * report["budget_ms"]
     assert {one["rounds"] for one in place.clock.timed} == {7}
+    assert report["device"] == Fingerprint.of_this_machine(Target(**TARGET)).to_dict()
+    assert report["settings"]["budget"] == "4.5x@p95"
+    assert report["settings"]["recipe"]["headroom"] == 0.05
 
 
 def test_a_candidate_is_timed_before_it_is_trained_and_the_model_after(
