@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,6 +198,27 @@ def test_profiles_that_do_not_go_together(fault, saved: Path, make_profile) -> N
 def test_options_of_bundle(fault, options, says) -> None:
     assert says in fault("bundle", "-o", "bundle.pyz", *options)
     assert not Path("bundle.pyz").exists()
+
+
+def test_every_option_of_bundle_reaches_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Any] = []
+
+    def write(path: Path, *of: Any, progress: Any, **how: Any) -> int:
+        progress(1, 2)
+        written.append((path, of, how))
+        return 12_000_000
+
+    monkeypatch.setattr("latency.bundle.write_bundle", write)
+    words = "--chosen 7 --drawn 21 --threads 3 --batch 2,4 --sequence 16,32 --seed 5 --space tiny"
+    code, output, _ = run("bundle", "-o", "odd.pyz", *words.split())
+    assert code == 0
+    assert output.startswith("odd.pyz: 12.0 MB.")
+    ((path, (target, spaces, workloads), how),) = written
+    assert path == Path("odd.pyz")
+    assert (target.batch_size, target.sequence_length, target.threads) == (2, 16, 3)
+    assert [space.name for space in spaces] == ["tiny"]
+    assert set(workloads) == {Workload(b, s) for b in (2, 4) for s in (16, 32)}
+    assert how == {"threads": 3, "chosen": 7, "drawn": 21, "seed": 5}
 
 
 # ---- what works --------------------------------------------------------------------------------
