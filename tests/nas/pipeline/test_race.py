@@ -79,6 +79,15 @@ def test_the_better_half_goes_on_and_the_winner_comes_first(ran: list[Racer]) ->
         assert len(racer.qualities) == len(racer.scores) == len(racer.rungs)
 
 
+def test_a_rungs_key_is_made_from_what_it_always_was(ran: list[Racer]) -> None:
+    """With other names nobody's rungs would be found again."""
+    manifest = json.loads((ran[0].rungs[0].path / "manifest.json").read_text())
+    assert " ".join(sorted(manifest["inputs"])) == (
+        "architecture before checks data edition fit_examples importance_examples judged "
+        "max_length metric seed stage teacher"
+    )
+
+
 @pytest.mark.parametrize(
     ("fitted", "examples", "trained"),
     [

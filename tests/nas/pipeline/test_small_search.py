@@ -136,6 +136,29 @@ def test_a_corrupt_artifact_is_made_anew(
     assert again["score"] == report["score"]
 
 
+KEYS = {
+    "profile": "count_disturbed device format seconds seed shape space target teacher",
+    "teacher": "data finetune max_length metric seed teacher",
+    "supernet": "data edition general importance_examples seed space supernet teacher texts",
+    "search": "data edition fitted goals metric scores scoring settings space supernet",
+    "choice": "budget candidates goal headroom search target timing_rounds too_slow",
+    "student": "architecture begins_as changed data distill edition fit_examples "
+    "importance_examples max_length metric seed teacher texts",
+}
+"""The names of what a stage's key is made from, sorted.
+
+With another name the key is another: nothing in the workspaces of users would be found again.
+"""
+
+
+@pytest.mark.parametrize("stage", KEYS)
+def test_a_key_is_made_from_what_it_always_was(
+    place: Place, report: dict[str, Any], stage: str
+) -> None:
+    manifest = json.loads((place.only(stage) / "manifest.json").read_text())
+    assert " ".join(sorted(manifest["inputs"])) == KEYS[stage]
+
+
 CHANGES: dict[str, tuple[dict[str, Any], str, set[str]]] = {
     "nothing": ({}, "4.5x@p95", set()),
     "the percentile": ({}, "1.5x", {"search", "choice"}),
