@@ -283,7 +283,7 @@ def find_scores(arguments: argparse.Namespace) -> None:
         keep()
     if "inherited" not in scores:
         began = time.process_time()
-        supernet = trained_supernet(lab)
+        supernet = trained_supernet(lab, arguments.epochs)
         seconds["inherited"] = seconds["repaired"] = time.process_time() - began
         few = Evidence(lab.guide.supernet.weights, PackedTexts.of(lab.guide.sample_batches(128)))
         for part in ("inherited", "repaired"):
@@ -325,9 +325,9 @@ def raced(lab: Lab, rows: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
-def trained_supernet(lab: Lab) -> Supernet:
-    """A supernet that learns for eight epochs, hidden states included."""
-    training = TrainingSettings(epochs=8, batch_size=32, learning_rate=3e-4)
+def trained_supernet(lab: Lab, epochs: int) -> Supernet:
+    """A supernet that learns from the teacher's hidden states and answers."""
+    training = TrainingSettings(epochs=epochs, batch_size=32, learning_rate=3e-4)
     settings = SandwichSettings(training=training, hidden_weight=1.0)
     update = {"supernet": settings, "scores": "inherited"}
     recipe = lab.recipe.model_copy(update=update)
@@ -436,6 +436,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for the profile")
     parser.add_argument("--recipe", default="full")
     parser.add_argument("--workspace", type=Path, default=Path("tailorbert-workspace"))
+    parser.add_argument("--epochs", type=int, default=8, help="of the supernet's training")
     parser.add_argument("--fits-only", action="store_true", help="no race and no supernet")
     arguments = parser.parse_args()
     parts = {"architectures": choose_architectures, "truth": find_truth, "scores": find_scores}

@@ -38,7 +38,7 @@ LONGEST = (
     "test_jobs.py",
     "test_new_user.py",
 )
-"""Files that take a minute or more of a core, the longest first."""
+"""Files that take longest, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

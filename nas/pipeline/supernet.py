@@ -86,7 +86,8 @@ def trained_supernet_stage(
         texts = unlabelled_texts(recipe.general.texts, recipe.general.limit, lesson, task.data)
 
     def build(folder: Path, display: Display) -> None:
-        supernet = deepcopy(guide.supernet).requires_grad_(True)  # fits and races freeze the teacher
+        supernet = deepcopy(guide.supernet)
+        supernet.requires_grad_(True)  # whoever learnt from the teacher before has frozen it
         scratch = folder / SCRATCH
         collate = collator(task.tokenizer)
         trainings: list[tuple[str, str, EncodedExamples, SandwichSettings]] = []

@@ -37,7 +37,7 @@ class Bar:
         self.note("" if done >= total else f"prepares, {done / total:.0%}")
 
     def note(self, text: str) -> None:
-        """Show ``text`` after its title."""
+        """Show ``text`` after the bar's title."""
         self._progress.update(self._task, description=f"{self._title} [dim]{escape(text)}[/]")
 
 
@@ -53,7 +53,7 @@ class Display:
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Bar]:
-        """Show a bar while some work is done, below its title."""
+        """Show a bar with a title while the block runs."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -73,7 +73,7 @@ class Display:
         """Show a search while it runs: call what this yields with each of its moments.
 
         Args:
-            title: of the work.
+            title: shown above the search.
             budgets: their names, in the order of :attr:`SearchProgress.best`.
         """
         if self.console.is_terminal:

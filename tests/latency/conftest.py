@@ -19,7 +19,7 @@ from supernet.configs import load_space
 MakeProfile = Callable[..., Profile]
 
 HASTY = Protocol(rounds=3, extra_rounds=0, settle_ms=0.1, block_ms=0.2, patience_ms=0.0)
-"""What is measured by it tells nothing of the device, and takes little time."""
+"""Too short to tell anything of the device; for tests that need some measurements."""
 
 
 def made_profile(

@@ -410,6 +410,7 @@ sys.meta_path.insert(0, Lacking())
 from latency import cli
 from latency.commands.printing import err, out
 from latency.timing import Record
+Record.is_steady = lambda *_: True
 for command in {commands!r}:
     sys.argv = ["latency", *command]
     try:

@@ -468,11 +468,11 @@ END_TO_END = (
     "tests/nas/pipeline/test_small_search.py",
     "tests/nas/pipeline/test_small_distillation.py",
 )
-"""Fast tests that run most of the code, by its command line: they name hardly any of it."""
+"""Fast tests that run most of the code through the command line, and import little of it."""
 
 
 def tests_for(mutant: Mutant, tree: Path) -> list[str]:
-    """The files of tests to run: the module's own, whole runs, then those that name the module.
+    """The files of tests to run: the module's own first, those beside it, whole runs, all others.
 
     Where no test names it, those that name what names it.
     """
@@ -496,7 +496,7 @@ def tests_for(mutant: Mutant, tree: Path) -> list[str]:
     beside = Path(mutant.file).parent.name
 
     def place(file: str) -> tuple[bool, bool, bool, str]:
-        return Path(file).name != own, file not in END_TO_END, beside not in file, file
+        return Path(file).name != own, beside not in file, file not in END_TO_END, file
 
     return sorted(files, key=place)
 

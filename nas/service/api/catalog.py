@@ -38,7 +38,7 @@ class Catalog(BaseModel):
 
 @router.get("/catalog")
 def show_catalog(caller: Reader, service: The) -> Catalog:
-    """The names that a search may give: of teachers, data, supernets, spaces, targets and more."""
+    """The names that a search may use: teachers, data sets, spaces, recipes, targets and others."""
     offered = catalog(service, caller)
     devices = (
         sa.select(targets.c.name, sa.literal("device").label("place"), targets.c.last_seen)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,9 @@ RECIPE: dict[str, Any] = {
     },
 }
 SLOWER = 1.04
-"""Times what is predicted, students take."""
+"""Students take this many times what is predicted."""
 SLOW_MOMENTS = 3.0
-"""Times its median, the teacher's 95th percentile is; students have no slow moments."""
+"""The teacher's 95th percentile is this many times its median; students have no slow moments."""
 
 
 def profile_of(target: Target, space: SearchSpace, shape: EncoderShape) -> Profile:
@@ -102,7 +103,8 @@ class Clock:
     """What this machine shows, and what it was asked for.
 
     Args:
-        workspace: where the profile is, if it is not made here.
+        workspace: holds the profile. Where it holds several, times are those of the one that was
+            made here last.
     """
 
     workspace: Path
@@ -144,10 +146,11 @@ TEACHER = Architecture.uniform(num_layers=3, hidden_size=32, num_heads=4, interm
 
 
 class Place:
-    """A folder with teacher, data, space, target, recipe and workspace; written where it is empty.
+    """A folder with teacher, data, space, target, recipe and workspace.
 
     Args:
-        patched: has this process see the clock and stand in the folder.
+        root: the folder; what is needed is written, unless it holds that already.
+        patched: replaces this machine's clock, and changes to the folder.
     """
 
     def __init__(self, root: Path, patched: pytest.MonkeyPatch) -> None:
@@ -167,6 +170,17 @@ class Place:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         (self.root / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+    @contextmanager
+    def changed(self, name: str, content: dict[str, Any]) -> Iterator[None]:
+        """Within, a file holds something else."""
+        path = self.root / f"{name}.yaml"
+        before = path.read_text()
+        self.write(name, content)
+        try:
+            yield
+        finally:
+            path.write_text(before)
 
     def search(self, latency: str, output: str, *words: str, **more: str) -> dict[str, Any]:
         """Run ``nas search`` to its end.

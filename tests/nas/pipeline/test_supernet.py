@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 def test_it_learns_though_the_teacher_was_frozen_before(tmp_path: Path) -> None:
-    """As fits and races freeze it, which may be taken from the workspace or not."""
+    """Distillation freezes the teacher; whether one ran before in this process must not matter."""
     ground = ground_in(tmp_path, supernet=SETTINGS, scores="inherited")
     space = trimmed(SearchSpace.from_dict(SPACE), ground.original.architecture)
     shared = ground.lesson, space, ground.teacher, ground.task, ground.guide

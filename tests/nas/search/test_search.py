@@ -472,7 +472,7 @@ def test_where_nothing_can_be_scored_the_search_ends(tmp_path):
     evaluate = Broken()
     with pytest.raises(NasError, match="no architecture can be scored: FileNotFoundError"):
         search(tmp_path, evaluate)
-    assert len(evaluate.asked) == 16
+    assert len(evaluate.asked) == 16, "as many failures show that a search is hopeless"
 
 
 def test_failures_before_anything_was_scored_are_not_held_against_the_next_run(tmp_path):

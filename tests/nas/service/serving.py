@@ -150,7 +150,7 @@ SMALL_TASK = {
     "data": "words",
     "recipe": read_config("recipes", "smoke") | {"profile_s": 3, "limit": 160},
 }
-"""A search of some seconds, in a service that :func:`small_task` is given to."""
+"""A search of some seconds, for a service with the settings of :func:`small_task`."""
 
 
 def small_task(folder: Path) -> dict[str, Any]:

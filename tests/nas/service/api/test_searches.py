@@ -17,6 +17,8 @@ from nas.service.api.app import create_app
 from nas.service.conflicts import ConflictError
 from nas.service.devices.tasks import find_task, submit_task
 from nas.service.searches import broadcast, events, lifecycle, requests
+from nas.service.searches.requests import NewSearch
+from nas.tasks.kinds import METRICS
 from tests.nas.service.databases import on_both
 from tests.nas.service.live import wait_for
 
@@ -346,11 +348,21 @@ def test_the_catalog_names_what_a_search_may_name(client):
         submit(client, recipe=recipe)
     for metric in offered["metrics"]:
         submit(client, metric=metric)
-    unknown = client.post("/v1/searches", json=WANTED | {"metric": "bleu"})
-    assert unknown.status_code == 422
-    assert f"accepted: {', '.join(offered['metrics'])}" in unknown.text
     for target in offered["targets"]:
         submit(client, targets=[target["name"]])
+
+
+def test_a_metric_is_one_that_some_kind_of_task_has(client):
+    assert client.get("/v1/catalog").json()["metrics"] == list(METRICS)
+    (given, _) = NewSearch.model_json_schema()["properties"]["metric"]["anyOf"]
+    assert given["enum"] == list(METRICS)
+    unknown = client.post("/v1/searches", json=WANTED | {"metric": "bleu"})
+    assert unknown.status_code == 422
+    (fault,) = unknown.json()["errors"]
+    assert fault == {
+        "field": "body.metric",
+        "detail": f"write one of {', '.join(METRICS)}, not 'bleu'",
+    }
 
 
 def test_the_stages_a_search_may_be_in_are_those_of_the_pipeline():

@@ -13,6 +13,7 @@ from nas.service.database.tables import workers
 from nas.service.searches.lifecycle import begin, create, finish
 from nas.service.searches.requests import NewSearch
 from nas.service.uploads.kept import delete_upload, keep_upload
+from nas.tasks.kinds import METRICS
 from tests.nas.service.browsing import browsing
 from tests.nas.service.page.servers import signed_in
 
@@ -33,6 +34,8 @@ def test_a_new_user_mends_a_field_starts_a_search_finds_it_and_cancels_it(served
     field.fill("3x, 2ms@p95")
     page.get_by_label("Search space").select_option("tiny")
     page.get_by_text("Advanced").click()
+    offered = page.get_by_label("Metric").locator("option").all_inner_texts()
+    assert offered == ["what suits the labels", *METRICS]
     page.get_by_label("Seed").fill("7")
     page.get_by_role("button", name="Start the search").click()
     page.get_by_role("heading", name="3x, 2ms@p95 on cpu").wait_for()
