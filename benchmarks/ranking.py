@@ -264,8 +264,11 @@ def find_scores(arguments: argparse.Namespace) -> None:
     seconds["fitted_on_sample for the truth"] = sum(row["sample_fit_seconds"] for row in rows)
     seconds["fitted_on_all for the truth"] = sum(row["fit_seconds"] for row in rows)
 
+    assert lab.recipe.race is not None, "the recipe has a race"
+    settings = {"rungs": list(lab.recipe.race.rungs), "epochs": arguments.epochs}
+
     def keep() -> None:
-        write_scores(path, truth, scores, seconds)
+        write_scores(path, truth, scores, seconds, settings)
 
     keep()
     if "fitted" not in scores:
@@ -338,7 +341,13 @@ def trained_supernet(lab: Lab, epochs: int) -> Supernet:
     return Supernet.from_pretrained(artifact.path / MODEL)
 
 
-def write_scores(path: Path, truth: dict[str, Any], scores: Any, seconds: dict[str, float]) -> None:
+def write_scores(
+    path: Path,
+    truth: dict[str, Any],
+    scores: Any,
+    seconds: dict[str, float],
+    settings: dict[str, Any],
+) -> None:
     """What was found, and what it says of the truth."""
     rows = truth["rows"]
     summary = {name: summed_up(rows, known) for name, known in scores.items()}
@@ -352,6 +361,7 @@ def write_scores(path: Path, truth: dict[str, Any], scores: Any, seconds: dict[s
             for name, promises in scores.items()
             if name == "fitted, by depth"
         },
+        "settings": settings,
         "scores": scores,
         "seconds": seconds,
     }

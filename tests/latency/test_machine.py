@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from latency.affinity import pinned, quiet_cores
+from latency.affinity import MOST_THREADS, default_threads, pinned, quiet_cores
 from latency.fingerprint import Fingerprint, usable_cores
 from latency.machine import Usage, others_share
 from latency.target import Target
@@ -31,6 +31,12 @@ def test_cores_are_the_last_and_each_its_own(monkeypatch):
     assert quiet_cores([0, 1, 2, 3, 4, 5], 2) == [3, 5]
     assert quiet_cores([0, 1, 2, 3, 4, 5], 3) == [1, 3, 5]
     assert quiet_cores([0, 1, 2, 3], 3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (3, 3), (64, MOST_THREADS)])
+def test_by_default_there_is_a_thread_a_core_up_to_a_few(monkeypatch, cores, threads):
+    monkeypatch.setattr("latency.affinity.usable_cores", lambda: list(range(cores)))
+    assert default_threads() == threads
 
 
 def test_more_threads_than_cores_are_told_of():
