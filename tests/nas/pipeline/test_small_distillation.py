@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from nas.cli import main
 from nas.data.task_data import load_data
 from nas.models.measured import load_model
+from nas.pipeline.distilling import forget_segments
 from nas.tasks.metrics import compute
 from supernet.architecture import Architecture
 from tests.nas.learnt import WORDS, write_data, write_teacher
@@ -113,6 +115,17 @@ def test_a_regressor_predicts_in_the_datas_own_units(place: Place, of_values: An
     assert of_values["score"]["test"] == pytest.approx(score, abs=1e-4)
 
 
+def test_segments_that_a_student_was_never_shown_are_as_the_first(
+    place: Place, of_values: Any
+) -> None:
+    model, _ = load_model(place.root / "regressor" / "model")
+    table = model.bert.embeddings.token_type_embeddings.weight
+    before = table.detach().clone()
+    assert not torch.equal(before[0], before[1])
+    forget_segments(model)
+    assert torch.equal(table, before[:1].expand(2, -1))
+
+
 def test_a_regressor_that_learns_on_is_taken_in_its_own_units(place: Place, of_values: Any) -> None:
     """Where no weight changes, it predicts what it did."""
     stage = RECIPE["distill"]["stages"][0]
@@ -147,3 +160,21 @@ def test_a_compressed_student_says_what_it_is(place: Place) -> None:
     assert told["baseline_score"]["test"] == pytest.approx(
         max(np.bincount(labels)) / len(labels), abs=0.2
     )
+
+
+def test_unlabelled_texts_are_drawn_where_the_recipe_says(place: Place) -> None:
+    stage = RECIPE["distill"]["stages"][0] | {"data": "unlabelled", "losses": {"relation": 1.0}}
+    distill = RECIPE["distill"] | {"texts": "values", "limit": 20, "stages": [stage]}
+    (place.root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"distill": distill}))
+    place.run("distill", json.dumps(NARROW.to_dict()), "classes", "general")
+    (place.root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+
+    texts = [json.loads(line)["text"] for line in (place.root / "values" / "train.jsonl").open()]
+    rows = sorted(np.random.default_rng(2).permutation(len(texts))[:20])
+    drawn = json.dumps([texts[row] for row in rows])
+    inputs = [
+        json.loads(path.read_text())["inputs"]
+        for path in (place.root / "workspace" / "student").glob("*/manifest.json")
+    ]
+    (found,) = (one for one in inputs if one["distill"]["limit"] == 20)
+    assert found["texts"] == hashlib.sha256(drawn.encode()).hexdigest()
