@@ -175,3 +175,20 @@ def assert_equal(some: Weights, others: Weights) -> None:
     assert some.keys() == others.keys()
     for name, tensor in some.items():
         assert torch.equal(tensor, others[name]), name
+
+
+class Failing:
+    """A class of models that always fails to load."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def from_pretrained(self, place: object, **options: object) -> None:
+        raise self._error
+
+
+def test_a_model_that_does_not_load_is_one_line_but_a_lack_of_memory_is_not_the_models() -> None:
+    with pytest.raises(NasError, match="the teacher does not load: torn file"):
+        load_whole(Failing(RuntimeError("torn file")), "here", "the teacher")
+    with pytest.raises(MemoryError):
+        load_whole(Failing(MemoryError()), "here", "the teacher")

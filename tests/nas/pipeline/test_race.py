@@ -21,6 +21,7 @@ from nas.pipeline.rung import LEARNER, LocalRungRunner, RungRunner
 from nas.pipeline.student_training import StudentTraining
 from nas.store.result_folder import MODEL
 from supernet.architecture import Architecture
+from supernet.distill.evidence import bytes_kept
 from tests.nas.learnt import ground_in
 
 FINALISTS = [
@@ -148,6 +149,36 @@ def test_students_are_judged_on_validation_and_texts_that_they_were_not_fitted_o
         others = {tuple(row) for row in ids[len(validation) :]}
         assert others <= train - fitted
         assert np.array_equal(guide.validation_logits, guide.judged_logits[: len(validation)])
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "expected"), [(None, None, 256), (20, None, 20), (20, 0, 1), (20, 6, 6)]
+)
+def test_students_are_fitted_on_as_many_texts_as_asked_and_as_memory_holds(
+    made: Made, monkeypatch: pytest.MonkeyPatch, asked: int | None, kept: int | None, expected: int
+) -> None:
+    """Never on none; the first of those that the seed draws.
+
+    Args:
+        asked: the recipe's ``fit_examples``.
+        kept: for how many of the texts there is memory; None: for all.
+    """
+    train = made.task.train
+    drawn = np.random.default_rng(made.lesson.seed).permutation(len(train))
+    if kept is not None:
+        tokens = sum(train.lengths[row] for row in drawn[:kept])
+        limit = bytes_kept(tokens, made.guide.supernet.largest)
+        monkeypatch.setattr("nas.pipeline.guide.MEMORY_LIMIT", limit)
+    recipe = made.lesson.recipe.model_copy(update={"fit_examples": asked})
+    guide = Guide(
+        made.teacher.path / MODEL, made.task, recipe, made.lesson.seed, made.bench.display
+    )
+    texts = guide.evidence.texts
+    lengths = [length for count, length in texts.groups for _ in range(count)]
+    read = sorted(tuple(text.tolist()) for text in texts.input_ids.split(lengths))
+    assert len(read) == expected
+    assert read == sorted(tuple(train.columns["input_ids"][row]) for row in drawn[: len(read)])
+    assert (guide.readings is None) == (kept is not None)
 
 
 def test_the_seed_draws_the_texts_that_a_guide_studies(made: Made) -> None:
