@@ -288,7 +288,7 @@ def test_warnings_say_what_was_amiss(profile):
         session = Session("2026-01-01T00:00:00+00:00", others_share=0.4)
         measurements = [
             replace(one, record=record, session=0)
-            for one, record in zip(profile.measurements, records, strict=True)
+            for one, record in zip(profile.measurements[: len(records)], records, strict=True)
         ]
         found = replace(profile, sessions=(session,), measurements=tuple(measurements))
         return replace(found, count_disturbed=False).warnings()
@@ -297,6 +297,9 @@ def test_warnings_say_what_was_amiss(profile):
     assert told([at(1.0)] * count) == []
     (slowing,) = told([at(1.0 + 0.14 * (n > count / 2)) for n in range(count)])
     assert "throttled: the reference ended 14% slower" in slowing
+    (slowing,) = told([at(1.0 + 0.14 * (n > 8)) for n in range(15)])
+    assert "throttled" in slowing
+    assert told([at(1.0 + 0.14 * (n > 8)) for n in range(14)]) == [], "a fifth is too little"
     (busy,) = told([at(1.0, preemptions=n % 4) for n in range(count)])
     assert "disturbed: 7" in busy
     assert "used 40% of the machine" in busy

@@ -130,8 +130,13 @@ def test_every_depth_and_every_design_takes_part(tmp_path: Path) -> None:
     one_layer = Architecture(384, TEACHER.layers[:1])
     assert one_layer not in designs, "it leaves more than half of the budget unused"
     assert len(designs) == 2, "thin, and TinyBERT's"
+    limit_ms = found.goal.limits.max_latency_ms
     ms = np.asarray(found.goal.predict_latency(ArchitectureBatch.of(chosen)))
-    assert (ms <= found.goal.limits.max_latency_ms).all()
+    assert (ms <= limit_ms).all()
+    scored = [one for one in found.result.evaluations if 0.5 * limit_ms < one.latency_ms < limit_ms]
+    for depth in {one.architecture.num_layers for one in scored}:
+        alike = [one for one in scored if one.architecture.num_layers == depth]
+        assert max(alike, key=lambda one: one.smoothed_score).architecture in chosen
 
 
 def test_what_was_scored_is_preferred_to_what_is_only_expected_to_be_good(tmp_path: Path) -> None:

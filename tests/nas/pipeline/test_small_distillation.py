@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 from nas.cli import main
 from nas.data.task_data import load_data
 from nas.models.measured import load_model
+from nas.pipeline.beginning import read_student
 from nas.pipeline.distilling import forget_segments
 from nas.tasks.metrics import compute
 from supernet.architecture import Architecture
-from tests.nas.learnt import WORDS, write_data, write_teacher
+from supernet.errors import NasError
+from tests.nas.learnt import POSITIONS, WORDS, write_data, write_teacher
 
 RECIPE: dict[str, Any] = {
     "max_length": 12,
@@ -113,6 +115,16 @@ def test_a_regressor_predicts_in_the_datas_own_units(place: Place, of_values: An
     assert logits.std() < 3 * labels.std()
     score = compute("pearson_spearman", logits, labels)
     assert of_values["score"]["test"] == pytest.approx(score, abs=1e-4)
+
+
+def test_a_student_that_holds_no_text_as_long_as_the_recipes_is_refused(
+    place: Place, of_values: Any
+) -> None:
+    folder = str(place.root / "regressor")
+    assert read_student(folder, POSITIONS).architecture == NARROW
+    says = f"has {POSITIONS} positions, fewer than the recipe's max_length {POSITIONS + 1}"
+    with pytest.raises(NasError, match=says):
+        read_student(folder, POSITIONS + 1)
 
 
 def test_segments_that_a_student_was_never_shown_are_as_the_first(
