@@ -328,7 +328,10 @@ def test_an_attempt_ends_once(client, service):
     search_id = submit(client)["id"]
     assert lifecycle.begin(service.engine, search_id, 1)
     assert lifecycle.begin(service.engine, search_id, 1)  # a worker that took it up again
+    begun = client.get(f"/v1/searches/{search_id}").json()
     assert lifecycle.finish(service.engine, search_id, 1, error="no room")
+    ended = client.get(f"/v1/searches/{search_id}").json()
+    assert begun["created"] < begun["updated"] < ended["updated"]
     assert not lifecycle.finish(service.engine, search_id, 1, models=[])
     client.post(f"/v1/searches/{search_id}:retry")
     assert not lifecycle.begin(service.engine, search_id, 1)
