@@ -173,7 +173,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str, set[str]]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_has_changed_is_made_anew_and_nothing_else(
-    place: Place, report: dict[str, Any], change: str
+    place: Place, report: dict[str, Any], change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A student of the same architecture serves again."""
     stages = ("profile", "teacher", "supernet", "search", "choice", "racer", "student")
@@ -186,6 +186,9 @@ def test_what_has_changed_is_made_anew_and_nothing_else(
     assert "student" in added or "student" not in anew
     assert again["met"]
     assert len(again["race"]) == (2 if change == "a race" else 0)
+    told = " ".join(capsys.readouterr().err.split())
+    for racer in again["race"]:
+        assert f"race {Architecture.from_dict(racer['architecture'])}: accuracy " in told
     assert again["candidates"][-1]["architecture"] == again["architecture"]
 
 

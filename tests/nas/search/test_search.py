@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -513,6 +514,7 @@ def test_every_goal_is_served_when_there_are_more_than_a_batch(tmp_path):
 
 def test_progress_counts_up_to_the_plan(tmp_path):
     seen: list[SearchProgress] = []
+    began = time.monotonic()
     cache = ScoreCache(tmp_path / "scores.jsonl", supernet="s", data="d")
     result = run_search(
         SPACE, latency, Scoring(), Limits(0.4), QUICK, cache=cache, progress=seen.append
@@ -524,6 +526,7 @@ def test_progress_counts_up_to_the_plan(tmp_path):
     assert best is not None
     assert best.score == max(e.score for e in result.evaluations if e.within_limits)
     assert seen[-1].front_size == len(result.front)
+    assert 0 < seen[0].seconds < seen[-1].seconds < time.monotonic() - began
     assert seen[-1].expected_gain is not None
 
 
