@@ -21,7 +21,7 @@ from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
 from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
-from supernet.training import EpochsSampler, last_checkpoint
+from supernet.training import EpochsSampler, computes_in_bfloat16, last_checkpoint
 from supernet.training_settings import TrainingSettings
 from tests.supernet.parity import Rows, collate
 
@@ -222,3 +222,16 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
         for name in ("killed", "undisturbed")
     ]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [({}, False), ({"avx512_bf16": False}, False), ({"avx512_bf16": True}, True),
+     ({"avx512_bf16": False, "amx_bf16": True}, True)],
+)  # fmt: skip
+def test_bfloat16_is_for_processors_that_multiply_in_it(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert computes_in_bfloat16() == expected

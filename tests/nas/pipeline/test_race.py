@@ -181,6 +181,18 @@ def test_students_are_fitted_on_as_many_texts_as_asked_and_as_memory_holds(
     assert (guide.readings is None) == (kept is not None)
 
 
+def test_a_guides_units_stand_in_an_order_of_importance(made: Made) -> None:
+    """Another order than the teacher's, and the same function."""
+    ordered, teacher = made.guide.supernet.weights, made.guide.as_it_was.weights
+    weights, before = ordered.state_dict(), teacher.state_dict()
+    name = "bert.encoder.layer.0.intermediate.dense.bias"
+    assert not torch.equal(weights[name], before[name])
+    assert torch.equal(weights[name].sort().values, before[name].sort().values)
+    (batch,) = made.guide.sample_batches(8)
+    with torch.no_grad():
+        torch.testing.assert_close(ordered(**batch).logits, teacher(**batch).logits)
+
+
 def test_the_seed_draws_the_texts_that_a_guide_studies(made: Made) -> None:
     lesson, display = made.lesson, made.bench.display
     folder = made.teacher.path / "model"

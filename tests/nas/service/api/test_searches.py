@@ -369,6 +369,12 @@ def test_a_metric_is_one_that_some_kind_of_task_has(client):
     }
 
 
+@pytest.mark.parametrize("column", ["", 201 * "a"])
+def test_a_column_has_a_name_of_some_length(client, column):
+    for field, value in (("label_column", column), ("text_columns", [column])):
+        assert client.post("/v1/searches", json=WANTED | {field: value}).status_code == 422
+
+
 def test_the_stages_a_search_may_be_in_are_those_of_the_pipeline():
     assert requests.EARLY_STAGES == pipeline.STAGES
 

@@ -12,6 +12,7 @@ from nas.service.database.tables import searches
 from nas.service.searches import events
 from nas.service.searches.lifecycle import finish
 from tests.nas.service.browsing import browsing
+from tests.nas.service.live import wait_for
 from tests.nas.service.page.servers import running_search
 from tests.nas.service.seeded import finished_search
 
@@ -39,8 +40,11 @@ def test_the_front_answers_a_budget_moved_by_mouse_and_by_keys(served, open_page
     assert dragged < served.done["models"][0]["budget_ms"]
     answer = page.locator(".answer")
     assert answer.get_attribute("aria-live") == "polite"
-    predicted = float(re.search(r"([\d.]+) ms", answer.inner_text())[1])
-    assert predicted <= dragged * 1.01
+
+    def predicted() -> float:
+        return float(re.search(r"([\d.]+) ms", answer.inner_text())[1])
+
+    wait_for(lambda: predicted() <= dragged * 1.01)  # the last of several answers
 
     faster = chosen.inner_text()
     page.get_by_label("Latency budget, p50").focus()
