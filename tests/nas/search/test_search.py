@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -512,9 +513,10 @@ def test_every_goal_is_served_when_there_are_more_than_a_batch(tmp_path):
 # ---- settings and progress -----------------------------------------------------------------------
 
 
-def test_progress_counts_up_to_the_plan(tmp_path):
+def test_progress_counts_up_to_the_plan(tmp_path, monkeypatch):
     seen: list[SearchProgress] = []
-    began = time.monotonic()
+    clock = count(100)
+    monkeypatch.setattr("nas.search.rounds.time", SimpleNamespace(monotonic=lambda: next(clock)))
     cache = ScoreCache(tmp_path / "scores.jsonl", supernet="s", data="d")
     result = run_search(
         SPACE, latency, Scoring(), Limits(0.4), QUICK, cache=cache, progress=seen.append
@@ -526,7 +528,8 @@ def test_progress_counts_up_to_the_plan(tmp_path):
     assert best is not None
     assert best.score == max(e.score for e in result.evaluations if e.within_limits)
     assert seen[-1].front_size == len(result.front)
-    assert 0 < seen[0].seconds < seen[-1].seconds < time.monotonic() - began
+    ticks = [progress.seconds for progress in seen]
+    assert ticks == list(range(1, len(seen) + 1)), "the clock is read as it begins and each time"
     assert seen[-1].expected_gain is not None
 
 
