@@ -22,6 +22,7 @@ from nas.terminal.progress import Display
 from supernet.errors import NasError
 from supernet.training import BEST, Best, Progress, ResumableTrainer, Watch
 from supernet.training_settings import Schedule, TrainingSettings
+from supernet.used_words import used_words
 
 
 def finetune(
@@ -53,7 +54,7 @@ def finetune(
         )
 
     def learn(name: str, steps: int, schedule: Schedule, warmup: float, watch: Watch) -> Best:
-        ResumableTrainer(
+        trainer = ResumableTrainer(
             model,
             train,
             collate,
@@ -68,7 +69,9 @@ def finetune(
             seed=seed,
             watch=watch,
             progress=progress,
-        ).run()
+        )
+        with used_words(model, train.columns["input_ids"]):
+            trainer.run()
         best = Best.read(folder / name / BEST)
         assert best is not None, "the weights a training begins with are scored"
         return best
@@ -76,9 +79,9 @@ def finetune(
     steps = settings.epochs * epoch
     warmup = settings.warmup * epoch / steps
     every = max(1, epoch // settings.checks)
-    watch = Watch(watched, every, settings.patience, settings.minutes)
+    watch = Watch(watched, every, settings.patience, settings.least_gain, settings.minutes)
     best = learn("constant", steps, "constant_with_warmup", warmup, watch)
-    watch = Watch(watched, every, None, settings.minutes, first=best.score)
+    watch = Watch(watched, every, minutes=settings.minutes, first=best.score)
     learn("decay", max(epoch, round(settings.decay * best.step)), "linear", 0.0, watch)
     model.eval()
 

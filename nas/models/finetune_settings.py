@@ -24,6 +24,7 @@ class FinetuneSettings:
         warmup: share of an epoch that warms up.
         checks: scores on validation in an epoch.
         patience: scores in a row without a gain.
+        least_gain: a score that is above the best by less counts as one without a gain.
         decay: length of the second part, as a share of the steps to the best weights; at least an
             epoch.
 
@@ -40,6 +41,7 @@ class FinetuneSettings:
     warmup: float = 0.3
     checks: int = 2
     patience: int = 4
+    least_gain: float = 0.0
     decay: float = 0.3
 
     def __post_init__(self) -> None:
@@ -48,5 +50,6 @@ class FinetuneSettings:
         check_number("learning_rate", self.learning_rate, 0)
         check_number("warmup", self.warmup, 0, 1)
         check_number("decay", self.decay, 0)
+        check_number("least_gain", self.least_gain, 0)
         if self.minutes is not None:
             check_number("minutes", self.minutes, 1e-3)

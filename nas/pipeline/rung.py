@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from nas.models.evaluate import collator, predict, quickly
-from nas.models.quality import agreement
+from nas.models.quality import agreement, quality
 from nas.pipeline.student_training import StudentTraining
 from nas.store.manifest import SCRATCH
 from nas.tasks.metrics import compute
@@ -21,6 +22,11 @@ from supernet.distill.fitted_start import fit
 from supernet.distill.stage import DistillStage
 
 LEARNER = "learner.safetensors"
+"""A learner's state after a rung. Its metadata tell the student's :data:`QUALITY`."""
+
+QUALITY = "quality"
+"""On validation, by :func:`nas.models.quality.quality`."""
+
 OUTCOME = "outcome.json"
 
 
@@ -72,7 +78,11 @@ class LocalRungRunner:
         before = None if rung.before is None else rung.before / LEARNER
         learner = training.learner(student, begun=before)
         if rung.stage is not None:
-            training.run(learner, (rung.stage,), lambda _: task.train, folder / SCRATCH)
+            # A rung is short: its last weights are compared with its first, and none between.
+            checks = {"checks": min(1, training.recipe.checks)}
+            once = replace(training, recipe=training.recipe.model_copy(update=checks))
+            first = None if before is None else quality_of(before)
+            once.run(learner, (rung.stage,), lambda _: task.train, folder / SCRATCH, first=first)
         student.eval()
         with quickly(student.device):
             logits = predict(
@@ -82,8 +92,18 @@ class LocalRungRunner:
                 student.device,
             )
         metric, labels = task.data.task.metric, np.asarray(task.validation.labels)
-        score = compute(metric, logits[: len(labels)], labels)
-        quality = (score + agreement(metric, logits, guide.judged_logits)) / 2
-        told = {"quality": quality, "score": score}
-        save_file(learner.state_dict(), str(folder / LEARNER))
+        own = logits[: len(labels)]
+        score = compute(metric, own, labels)
+        told = {
+            "quality": (score + agreement(metric, logits, guide.judged_logits)) / 2,
+            "score": score,
+        }
+        on_validation = {QUALITY: repr(quality(metric, own, guide.validation_logits, labels))}
+        save_file(learner.state_dict(), str(folder / LEARNER), metadata=on_validation)
         (folder / OUTCOME).write_text(json.dumps(told))
+
+
+def quality_of(learner: Path) -> float:
+    """What a file :data:`LEARNER` tells of its student."""
+    with safe_open(learner, "pt") as file:
+        return float(file.metadata()[QUALITY])

@@ -25,7 +25,7 @@ from supernet.distill.trainer import DistillTrainer, Learner
 from supernet.model import Supernet
 from supernet.training import EpochsSampler, Watch
 
-EDITION = 6
+EDITION = 7
 """Of how students learn: raised when the same recipe comes to train another student."""
 
 ALIGNED = 128
@@ -72,6 +72,7 @@ class StudentTraining:
         data_of: Callable[[DistillStage], EncodedExamples],
         folder: Path,
         teacher: Supernet | None = None,
+        first: float | None = None,
     ) -> None:
         """Train a student in place, stage by stage.
 
@@ -81,13 +82,15 @@ class StudentTraining:
         Args:
             folder: keeps what each stage made; after a crash, finished stages are not repeated.
             teacher: as for :meth:`learner`.
+            first: the student's quality on validation before it is trained, if it is known.
         """
         teacher = teacher or self.guide.supernet
         for number, stage in enumerate(stages, start=1):
             finished = folder / f"{number}-{stage.name}.safetensors"
             if not finished.is_file():
-                self._run_stage(learner, stage, number, data_of(stage), teacher, finished)
+                self._run_stage(learner, stage, number, data_of(stage), teacher, finished, first)
             learner.load_state_dict(load_file(str(finished)))
+            first = None
 
     def _run_stage(
         self,
@@ -97,6 +100,7 @@ class StudentTraining:
         data: EncodedExamples,
         teacher: Supernet,
         finished: Path,
+        first: float | None,
     ) -> None:
         masking = watch = None
         if stage.losses.mlm:
@@ -104,7 +108,7 @@ class StudentTraining:
         if self.recipe.checks and stage.teaches_predictions:
             steps = EpochsSampler(data.lengths, stage.training, seed=0).steps
             every = max(1, -(-steps // self.recipe.checks))
-            watch = Watch(self.validation_quality(learner.student), every)
+            watch = Watch(self.validation_quality(learner.student), every, first=first)
         known = self.guide.readings_of(data) if teacher is self.guide.supernet else None
         with self.display.bar(f"Distil: {stage.name}") as bar:
             DistillTrainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from supernet.distill.teacher_outputs import (
 from supernet.distill.theseus import assembled, check_replaceable, drawn
 from supernet.observe import Observation, observe, word_embeddings, word_table
 from supernet.training import Progress, ResumableTrainer, Watch
+from supernet.used_words import used_words
 
 
 class Projection(nn.Linear):
@@ -260,6 +262,7 @@ class DistillTrainer(ResumableTrainer):
             progress=progress,
         )
         self.learner = learner
+        self._data: Any = data
         self.teacher = teacher.eval().requires_grad_(False).to(self.args.device)
         self.stage = stage
         self.masking = masking
@@ -277,8 +280,16 @@ class DistillTrainer(ResumableTrainer):
             self.outputs = TeacherOutputs.of_evidence(self.evidence, self.theirs.states)
         elif self._is_worth_keeping():
             self.outputs = self._read(self.reading or (lambda _done, _total: None))
-        super().run()
+        with self._words():
+            super().run()
         self.learner.student.requires_grad_(True)
+
+    def _words(self) -> AbstractContextManager[None]:
+        """Those of the texts alone are trained, unless any word may be predicted."""
+        if self.stage.losses.mlm:
+            return nullcontext()
+        data = self._data
+        return used_words(self.learner, (data[row]["input_ids"] for row in range(len(data))))
 
     def compute_loss(
         self,

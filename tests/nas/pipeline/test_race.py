@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nas.pipeline.guide import Guide
 from nas.pipeline.learning import read_score
 from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.race import Racer, race, within_reach
-from nas.pipeline.rung import LEARNER, LocalRungRunner, RungRunner
+from nas.pipeline.rung import LEARNER, LocalRungRunner, Rung, RungRunner, quality_of
 from nas.pipeline.student_training import StudentTraining
 from nas.store.result_folder import MODEL
 from supernet.architecture import Architecture
@@ -121,11 +122,35 @@ def test_training_never_loses(made: Made, ran: list[Racer]) -> None:
             made.training.learner(student, begun=rung.path / LEARNER)
             with quickly(student.device):
                 qualities.append(made.training.validation_quality(student.eval())())
+            assert quality_of(rung.path / LEARNER) == pytest.approx(qualities[-1])
         assert qualities == sorted(qualities)
     student = made.ground.distilled(ran[0].beginning())
     teacher = read_score(made.teacher, made.task.data.task, "validation")
     found = read_score(student, made.task.data.task, "validation")
     assert found > 0.5 * teacher
+
+
+@pytest.mark.parametrize(("checks", "looks"), [(3, 1), (0, 0)])
+def test_a_rung_is_looked_at_once_when_it_ends(
+    made: Made,
+    ran: list[Racer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    checks: int,
+    looks: int,
+) -> None:
+    """What it begins with is known from the rung before."""
+    looked = []
+
+    def quality(self: StudentTraining, student: Any) -> Any:
+        return lambda: looked.append(student) or 0.5
+
+    monkeypatch.setattr(StudentTraining, "validation_quality", quality)
+    recipe = made.training.recipe.model_copy(update={"checks": checks})
+    runner = LocalRungRunner(replace(made.training, recipe=recipe))
+    (stage,) = recipe.stages
+    runner.run(Rung(ran[0].architecture, ran[0].rungs[0].path, stage), tmp_path)
+    assert len(looked) == looks
 
 
 def test_students_are_judged_on_validation_and_texts_that_they_were_not_fitted_on(
@@ -224,11 +249,11 @@ def test_a_killed_race_ends_as_an_undisturbed_one(
     elsewhere = Made(tmp_path)
     before, trained = StudentTraining.run, []
 
-    def run(self: StudentTraining, learner: Any, stages: Any, *given: Any) -> None:
+    def run(self: StudentTraining, learner: Any, stages: Any, *given: Any, **named: Any) -> None:
         trained.append(stages[0].name)
         if trained.count("rung-2") == 1:
             raise KeyboardInterrupt
-        before(self, learner, stages, *given)
+        before(self, learner, stages, *given, **named)
 
     monkeypatch.setattr(StudentTraining, "run", run)
     with pytest.raises(KeyboardInterrupt):
