@@ -25,7 +25,7 @@ class TrainingSettings:
         max_grad_norm: norm to which larger gradients are scaled down.
         schedule: learning rate after the warm-up: ``linear`` or ``cosine`` decay to 0, or
             ``constant_with_warmup``.
-        precision: of matrix products. ``auto`` is bfloat16 if the processor has it.
+        precision: of matrix products. ``auto`` is bfloat16 if the processor is faster in it.
 
     Raises:
         NasError: a value out of range, or not one of ``epochs`` and ``steps``.

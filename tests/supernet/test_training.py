@@ -16,12 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertForSequenceClassification
 
+from supernet import training
 from supernet.distill.losses import hard_loss, hidden_loss, relation_loss, soft_loss
 from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
 from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
-from supernet.training import EpochsSampler, computes_in_bfloat16, last_checkpoint
+from supernet.training import (
+    EpochsSampler,
+    bfloat16_speedup,
+    computes_in_bfloat16,
+    last_checkpoint,
+)
 from supernet.training_settings import TrainingSettings
 from tests.supernet.parity import Rows, collate
 
@@ -225,12 +231,24 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("able", "expected"),
-    [({}, False), ({"avx512_bf16": True}, False), ({"avx512_bf16": True, "amx_bf16": True}, True)],
+    ("able", "speedup", "expected"),
+    [
+        ({}, 3.0, False),
+        ({"avx512_bf16": False}, 3.0, False),
+        ({"avx512_bf16": True}, 2.0, True),
+        ({"avx512_bf16": True}, 0.6, False),
+        ({"avx512_bf16": False, "amx_bf16": True}, 4.0, True),
+    ],
 )
-def test_bfloat16_is_for_processors_that_multiply_in_it(
-    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: bool
+def test_bfloat16_is_for_processors_that_multiply_faster_in_it(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], speedup: float, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    monkeypatch.setattr(training, "bfloat16_speedup", lambda: speedup)
     assert computes_in_bfloat16() == expected
+
+
+def test_the_speedup_of_bfloat16_is_measured_once() -> None:
+    """Or two trainings of one process might differ."""
+    assert bfloat16_speedup() == bfloat16_speedup() > 0
