@@ -10,8 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,6 @@ BEST = "best.safetensors"
 
 GROUPED_BATCHES = 50
 """Shuffled examples are sorted by length within groups of so many batches."""
-
-WORTH_ROUNDING = 1.3
-"""Products are in bfloat16 where that is so many times as fast. On an AMD EPYC it is two to three
-times as fast. On an Intel Xeon that hides its AMX from virtual machines it takes 1.8 times as long.
-"""
 
 
 class EpochsSampler(Sampler[int]):
@@ -88,7 +82,7 @@ class Watch:
         score: returns the score of the model as it is, in evaluation mode; higher is better.
         every: steps between two scores. The last step's weights are scored too.
         patience: number of scores without a gain, in a row, that end the training; None for never.
-        least_gain: a score that is above the best by less counts as one without a gain.
+        least_gain: what scores must rise by, in one step or in several, to count as a gain.
         minutes: the longest that this process trains. A training that ends at this bound is not
             reproducible.
         first: the score of the first weights, where it is known; None: they are scored.
@@ -105,33 +99,22 @@ class Watch:
 def computes_in_bfloat16() -> bool:
     """Whether this machine computes matrix products in bfloat16, a few times faster than float32.
 
-    Trainings then do so, with weights, sums and losses in float32.
+    Trainings then do so, with weights, sums and losses in float32. A processor's kind decides, and
+    not a measurement, so that a training that goes on after a kill computes as before.
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of newer versions
-    instructed = able.get("avx512_bf16") or able.get("amx_bf16")
-    return bool(instructed) and bfloat16_speedup() > WORTH_ROUNDING
+    # Without AMX, bfloat16 is two to three times as fast on an AMD EPYC, and takes 1.8 times as
+    # long as float32 on an Intel Xeon, for products of these models' sizes.
+    return bool(able.get("amx_bf16") or (able.get("avx512_bf16") and _made_by_amd()))
 
 
-@cache
-def bfloat16_speedup() -> float:
-    """How many times as fast as in float32 this processor multiplies in bfloat16.
-
-    It is measured on the product of an intermediate layer, once in a process.
-    """
-    generator = torch.Generator().manual_seed(0)
-    states = torch.randn(512, 384, generator=generator)
-    weight = torch.randn(384, 1536, generator=generator)
-    pairs = [(states, weight), (states.bfloat16(), weight.bfloat16())]
-    times: list[list[float]] = [[], []]
-    for _ in range(8):  # by turns, so that a slow moment meets both
-        for (left, right), taken in zip(pairs, times, strict=True):
-            start = time.perf_counter()
-            left @ right
-            taken.append(time.perf_counter() - start)
-    single, half = (min(taken) for taken in times)
-    return single / half
+def _made_by_amd() -> bool:
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 class ResumableTrainer(Trainer):
@@ -192,6 +175,7 @@ class ResumableTrainer(Trainer):
             remove_unused_columns=False,
             label_names=["labels"],
             dataloader_pin_memory=torch.cuda.is_available(),
+            ddp_broadcast_buffers=False,  # all processes have the same
         )
         check_shared(self.sampler.batch_size, arguments.world_size)
         # One process uses one device; torchrun adds more. By default the Trainer would run a batch
@@ -282,12 +266,14 @@ class Best:
     """The step at which a training's weights scored best, and the score.
 
     Args:
-        gained: the last step that brought a gain worth counting.
+        gained: the last step at which the score had risen by enough to count as a gain.
+        counted: the score there.
     """
 
     step: int
     score: float
     gained: int
+    counted: float
 
     @classmethod
     def read(cls, path: Path) -> Best | None:
@@ -296,7 +282,9 @@ class Best:
             return None
         with safe_open(path, "pt") as file:
             told = file.metadata()
-        return cls(int(told["step"]), float(told["score"]), int(told["gained"]))
+        return cls(
+            int(told["step"]), float(told["score"]), int(told["gained"]), float(told["counted"])
+        )
 
 
 class _KeepBest(TrainerCallback):
@@ -341,8 +329,10 @@ class _KeepBest(TrainerCallback):
         best = Best.read(path)
         if best is not None and score <= best.score:
             return best
-        counts = best is None or score - best.score >= self.watch.least_gain
-        found = Best(step, score, step if best is None or counts else best.gained)
+        if best is None or score - best.counted >= self.watch.least_gain:
+            found = Best(step, score, gained=step, counted=score)
+        else:
+            found = replace(best, step=step, score=score)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".tmp")
         told = {name: repr(value) for name, value in asdict(found).items()}

@@ -1,8 +1,8 @@
 """Trains only those word embeddings whose words occur in the data.
 
 A word table has 30,522 rows in BERT, of which a task's texts use a few thousand. The others get no
-gradient. Yet to clear their gradients, to measure them and to step takes a fifth of a small
-student's training. So they are set aside while it trains.
+gradient. Yet clearing their gradients, measuring them and stepping takes a fifth of a small
+student's training. So they are set aside while it trains. Weight decay does not shrink them then.
 """
 
 from __future__ import annotations
@@ -27,54 +27,48 @@ class UsedWords(nn.Module):
         used: token ids of the rows that are trained, distinct, (used,).
     """
 
-    numbers: Tensor
-    others: Tensor
+    row_of_word: Tensor
+    table: Tensor
 
     def __init__(self, table: Tensor, used: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(table.detach()[used])
-        numbers = torch.full(table.shape[:1], -1, device=table.device)
-        numbers[used] = torch.arange(len(used), device=table.device)
-        self.register_buffer("numbers", numbers, persistent=False)
-        self.register_buffer("others", table.detach(), persistent=False)
+        row_of_word = torch.full(table.shape[:1], -1, device=table.device)
+        row_of_word[used] = torch.arange(len(used), device=table.device)
+        self.register_buffer("row_of_word", row_of_word, persistent=False)
+        self.register_buffer("table", table.detach(), persistent=False)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Embeddings of tokens, (..., hidden_size)."""
-        numbers = self.numbers[input_ids]
-        trained = F.embedding(numbers.clamp(min=0), self.weight)
-        return torch.where(numbers[..., None] < 0, F.embedding(input_ids, self.others), trained)
+        rows = self.row_of_word[input_ids]
+        trained = F.embedding(rows.clamp(min=0), self.weight)
+        return torch.where(rows[..., None] < 0, F.embedding(input_ids, self.table), trained)
 
 
 @contextmanager
 def used_words(model: nn.Module, texts: Iterable[Sequence[int]]) -> Iterator[None]:
     """Within, ``model`` trains the embeddings of the words in ``texts``, and no others.
 
-    Its other words are read as they are, for instance in texts of validation. Afterwards the whole
-    table is back in its place. The row of padding is not trained, as in :class:`torch.nn.Embedding`
-    itself.
+    Its other words are read as they are, for instance in texts of validation. The row of padding is
+    not trained, as in :class:`torch.nn.Embedding`. Afterwards the whole table is back in its place.
 
     Args:
-        model: whatever holds stock embeddings that are trained, named ``word_embeddings``, must
-            only call them.
+        model: its trained tables are those named ``word_embeddings``, of that class and no other.
+            Its modules may call them, but not read their weight.
         texts: token ids of each.
     """
     ids = np.unique(np.concatenate([np.asarray(text, dtype=np.int64) for text in texts]))
-    holders: list[Any] = [
-        one for one in model.modules() if type(getattr(one, TABLE, None)) is nn.Embedding
-    ]
-    tables = {
-        one: getattr(one, TABLE) for one in holders if getattr(one, TABLE).weight.requires_grad
-    }
-    used = {
-        one: torch.as_tensor(ids[ids != table.padding_idx], device=table.weight.device)
-        for one, table in tables.items()
-    }
-    for one, table in tables.items():
-        setattr(one, TABLE, UsedWords(table.weight, used[one]))
+    swapped: list[tuple[Any, nn.Embedding, Tensor]] = []
+    for holder in list(model.modules()):
+        table = getattr(holder, TABLE, None)
+        if type(table) is nn.Embedding and table.weight.requires_grad:
+            used = torch.as_tensor(ids[ids != table.padding_idx], device=table.weight.device)
+            setattr(holder, TABLE, UsedWords(table.weight, used))
+            swapped.append((holder, table, used))
     try:
         yield
     finally:
-        for one, table in tables.items():
+        for holder, table, used in swapped:
             with torch.no_grad():
-                table.weight[used[one]] = getattr(one, TABLE).weight
-            setattr(one, TABLE, table)
+                table.weight[used] = getattr(holder, TABLE).weight
+            setattr(holder, TABLE, table)

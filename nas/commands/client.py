@@ -90,7 +90,7 @@ def submit(
         str,
         typer.Option(
             help="How much work to put in: the name of a recipe (on two cores `quick` takes "
-            "5 to 10 minutes, `standard` 10 to 15, `full` longer), or a YAML file here."
+            "4 to 8 minutes, `standard` 6 to 12, `full` longer), or a YAML file here."
         ),
     ] = "full",
     text: TextOption = None,

@@ -44,7 +44,7 @@ RecipeOption = Annotated[
     str,
     typer.Option(
         help="How much work to put in: a name under configs/recipes (on two cores `quick` takes "
-        "5 to 10 minutes, `standard` 10 to 15, `full` longer), or a YAML file."
+        "4 to 8 minutes, `standard` 6 to 12, `full` longer), or a YAML file."
     ),
 ]
 DistillRecipeOption = Annotated[

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from latency.onnx_graph import classifier_model
 from latency.runtimes import runtime_of
 from latency.target import Target
+from nas.models.saving import save_model
 from nas.store.result_folder import MODEL, ONNX
 from supernet.errors import NasError
 from supernet.student import architecture_of, shape_of
@@ -42,8 +43,7 @@ def export(
     Raises:
         NasError: they do not, or an activation that the ONNX form does not have.
     """
-    model.save_pretrained(folder / MODEL)
-    tokenizer.save_pretrained(folder / MODEL)
+    save_model(model, tokenizer, folder / MODEL)
     save_onnx(onnx_model(model), folder / ONNX, folder / MODEL)
     difference = onnx_difference(model, folder / ONNX, sample)
     if not difference <= TOLERANCE:

@@ -13,6 +13,7 @@ from nas.data.task_data import TaskData
 from nas.data.tokenization import EncodedExamples, encode
 from nas.models.evaluate import Collate, collator, score
 from nas.models.finetune_settings import FinetuneSettings
+from nas.models.saving import save_model
 from nas.models.teacher import Teacher, digest, load_teacher, teacher_scores
 from nas.store.full_disk import full_disk_reported
 from nas.store.manifest import artifact_key
@@ -81,7 +82,7 @@ def finetune(
     every = max(1, epoch // settings.checks)
     watch = Watch(watched, every, settings.patience, settings.least_gain, settings.minutes)
     best = learn("constant", steps, "constant_with_warmup", warmup, watch)
-    watch = Watch(watched, every, minutes=settings.minutes, first=best.score)
+    watch = Watch(watched, epoch, minutes=settings.minutes, first=best.score)
     learn("decay", max(epoch, round(settings.decay * best.step)), "linear", 0.0, watch)
     model.eval()
 
@@ -144,8 +145,7 @@ def finetune_to_folder(
             )
         finished = scratch / "finished"
         predict_values(teacher.model, data.task.units)
-        teacher.model.save_pretrained(finished)
-        teacher.tokenizer.save_pretrained(finished)
+        save_model(teacher.model, teacher.tokenizer, finished)
         os.rename(finished, output)
         shutil.rmtree(scratch)
     found = teacher_scores(teacher, data, max_length)

@@ -22,9 +22,10 @@ class FinetuneSettings:
         minutes: a bound on each part by the clock; where it ends one, the teacher is not the same
             each time. None for no bound.
         warmup: share of an epoch that warms up.
-        checks: scores on validation in an epoch.
+        checks: scores on validation in an epoch of the first part; the second has one.
         patience: scores in a row without a gain.
-        least_gain: a score that is above the best by less counts as one without a gain.
+        least_gain: what the score must rise by, in one look or in several, to count as a gain; 0.03
+            are three points of accuracy.
         decay: length of the second part, as a share of the steps to the best weights; at least an
             epoch.
 
@@ -50,6 +51,6 @@ class FinetuneSettings:
         check_number("learning_rate", self.learning_rate, 0)
         check_number("warmup", self.warmup, 0, 1)
         check_number("decay", self.decay, 0)
-        check_number("least_gain", self.least_gain, 0)
+        check_number("least_gain", self.least_gain, 0, 1)
         if self.minutes is not None:
             check_number("minutes", self.minutes, 1e-3)

@@ -20,6 +20,7 @@ from nas.data.tokenization import encode
 from nas.models.evaluate import collator, score
 from nas.models.export import onnx_model, save_onnx
 from nas.models.measured import load_model, onnx_logits
+from nas.models.saving import save_model
 from nas.store.result_folder import MODEL, ONNX
 from nas.tasks.labels import align_labels, check_labels
 from supernet.errors import NasError
@@ -79,8 +80,8 @@ def quantize_folder(
     scratch = output.with_name(f"{output.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    model.save_pretrained(scratch / MODEL)  # not a copy: its head is in the task's order by now
-    tokenizer.save_pretrained(scratch / MODEL)
+    # Not a copy: the model's head is in the task's order by now.
+    save_model(model, tokenizer, scratch / MODEL)
     runtime = runtime_of(target)
     files = {name: scratch / f"{name}.onnx" for name in graphs}
     for name, graph in graphs.items():

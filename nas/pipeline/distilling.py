@@ -20,7 +20,7 @@ from nas.pipeline.guide import Guide
 from nas.pipeline.learning import SCORES, EncodedTask, read_scores, unlabelled_texts
 from nas.pipeline.recipe import Distillation
 from nas.pipeline.request import Lesson
-from nas.pipeline.rung import quality_of
+from nas.pipeline.rung import validation_quality_of
 from nas.pipeline.stage import Stage
 from nas.pipeline.student_training import EDITION, StudentTraining
 from nas.store.manifest import SCRATCH
@@ -93,7 +93,7 @@ def student_stage(
 
         training = StudentTraining(guide, task, recipe, lesson.seed, display)
         learner = training.learner(student, ordered, beginning.learner)
-        first = None if beginning.learner is None else quality_of(beginning.learner)
+        first = None if beginning.learner is None else validation_quality_of(beginning.learner)
         training.run(learner, recipe.stages, data_of, folder / SCRATCH, ordered, first)
         student.eval()
         if "token_type_ids" not in task.train.columns:

@@ -15,6 +15,7 @@ from nas.data.task_data import TaskData, load_data, load_texts
 from nas.data.tokenization import EncodedExamples, encode
 from nas.models.finetune import finetune_on
 from nas.models.outline import Outline, inspect_teacher
+from nas.models.saving import save_model
 from nas.models.teacher import digest as teacher_digest
 from nas.models.teacher import load_teacher, teacher_scores
 from nas.models.teacher_checks import check_head, check_reading
@@ -101,8 +102,7 @@ def teacher_stage(lesson: Lesson, data: TaskData) -> Stage:
                     teacher, data, finetune, folder / SCRATCH,
                     max_length=length, seed=lesson.seed, progress=bar,
                 )  # fmt: skip
-        teacher.model.save_pretrained(folder / MODEL)
-        teacher.tokenizer.save_pretrained(folder / MODEL)
+        save_model(teacher.model, teacher.tokenizer, folder / MODEL)
         found = teacher_scores(teacher, data, length)
         (folder / SCORES).write_text(json.dumps(found))
 

@@ -160,7 +160,7 @@ def _racer_stage(
         "max_length": recipe.max_length,
         "importance_examples": recipe.importance_examples,
         "fit_examples": recipe.fit_examples,
-        "checks": recipe.distill.checks,
+        "checks": min(1, recipe.distill.checks),
         "judged": JUDGED,
         "seed": lesson.seed,
     }

@@ -78,7 +78,8 @@ class Distillation(BaseModel):
         texts: unlabelled texts, for stages on ``unlabelled`` data, as ``--data`` names data.
         limit: at most this many of them.
         checks: how often a student is scored on validation while a stage teaches predictions; it
-            ends with the weights that scored best, those it began with included. 0 takes the last.
+            ends with the weights that scored best, those it began with included. A rung of a race
+            is scored once, at its end. 0 takes the last.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,10 +22,10 @@ from supernet.distill.fitted_start import fit
 from supernet.distill.stage import DistillStage
 
 LEARNER = "learner.safetensors"
-"""A learner's state after a rung. Its metadata tell the student's :data:`QUALITY`."""
+"""File of a learner's state after a rung, with the student's :data:`VALIDATION_QUALITY`."""
 
-QUALITY = "quality"
-"""On validation, by :func:`nas.models.quality.quality`."""
+VALIDATION_QUALITY = "validation_quality"
+"""Name in the file's metadata of what :meth:`StudentTraining.validation_quality` finds."""
 
 OUTCOME = "outcome.json"
 
@@ -78,32 +78,33 @@ class LocalRungRunner:
         before = None if rung.before is None else rung.before / LEARNER
         learner = training.learner(student, begun=before)
         if rung.stage is not None:
-            # A rung is short: its last weights are compared with its first, and none between.
-            checks = {"checks": min(1, training.recipe.checks)}
-            once = replace(training, recipe=training.recipe.model_copy(update=checks))
-            first = None if before is None else quality_of(before)
-            once.run(learner, (rung.stage,), lambda _: task.train, folder / SCRATCH, first=first)
+            first = None if before is None else validation_quality_of(before)
+            training.run(
+                learner, (rung.stage,), lambda _: task.train, folder / SCRATCH,
+                first=first, checks=min(1, training.recipe.checks),
+            )  # fmt: skip
         student.eval()
-        with quickly(student.device):
-            logits = predict(
-                lambda batch: student(**batch).logits,
-                guide.judged,
-                collator(task.tokenizer),
-                student.device,
-            )
         metric, labels = task.data.task.metric, np.asarray(task.validation.labels)
-        own = logits[: len(labels)]
+        others = guide.judged.take(range(len(labels), len(guide.judged)))
+        collate = collator(task.tokenizer)
+        with quickly(student.device):
+            own, *rest = (
+                predict(lambda batch: student(**batch).logits, texts, collate, student.device)
+                for texts in (task.validation, others)
+                if len(texts)
+            )
         score = compute(metric, own, labels)
-        told = {
-            "quality": (score + agreement(metric, logits, guide.judged_logits)) / 2,
-            "score": score,
-        }
-        on_validation = {QUALITY: repr(quality(metric, own, guide.validation_logits, labels))}
-        save_file(learner.state_dict(), str(folder / LEARNER), metadata=on_validation)
+        agreed = agreement(metric, np.concatenate([own, *rest]), guide.judged_logits)
+        on_validation = quality(metric, own, guide.validation_logits, labels)
+        save_file(
+            learner.state_dict(), str(folder / LEARNER),
+            metadata={VALIDATION_QUALITY: repr(on_validation)},
+        )  # fmt: skip
+        told = {"quality": (score + agreed) / 2, "score": score}
         (folder / OUTCOME).write_text(json.dumps(told))
 
 
-def quality_of(learner: Path) -> float:
-    """What a file :data:`LEARNER` tells of its student."""
+def validation_quality_of(learner: Path) -> float:
+    """The student's quality on validation, which stands in the file of its learner's state."""
     with safe_open(learner, "pt") as file:
-        return float(file.metadata()[QUALITY])
+        return float(file.metadata()[VALIDATION_QUALITY])

@@ -73,6 +73,7 @@ class StudentTraining:
         folder: Path,
         teacher: Supernet | None = None,
         first: float | None = None,
+        checks: int | None = None,
     ) -> None:
         """Train a student in place, stage by stage.
 
@@ -83,12 +84,16 @@ class StudentTraining:
             folder: keeps what each stage made; after a crash, finished stages are not repeated.
             teacher: as for :meth:`learner`.
             first: the student's quality on validation before it is trained, if it is known.
+            checks: how often it is scored in a stage; by the recipe by default.
         """
         teacher = teacher or self.guide.supernet
+        checks = self.recipe.checks if checks is None else checks
         for number, stage in enumerate(stages, start=1):
             finished = folder / f"{number}-{stage.name}.safetensors"
             if not finished.is_file():
-                self._run_stage(learner, stage, number, data_of(stage), teacher, finished, first)
+                self._run_stage(
+                    learner, stage, number, data_of(stage), teacher, finished, first, checks
+                )
             learner.load_state_dict(load_file(str(finished)))
             first = None
 
@@ -101,13 +106,14 @@ class StudentTraining:
         teacher: Supernet,
         finished: Path,
         first: float | None,
+        checks: int,
     ) -> None:
         masking = watch = None
         if stage.losses.mlm:
             masking = Masking.of(self.task.tokenizer, learner.student.config.vocab_size)
-        if self.recipe.checks and stage.teaches_predictions:
+        if checks and stage.teaches_predictions:
             steps = EpochsSampler(data.lengths, stage.training, seed=0).steps
-            every = max(1, -(-steps // self.recipe.checks))
+            every = max(1, -(-steps // checks))
             watch = Watch(self.validation_quality(learner.student), every, first=first)
         known = self.guide.readings_of(data) if teacher is self.guide.supernet else None
         with self.display.bar(f"Distil: {stage.name}") as bar:

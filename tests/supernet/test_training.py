@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertForSequenceClassification
 
-from supernet import training
 from supernet.distill.losses import hard_loss, hidden_loss, relation_loss, soft_loss
 from supernet.model import Supernet
 from supernet.sandwich import SandwichTrainer, sandwich, sub_network_loss
@@ -24,7 +23,6 @@ from supernet.sandwich_settings import SandwichSettings
 from supernet.space import SearchSpace
 from supernet.training import (
     EpochsSampler,
-    bfloat16_speedup,
     computes_in_bfloat16,
     last_checkpoint,
 )
@@ -231,24 +229,30 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("able", "speedup", "expected"),
+    ("able", "maker", "expected"),
     [
-        ({}, 3.0, False),
-        ({"avx512_bf16": False}, 3.0, False),
-        ({"avx512_bf16": True}, 2.0, True),
-        ({"avx512_bf16": True}, 0.6, False),
-        ({"avx512_bf16": False, "amx_bf16": True}, 4.0, True),
+        ({}, "AuthenticAMD", False),
+        ({"avx512_bf16": True}, "AuthenticAMD", True),
+        ({"avx512_bf16": True}, "GenuineIntel", False),
+        ({"avx512_bf16": True, "amx_bf16": True}, "GenuineIntel", True),
     ],
 )
-def test_bfloat16_is_for_processors_that_multiply_faster_in_it(
-    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], speedup: float, expected: bool
+def test_bfloat16_is_for_processors_that_are_faster_in_it(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], maker: str, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
-    monkeypatch.setattr(training, "bfloat16_speedup", lambda: speedup)
+    monkeypatch.setattr(Path, "read_text", lambda _: f"vendor_id : {maker}")
     assert computes_in_bfloat16() == expected
 
 
-def test_the_speedup_of_bfloat16_is_measured_once() -> None:
-    """Or two trainings of one process might differ."""
-    assert bfloat16_speedup() == bfloat16_speedup() > 0
+def test_a_processor_whose_maker_is_unknown_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(_: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert not computes_in_bfloat16()

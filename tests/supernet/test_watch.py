@@ -61,7 +61,7 @@ def trained(
 def test_it_ends_with_the_best_weights(bert: BertForSequenceClassification, tmp_path: Path) -> None:
     asked, weights = trained(bert, tmp_path, [0.1, 0.3, 0.7, 0.5, 0.7, 0.6])
     assert asked == [0, 2, 4, 6, 8, 10]
-    assert Best.read(tmp_path / BEST) == Best(4, 0.7, 4)  # of two alike, the first
+    assert Best.read(tmp_path / BEST) == Best(4, 0.7, 4, 0.7)  # of two alike, the first
     assert all(torch.equal(value, weights[4][n]) for n, value in bert.state_dict().items())
 
 
@@ -80,7 +80,9 @@ def test_a_first_score_that_is_known_is_not_found_again(
     before = {name: value.clone() for name, value in bert.state_dict().items()}
     asked, weights = trained(bert, tmp_path, [0.1, 0.3, 0.7, 0.5, 0.7, 0.6], first=first)
     assert asked == [2, 4, 6, 8, 10]
-    assert Best.read(tmp_path / BEST) == Best(ends_with, max(first, 0.7), ends_with)
+    assert Best.read(tmp_path / BEST) == Best(
+        ends_with, max(first, 0.7), ends_with, max(first, 0.7)
+    )
     kept = weights | {0: before}
     assert all(torch.equal(value, kept[ends_with][n]) for n, value in bert.state_dict().items())
 
@@ -98,7 +100,14 @@ def test_small_gains_do_not_put_off_its_end(
     watch = {"patience": 2, "least_gain": 0.25}
     trained(bert, tmp_path, scores, stop_at=5, **watch)
     trained(bert, tmp_path, scores, **watch)
-    assert Best.read(tmp_path / BEST) == Best(6, 0.6, 2)
+    assert Best.read(tmp_path / BEST) == Best(6, 0.6, 2, 0.5)
+
+
+def test_small_gains_add_up(bert: BertForSequenceClassification, tmp_path: Path) -> None:
+    scores = [0.0, 0.2, 0.4, 0.6, 0.8, 0.9]
+    asked, _ = trained(bert, tmp_path, scores, patience=2, least_gain=0.3)
+    assert asked == [0, 2, 4, 6, 8, 10]
+    assert Best.read(tmp_path / BEST) == Best(10, 0.9, 8, 0.8)
 
 
 def test_killed_and_gone_on_with_it_ends_the_same(
@@ -113,7 +122,7 @@ def test_killed_and_gone_on_with_it_ends_the_same(
     trained(bert, tmp_path / "killed", scores, stop_at=9)
     bert.load_state_dict(start)
     trained(bert, tmp_path / "killed", scores)
-    assert Best.read(tmp_path / "killed" / BEST) == Best(8, 0.8, 8)
+    assert Best.read(tmp_path / "killed" / BEST) == Best(8, 0.8, 8, 0.8)
     assert all(torch.equal(value, expected[n]) for n, value in bert.state_dict().items())
 
 

@@ -10,8 +10,8 @@ import { trial } from "./trial.js";
 import { uploader } from "./uploader.js";
 
 const RECIPES = {
-  quick: "quick: a first answer, 5 to 10 minutes of two cores",
-  standard: "standard: 10 to 15 minutes of two cores",
+  quick: "quick: a first answer, 4 to 8 minutes of two cores",
+  standard: "standard: 6 to 12 minutes of two cores",
   full: "full: the most work, and longer",
   best: "best: what scored best in our comparison of recipes",
 };

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from nas.data.task_data import load_data
 from nas.models.finetune import finetune_to_folder
 from nas.models.finetune_settings import FinetuneSettings
 from nas.pipeline.learning import read_score
 from nas.pipeline.pipeline import run_distillation
+from nas.store.result_folder import MODEL
 from supernet.architecture import Architecture
 from supernet.errors import NasError
 from tests.nas.learnt import RECIPE, Lines, ground_in, write_data, write_teacher
@@ -36,6 +38,21 @@ def test_what_training_would_spoil_is_kept(tmp_path: Path) -> None:
     ruined = score_of(tmp_path, learning_rate=3.0, epochs=2)
     untrained = score_of(tmp_path, learning_rate=0.0, epochs=1)
     assert ruined >= untrained
+
+
+def test_words_that_no_text_has_stay_what_they_are(tmp_path: Path) -> None:
+    """Also with weight decay, which would shrink them."""
+    ground = ground_in(tmp_path, finetune=RECIPE["finetune"] | {"epochs": 30, "patience": 6})
+    folders = (tmp_path / "teacher", ground.teacher.path / MODEL)
+    before, after = (
+        next(table for name, table in load_file(folder / "model.safetensors").items()
+             if name.endswith("embeddings.word_embeddings.weight"))
+        for folder in folders
+    )  # fmt: skip
+    unseen = [ground.task.tokenizer.convert_tokens_to_ids(word) for word in ("[UNK]", "[MASK]")]
+    same = (before == after).all(dim=1)
+    assert same[unseen].all()
+    assert not same[ground.task.train.columns["input_ids"][0]].any()
 
 
 @pytest.fixture
@@ -99,6 +116,7 @@ def test_distillation_tells_it_of_the_teacher_and_of_the_student(lottery: Path) 
         ({"patience": 0}, "patience"),
         ({"warmup": 1.5}, "warmup"),
         ({"minutes": 0.0}, "minutes"),
+        ({"least_gain": 3.0}, "least_gain"),
     ],
 )
 def test_values_out_of_range_are_refused(changes: dict[str, float], message: str) -> None:

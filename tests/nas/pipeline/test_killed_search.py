@@ -19,8 +19,9 @@ from tests.nas.pipeline.small_search import RECIPE, Place
 
 pytestmark = pytest.mark.slow
 
-TRAININGS = ("task", "racer", "student")
-"""Folders in which a run trains: a supernet's second training, a rung of the race, the student.
+TRAININGS = ("constant", "task", "racer", "student")
+"""Folders in which a run trains: the teacher's first training, a supernet's second, a rung of the
+race, the student.
 
 That a stage resumes exactly, wherever it is killed, is tested with that stage (the profile, the
 search, the trainers, the race) and with a stub in tests/nas/store/test_workspace.py.

@@ -18,7 +18,7 @@ from nas.pipeline.guide import Guide
 from nas.pipeline.learning import read_score
 from nas.pipeline.pipeline import Groundwork
 from nas.pipeline.race import Racer, race, within_reach
-from nas.pipeline.rung import LEARNER, LocalRungRunner, Rung, RungRunner, quality_of
+from nas.pipeline.rung import LEARNER, LocalRungRunner, Rung, RungRunner, validation_quality_of
 from nas.pipeline.student_training import StudentTraining
 from nas.store.result_folder import MODEL
 from supernet.architecture import Architecture
@@ -122,12 +122,29 @@ def test_training_never_loses(made: Made, ran: list[Racer]) -> None:
             made.training.learner(student, begun=rung.path / LEARNER)
             with quickly(student.device):
                 qualities.append(made.training.validation_quality(student.eval())())
-            assert quality_of(rung.path / LEARNER) == pytest.approx(qualities[-1])
+            assert validation_quality_of(rung.path / LEARNER) == pytest.approx(qualities[-1])
         assert qualities == sorted(qualities)
     student = made.ground.distilled(ran[0].beginning())
     teacher = read_score(made.teacher, made.task.data.task, "validation")
     found = read_score(student, made.task.data.task, "validation")
     assert found > 0.5 * teacher
+
+
+def test_training_leaves_words_that_no_text_has_as_they_were_fitted(
+    made: Made, ran: list[Racer], tmp_path: Path
+) -> None:
+    """Also with weight decay, which would shrink them."""
+    student = made.guide.supernet.blank(ran[0].architecture)
+    learner = made.training.learner(student, begun=ran[0].rungs[0].path / LEARNER)
+    table = student.bert.embeddings.word_embeddings
+    fitted = table.weight.detach().clone()
+    made.training.run(
+        learner, made.training.recipe.stages, lambda _: made.task.train, tmp_path, checks=0
+    )
+    assert student.bert.embeddings.word_embeddings is table
+    same = (fitted == table.weight).all(dim=1)
+    assert same[made.task.tokenizer.convert_tokens_to_ids(["[UNK]", "[MASK]"])].all()
+    assert not same[made.task.train.columns["input_ids"][0]].any()
 
 
 @pytest.mark.parametrize(("checks", "looks"), [(3, 1), (0, 0)])
