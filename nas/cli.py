@@ -10,7 +10,7 @@ import typer
 
 from nas.commands.admin import app as admin
 from nas.commands.client import cancel, fetch, retry, searches, submit, watch
-from nas.commands.finished import compare, evaluate, quantize
+from nas.commands.finished import compare, evaluate, quantize, try_texts
 from nas.commands.learning import compress, distill, finetune
 from nas.commands.searching import front, search
 from nas.commands.serving import serve, work
@@ -36,6 +36,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "quantize": quantize,
         "compare": compare,
         "evaluate": evaluate,
+        "try": try_texts,
     },
     "Searches on a service": {
         "submit": submit,

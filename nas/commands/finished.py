@@ -1,4 +1,4 @@
-"""``nas quantize``, ``compare`` and ``evaluate``: finished models, on data and on a device."""
+"""``nas quantize``, ``compare``, ``evaluate`` and ``try``: finished models, on data and here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from nas.commands.options import (
     DataOption,
@@ -21,6 +22,7 @@ from nas.commands.options import (
     read_task,
 )
 from nas.terminal.progress import silence
+from supernet.errors import NasError
 
 
 def quantize(
@@ -168,3 +170,45 @@ def evaluate(
     for name, value in found.items():
         table.add_row(name, value)
     out.print(table)
+
+
+def try_texts(
+    model: Annotated[Path, typer.Argument(help="A model folder, or the output of a nas command.")],
+    texts: Annotated[list[str], typer.Argument(help="What to answer to, each in quotes.")],
+    second: Annotated[
+        list[str] | None,
+        typer.Option(help="The second text of a pair; give one for each text, in their order."),
+    ] = None,
+    target: TargetOption = "cpu",
+) -> None:
+    """Ask a model for single texts: its answer, how sure it is, and how long it takes here.
+
+    The model's `model.onnx` answers, as it would be served.
+
+    **Example:** `nas try fast-model "Which city is the capital of Peru?"`
+    """
+    from latency.options import load_target
+    from nas.data.task_data import Examples
+    from nas.models.measured import model_folder
+
+    folder, where = model_folder(model), load_target(target)
+    if second is not None and len(second) != len(texts):
+        raise NasError(
+            f"--second: {len(second)} given for {len(texts)} texts; give one for each, or none"
+        )
+    silence()
+    from nas.models.answers import answers
+
+    asked = Examples(tuple(texts), None if second is None else tuple(second))
+    table = Table("text", "answer", "confidence", "ms", "tokens")
+    for number, one in enumerate(answers(folder, asked, where)):
+        pair = texts[number] if second is None else f"{texts[number]} / {second[number]}"
+        table.add_row(
+            Text(pair, overflow="ellipsis", no_wrap=True),
+            Text(one.told),
+            "" if one.confidence is None else f"{one.confidence:.1%}",
+            f"{one.milliseconds:.3g}",
+            f"{one.tokens}, cut" if one.is_cut else str(one.tokens),
+        )
+    out.print(table)
+    out.print(f"onnxruntime, threads: {where.threads}")
