@@ -145,6 +145,7 @@ def load_data(
     metric: str | None = None,
     seed: int,
     limit: int | None = None,
+    validation_limit: int | None = None,
     progress: Progress | None = None,
 ) -> TaskData:
     """Read a task's data and split it.
@@ -163,8 +164,9 @@ def load_data(
             that is there.
         label_column: the label's column.
         metric: one of :data:`nas.tasks.kinds.METRICS`; by default the first of the labels' kind.
-        seed: of the splits, of ``limit`` and of pydoc's sample.
-        limit: at most this many training examples, stratified; validation and test stay whole.
+        seed: of the splits, of both limits and of pydoc's sample.
+        limit: at most this many training examples, stratified.
+        validation_limit: at most this many examples of validation, stratified. Test stays whole.
         progress: of pydoc, as in :func:`nas.data.pydoc.load_corpus`.
 
     Raises:
@@ -172,8 +174,10 @@ def load_data(
     """
     if metric is not None:
         kind_of_metric(metric)  # refuses one that is unknown before anything is read
-    if limit is not None and limit < 2:
-        raise NasError(f"limit must be at least 2 training examples, not {limit}")
+    limits = {"train": limit, "validation": validation_limit}
+    for name, most in limits.items():
+        if most is not None and most < 2:
+            raise NasError(f"limit must be at least 2 examples of {name}, not {most}")
     found = read_source(
         source, looked_for(text_columns, label_column), label_column, seed=seed, progress=progress
     )
@@ -188,9 +192,11 @@ def load_data(
         {name: examples_of(source, name, tables[name], columns, labels[name]) for name in tables},
         np.random.default_rng(seed),
     )
-    if limit is not None and limit < len(splits["train"]):
-        rng = np.random.default_rng(seed)
-        splits["train"] = splits["train"].take(_spread(_labels(splits["train"]), limit, rng))
+    held_out = set(_all_texts(splits["validation"])) | set(_all_texts(splits["test"]))
+    for name, most in limits.items():
+        if most is not None and most < len(splits[name]):
+            rng = np.random.default_rng(seed)
+            splits[name] = splits[name].take(_spread(_labels(splits[name]), most, rng))
     task = Task(
         source_name(source),
         kind,
@@ -201,7 +207,6 @@ def load_data(
     )
     unlabelled: tuple[str, ...] = ()
     if extra is not None:
-        held_out = set(_all_texts(splits["validation"])) | set(_all_texts(splits["test"]))
         texts = _unlabelled(source, "unlabelled", extra, text_columns)
         unlabelled = tuple(text for text in dict.fromkeys(texts) if text not in held_out)
     unread = [str(name) for name in tables["train"] if name not in (*columns, label_column)]

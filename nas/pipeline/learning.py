@@ -53,6 +53,7 @@ def read_data(lesson: Lesson, display: Display) -> TaskData:
             metric=lesson.metric,
             seed=lesson.seed,
             limit=lesson.recipe.limit,
+            validation_limit=lesson.recipe.validation_limit,
             progress=lambda _name, done, total: bar(done, total),
         )
     for line in told_of(data):

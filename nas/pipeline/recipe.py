@@ -115,6 +115,7 @@ class Recipe(BaseModel):
     Args:
         max_length: tokens kept of an example.
         limit: at most this many training examples.
+        validation_limit: at most this many examples of validation, on which all choices are made.
         finetune: of a teacher without a head for the task.
         importance_examples: examples on which importance is measured, and sub-networks are fitted
             before they are scored.
@@ -142,6 +143,7 @@ class Recipe(BaseModel):
 
     max_length: int = Field(default=64, ge=4)
     limit: int | None = Field(default=None, ge=2)
+    validation_limit: int | None = Field(default=None, ge=2)
     finetune: FinetuneSettings = FinetuneSettings()
     importance_examples: int = Field(default=512, ge=1)
     fit_examples: int | None = Field(default=None, ge=1)

@@ -143,6 +143,14 @@ class TestSplits:
         assert cut.validation.text_a == full.validation.text_a
         assert load_data(source, seed=0, limit=80).train.text_a == full.train.text_a
 
+    def test_validation_is_cut_alone_and_stays_stratified(self, tmp_path):
+        source = write(tmp_path / "all.csv", rows(400, labels=["a", "a", "a", "b"]))
+        full, cut = load_data(source, seed=0), load_data(source, seed=0, validation_limit=20)
+        assert np.bincount(cut.validation.labels).tolist() == [15, 5]
+        assert texts(cut.validation) < texts(full.validation)
+        assert cut.train.text_a == full.train.text_a
+        assert cut.test.text_a == full.test.text_a
+
     def test_class_of_one_example_stays_in_train(self, tmp_path):
         records = [*rows(40), {"text": "rare", "label": "violet"}]
         for seed in range(20):
