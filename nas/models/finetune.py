@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -81,9 +80,9 @@ def finetune(
     warmup = settings.warmup * epoch / steps
     every = max(1, epoch // settings.checks)
     watch = Watch(watched, every, settings.patience, settings.least_gain, settings.minutes)
-    best = learn("constant", steps, "constant_with_warmup", warmup, watch)
+    best = learn("first", steps, "constant_with_warmup", warmup, watch)
     watch = Watch(watched, epoch, minutes=settings.minutes, first=best.score)
-    learn("decay", max(epoch, round(settings.decay * best.step)), "linear", 0.0, watch)
+    learn("second", max(epoch, round(settings.decay * best.step)), "linear", 0.0, watch)
     model.eval()
 
 
@@ -133,7 +132,7 @@ def finetune_to_folder(
         "teacher": digest(source),
         "data": data.digest,
         "metric": data.task.metric,
-        "finetune": asdict(settings),
+        "finetune": settings.identity,
         "max_length": max_length,
         "seed": seed,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from supernet.errors import check_number
@@ -44,6 +44,17 @@ class FinetuneSettings:
     patience: int = 4
     least_gain: float = 0.0
     decay: float = 0.3
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells teachers that were fine-tuned in other ways apart.
+
+        ``least_gain`` came later, and is left out where it is 0: earlier teachers are found again.
+        """
+        told = asdict(self)
+        if not self.least_gain:
+            del told["least_gain"]
+        return told
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "checks", "patience"):

@@ -115,7 +115,7 @@ def teacher_stage(lesson: Lesson, data: TaskData) -> Stage:
         "teacher": teacher_digest(lesson.teacher),
         "data": data.digest,
         "metric": data.task.metric,  # by which it is told when the teacher has learnt enough
-        "finetune": asdict(finetune),
+        "finetune": finetune.identity,
         "max_length": length,
         "seed": lesson.seed,
     }

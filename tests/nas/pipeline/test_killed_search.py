@@ -19,7 +19,7 @@ from tests.nas.pipeline.small_search import RECIPE, Place
 
 pytestmark = pytest.mark.slow
 
-TRAININGS = ("constant", "task", "racer", "student")
+TRAININGS = ("first", "task", "racer", "student")
 """Folders in which a run trains: the teacher's first training, a supernet's second, a rung of the
 race, the student.
 
