@@ -197,7 +197,7 @@ def try_texts(
             f"--second: {len(second)} given for {len(texts)} texts; give one for each, or none"
         )
     silence()
-    from nas.models.answers import answers
+    from nas.models.single_texts import answers
 
     asked = Examples(tuple(texts), None if second is None else tuple(second))
     table = Table("text", "answer", "confidence", "ms", "tokens")

@@ -174,10 +174,9 @@ def load_data(
     """
     if metric is not None:
         kind_of_metric(metric)  # refuses one that is unknown before anything is read
-    limits = {"train": limit, "validation": validation_limit}
-    for name, most in limits.items():
+    for name, most in (("limit", limit), ("validation_limit", validation_limit)):
         if most is not None and most < 2:
-            raise NasError(f"limit must be at least 2 examples of {name}, not {most}")
+            raise NasError(f"{name} must be at least 2 examples, not {most}")
     found = read_source(
         source, looked_for(text_columns, label_column), label_column, seed=seed, progress=progress
     )
@@ -193,7 +192,7 @@ def load_data(
         np.random.default_rng(seed),
     )
     held_out = set(_all_texts(splits["validation"])) | set(_all_texts(splits["test"]))
-    for name, most in limits.items():
+    for name, most in (("train", limit), ("validation", validation_limit)):
         if most is not None and most < len(splits[name]):
             rng = np.random.default_rng(seed)
             splits[name] = splits[name].take(_spread(_labels(splits[name]), most, rng))

@@ -130,8 +130,12 @@ class TestFaults:
             ),
             ([0.5, 1], {"metric": "f1"}, "must hold classes for such a metric, not 0.5"),
             ([0, 1], {"metric": "bleu"}, "metric 'bleu' is unknown; accepted: accuracy"),
-            ([0, 1], {"limit": 1}, "limit must be at least 2 examples of train, not 1"),
-            ([0, 1], {"validation_limit": 1}, "must be at least 2 examples of validation, not 1"),
+            ([0, 1], {"limit": 1}, "limit must be at least 2 examples, not 1"),
+            (
+                [0, 1],
+                {"validation_limit": 1},
+                "validation_limit must be at least 2 examples, not 1",
+            ),
         ],
     )
     def test_labels(self, tmp_path, labels, options, message):

@@ -134,22 +134,18 @@ class TestSplits:
         assert first.test.text_a == again.test.text_a
         assert first.test.text_a != other.test.text_a
 
-    def test_limit_cuts_train_alone_and_stays_stratified(self, tmp_path):
-        source = write(tmp_path / "all.csv", rows(100, labels=["a", "a", "a", "b"]))
-        full, cut = load_data(source, seed=0), load_data(source, seed=0, limit=20)
-        assert np.bincount(cut.train.labels).tolist() == [15, 5]
-        assert texts(cut.train) < texts(full.train)
-        assert cut.test.text_a == full.test.text_a
-        assert cut.validation.text_a == full.validation.text_a
-        assert load_data(source, seed=0, limit=80).train.text_a == full.train.text_a
-
-    def test_validation_is_cut_alone_and_stays_stratified(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("limit", "name"), [("limit", "train"), ("validation_limit", "validation")]
+    )
+    def test_a_limit_cuts_its_split_alone_and_stays_stratified(self, tmp_path, limit, name):
         source = write(tmp_path / "all.csv", rows(400, labels=["a", "a", "a", "b"]))
-        full, cut = load_data(source, seed=0), load_data(source, seed=0, validation_limit=20)
-        assert np.bincount(cut.validation.labels).tolist() == [15, 5]
-        assert texts(cut.validation) < texts(full.validation)
-        assert cut.train.text_a == full.train.text_a
-        assert cut.test.text_a == full.test.text_a
+        full, cut = load_data(source, seed=0), load_data(source, seed=0, **{limit: 20})
+        assert np.bincount(cut.splits[name].labels).tolist() == [15, 5]
+        assert texts(cut.splits[name]) < texts(full.splits[name])
+        for other in {"train", "validation", "test"} - {name}:
+            assert cut.splits[other].text_a == full.splits[other].text_a
+        large = load_data(source, seed=0, **{limit: 400})
+        assert large.splits[name].text_a == full.splits[name].text_a
 
     def test_class_of_one_example_stays_in_train(self, tmp_path):
         records = [*rows(40), {"text": "rare", "label": "violet"}]

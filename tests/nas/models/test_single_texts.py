@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from latency.options import load_target
 from nas.cli import app
 from nas.data.task_data import Examples
-from nas.models.answers import answers
 from nas.models.export import export
+from nas.models.single_texts import answers
 from nas.store.result_folder import MODEL
 from supernet.errors import NasError
 from tests.nas.learnt import POSITIONS, write_teacher
